@@ -1,0 +1,421 @@
+"""The program `ponderzoo`: one subcommand a function."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+from absl import app, logging
+from absl.flags import argparse_flags
+
+PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
+ERRORS = (ValueError, ArithmeticError, OSError, ImportError, RuntimeError)
+
+
+def main():
+    """Console script. Exit codes: 0 done, 1 `error: ...` in one line, 2 wrong usage."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.set_verbosity(logging.ERROR)
+    app.run(_run, flags_parser=lambda argv: _parser().parse_args(argv[1:]))
+
+
+def _run(arguments):
+    try:
+        _import(arguments.needs)
+        return arguments.function(arguments)
+    except ERRORS as error:
+        if os.environ.get("PONDERZOO_TRACEBACK") or isinstance(error, NotImplementedError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _import(needs):
+    """Imports what a command needs without its banner: nothing, "keras" to look, or "all"."""
+    if needs == "keras" and importlib.util.find_spec("jax"):
+        # Half as long as TensorFlow takes.
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend not in ("tensorflow", "jax"):
+        raise ValueError(f"KERAS_BACKEND must be tensorflow or jax, got {backend!r}")
+    if needs:
+        with _quiet():
+            # To train on JAX, too, Keras loads TensorFlow.
+            importlib.import_module("keras" if needs == "keras" else "tensorflow")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Sends what C++ code prints while it is imported to nowhere."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _parser():
+    parser = argparse_flags.ArgumentParser(
+        prog="ponderzoo",
+        description="Trains, measures, exports and serves the models of the zoo.",
+        epilog="KERAS_BACKEND=jax or tensorflow (the default) chooses the backend; "
+        "PONDERZOO_TRACEBACK=1 shows where an error comes from.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(function, *arguments, needs="all", within=commands):
+        text = " ".join(line.strip() for line in function.__doc__.strip().splitlines())
+        one = within.add_parser(
+            function.__name__.split("_")[-1],
+            help=text.partition(". ")[0].rstrip("."),
+            description=text,
+            inherited_absl_flags=None,
+        )
+        one.set_defaults(function=function, needs=needs)
+        for names, options in arguments:
+            one.add_argument(*names, **options)
+        return one
+
+    def argument(*names, **options):
+        return names, options
+
+    name = argument("name", metavar="NAME", help="an entry, as in `ponderzoo list`")
+    name_or_run = argument("name", metavar="NAME-or-RUN", help="an entry or a run directory")
+    run_dir = argument("--run_dir", metavar="DIR", help="where the run goes (runs/NAME)")
+    output = argument("--output", metavar="DIR", help="where the files go")
+    setting = argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change a setting of the model, the recipe or the task",
+    )
+
+    command(_list, needs="keras")
+    command(_info, name, needs="keras")
+    command(
+        _train,
+        name,
+        run_dir,
+        setting,
+        argument("--no_saved_model", action="store_true", help="write no saved_model/ at the end"),
+    )
+    command(
+        _sweep,
+        name,
+        argument("--run_dir", metavar="DIR", help="where the runs go (runs/NAME-sweep)"),
+        argument(
+            "--grid",
+            metavar="KEY=VALUE,VALUE",
+            nargs="+",
+            action="extend",
+            required=True,
+            help="a setting and the values it takes",
+        ),
+        setting,
+        argument("--jobs", type=int, default=2, help="processes at a time (%(default)s)"),
+        needs="keras",
+    )
+    command(
+        _evaluate,
+        name_or_run,
+        argument("--rows", type=int, default=10_000, help="rows of the test split (%(default)s)"),
+    )
+    command(_figures, name_or_run, output)
+    command(
+        _export,
+        argument("names", metavar="NAME-or-RUN", nargs="+", help="entries and run directories"),
+        argument("--output", metavar="DIR", required=True, help="directory of all models"),
+        argument("--version", type=int, help="version number (one more than the highest)"),
+    )
+    command(
+        _serve,
+        argument("directory", metavar="DIR", help="what `ponderzoo export` wrote"),
+        argument("--port", type=int, default=8500, help="gRPC port (%(default)s)"),
+        argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)"),
+        needs="",
+    )
+    command(
+        _predict,
+        argument("name", metavar="NAME", help="the name that the model is served under"),
+        argument("--address", metavar="HOST:PORT", default="localhost:8500", help="%(default)s"),
+        argument("--signature", help="name of the signature (the model's default)"),
+        argument("--version", type=int, help="version number (the latest)"),
+        argument("--inputs", metavar="FILE", help="JSON file: input name -> list of rows"),
+        argument("--rows", type=int, default=4, help="rows of the task to ask (%(default)s)"),
+        needs="keras",
+    )
+    command(
+        _tensorboard,
+        argument("name", metavar="NAME-or-RUN", help="an entry, or a directory of runs"),
+        argument("--port", type=int, default=6006, help="port to listen on (%(default)s)"),
+        needs="keras",
+    )
+    data = commands.add_parser("data", help="Data sets: list, fetch", inherited_absl_flags=None)
+    data = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    command(_data_list, needs="keras", within=data)
+    command(
+        _data_fetch,
+        argument("name", metavar="NAME", help="a data set, as in `ponderzoo data list`"),
+        needs="keras",
+        within=data,
+    )
+    return parser
+
+
+def _list(arguments):
+    """Lists all entries: name, size of the weights, paper."""
+    from .. import zoo
+
+    for name in zoo.list():
+        entry = zoo.info(name)
+        size = f"{entry.bytes / 1e3:.0f} kB" if entry.bytes else "untrained"
+        print(f"{name:28} {size:>10}  {entry.paper.title} ({entry.paper.year})")
+
+
+def _info(arguments):
+    """Prints everything that is known of an entry: paper, settings, metrics, card."""
+    from .. import zoo
+
+    entry = zoo.info(arguments.name)
+    paper = entry.paper
+    print(f"{entry.name}\n{paper.title}. {paper.authors}, {paper.year}, arXiv:{paper.arxiv}")
+    for title, group in {**_settings(entry), "metrics": entry.metrics}.items():
+        print(f"\n{title}")
+        _print(group)
+    if entry.card:
+        print(f"\n{entry.card}")
+
+
+def _train(arguments):
+    """Trains an entry, or goes on with a run that was killed."""
+    from .. import trainers, zoo
+
+    entry = zoo.info(arguments.name)
+    run_dir = arguments.run_dir or os.path.join("runs", entry.name)
+    chosen = _choose(entry, arguments.set)
+    task = trainers.task(entry.task, **chosen["task"])
+    description = {"entry": entry.name, "config": chosen["model"]}
+    metrics = trainers.fit(
+        lambda: entry.build(task, **chosen["model"]), task, chosen["recipe"], run_dir, description
+    )
+    _print({key: value for key, value in metrics.items() if not isinstance(value, dict)})
+    if not arguments.no_saved_model:
+        _save_model(run_dir)
+
+
+def _save_model(run_dir):
+    """Writes `saved_model/` of a run, in a process of its own since only TensorFlow exports."""
+    final, draft = os.path.join(run_dir, "saved_model"), os.path.join(run_dir, "backup", "export")
+    if os.path.exists(final):
+        return
+    shutil.rmtree(draft, ignore_errors=True)
+    command = [*PROGRAM, "export", run_dir, "--output", draft, "--version", "1"]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"no saved_model: {done.stderr.strip().removeprefix('error: ')}")
+    (name,) = (entry.name for entry in os.scandir(draft) if entry.is_dir())
+    os.replace(os.path.join(draft, name, "1"), final)
+    shutil.rmtree(draft)
+
+
+def _sweep(arguments):
+    """Trains an entry at every point of a grid, each in a process with one thread.
+
+    The same call again goes on with what is not finished.
+    """
+    from .. import zoo
+    from ..trainers._sweep import sweep
+
+    entry = zoo.info(arguments.name)
+    grid = {}
+    for pair in arguments.grid:
+        key, _, values = pair.partition("=")
+        grid[key] = values.split(",")
+        for value in grid[key]:
+            _choose(entry, [*arguments.set, f"{key}={value}"])
+    run_dir = arguments.run_dir or os.path.join("runs", f"{entry.name}-sweep")
+    command = [*PROGRAM, "train", entry.name, "--no_saved_model"]
+    command += ["--set", *arguments.set] if arguments.set else []
+    table = sweep(command, grid, run_dir, arguments.jobs)
+    return int(any("failed" in row for row in table))
+
+
+def _evaluate(arguments):
+    """Measures the task's metrics on rows of the test split."""
+    from ..trainers._evaluate import evaluate
+
+    trained = _Trained.find(arguments.name)
+    _print(evaluate(trained.load(), trained.task, rows=arguments.rows))
+
+
+def _figures(arguments):
+    """Draws the task's figures as PNG files."""
+    from ..trainers._fit import draw
+
+    trained = _Trained.find(arguments.name)
+    directory = arguments.output or os.path.join("figures", trained.name)
+    for name in draw(trained.load(), trained.task, directory):
+        print(os.path.join(directory, f"{name}.png"))
+
+
+def _export(arguments):
+    """Writes packages for TensorFlow Serving: DIR/NAME/VERSION/ and DIR/models.config."""
+    from ._package import package
+
+    for name in arguments.names:
+        trained = _Trained.find(name)
+        model, version = trained.load(), arguments.version
+        signatures = trained.entry.signatures(model, trained.task)
+        card = trained.entry.card or None
+        print(package(model, signatures, trained.name, arguments.output, version, card))
+
+
+def _serve(arguments):
+    """Serves a directory of packages by gRPC until SIGTERM."""
+    with _quiet():
+        from ._server import serve
+
+    return serve(arguments.directory, arguments.port, arguments.host)
+
+
+def _predict(arguments):
+    """Asks a server: the rows of a JSON file, or fresh rows of the entry's task."""
+    from .client import Client
+
+    if arguments.inputs:
+        with open(arguments.inputs, encoding="utf-8") as file:
+            shown, inputs = {}, json.load(file)
+    else:
+        task = _Trained.find(arguments.name).task
+        inputs, targets = task.dataset("test", arguments.rows, 1)[0]
+        shown = {f"true {name}": values for name, values in targets.items()}
+    with Client(arguments.address) as client:
+        outputs = client.predict(arguments.name, inputs, arguments.signature, arguments.version)
+    shown = {**inputs, **shown, **outputs}
+    for row in range(min(len(values) for values in shown.values())):
+        print(f"row {row + 1}")
+        _print({name: values[row] for name, values in shown.items()})
+
+
+def _tensorboard(arguments):
+    """Opens TensorBoard on the event files of an entry or a run, or of a directory of runs."""
+    directory = arguments.name
+    if not os.path.isdir(directory):
+        directory = os.path.join(_Trained.find(arguments.name).directory, "logs")
+    options = ["--logdir", directory, "--port", str(arguments.port)]
+    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *options])
+
+
+def _data_list(arguments):
+    """Lists all data sets: name, and the file where it is there."""
+    from ..trainers import data
+
+    for name in data.list():
+        found = data.dataset(name)
+        print(f"{name:20} {found.path() if found.available() else 'not fetched'}")
+
+
+def _data_fetch(arguments):
+    """Fetches a data set into the cache."""
+    from ..trainers import data
+
+    print(data.fetch(arguments.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """The model of a run directory, or the pretrained one of an entry."""
+
+    name: str
+    entry: object
+    task: object
+    directory: str
+
+    @classmethod
+    def find(cls, name):
+        """Raises `ValueError` where `name` is neither."""
+        from .. import trainers, zoo
+
+        is_run = os.path.exists(os.path.join(name, "config.json"))
+        if os.path.isdir(name) and not is_run and name not in zoo.list():
+            raise ValueError(f"{name} holds no run: it has no config.json")
+        directory = os.path.normpath(name) if is_run else zoo.info(name).directory
+        path = os.path.join(directory, "config.json")
+        if not os.path.exists(path):
+            entry = zoo.info(name)
+            return cls(name, entry, zoo.task_of(entry), directory)
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+        task = trainers.task(config["task"], **config["task_config"])
+        return cls(config["entry"], zoo.info(config["entry"]), task, directory)
+
+    def load(self):
+        """The model. Raises `FileNotFoundError` where there is none (yet)."""
+        import keras
+
+        path = os.path.join(self.directory, "model.keras")
+        if not os.path.exists(path):
+            raise FileNotFoundError(
+                f"{self.directory} has no model.keras; `ponderzoo train {self.name}` makes one"
+            )
+        return keras.saving.load_model(path)
+
+
+def _settings(entry):
+    """All settings of an entry with their values: `{"model", "recipe", "task"}`."""
+    from ..trainers import Recipe
+    from ..zoo import task_of
+
+    return {
+        "model": dict(entry.config),
+        "recipe": dataclasses.asdict(Recipe.parse(entry.train)),
+        "task": dataclasses.asdict(task_of(entry)),
+    }
+
+
+def _choose(entry, pairs):
+    """The settings of an entry after `--set`, each pair `key=value` or `group.key=value`.
+
+    Raises:
+        ValueError: for a key that is unknown, or that stands in two groups, and for a wrong value.
+    """
+    from ..trainers import parse_as
+
+    groups = _settings(entry)
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set wants KEY=VALUE, got {pair!r}")
+        full = [f"{g}.{k}" for g, some in groups.items() for k in some if key in (k, f"{g}.{k}")]
+        if len(full) > 1:
+            raise ValueError(f"{key!r} is ambiguous; write one of {', '.join(full)}")
+        if not full:
+            known = [
+                f"  {group}: " + ", ".join(f"{k}={v}" for k, v in some.items())
+                for group, some in groups.items()
+            ]
+            raise ValueError("\n".join([f"{entry.name} has no setting {key!r}; it has", *known]))
+        group, _, key = full[0].partition(".")
+        groups[group][key] = parse_as(key, groups[group][key], value)
+    return groups
+
+
+def _print(values):
+    for key, value in values.items():
+        print(f"  {key:24} {value:.6g}" if isinstance(value, float) else f"  {key:24} {value}")
+
+
+if __name__ == "__main__":
+    main()

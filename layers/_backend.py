@@ -1,0 +1,134 @@
+"""The few things that `keras.ops` lacks, once for each backend.
+
+    differentiable(primal, forward, backward)   a function with its own gradient
+    vjp(function, *primals)                     outputs, and the map from their cotangents to those of `primals`
+    value(variable)                             its tensor, never the variable itself
+    buffer / write / read                       a list of equal tensors that a loop fills one by one
+    open_rows / commit / close_rows             a matrix whose rows a loop finishes in any order
+"""
+
+import keras
+from keras import ops
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+    def differentiable(primal, forward, backward, save=True):
+        """Returns `primal` as a function whose gradient is `backward`.
+
+        Args:
+            primal: `primal(*tensors) -> tuple of tensors`.
+            forward: `forward(*tensors) -> (the same tuple, residuals)`.
+            backward: `backward(residuals, cotangents) -> a cotangent or None for each tensor`.
+            save: whether to run `forward` at once. Without it `primal` runs, and `forward` follows only
+                where a gradient is asked for.
+        """
+
+        @tf.custom_gradient
+        def function(*tensors):
+            outputs, residuals = forward(*tensors) if save else (primal(*tensors), None)
+
+            def gradient(*cotangents):
+                saved = residuals if save else forward(*tensors)[1]
+                return backward(saved, cotangents)
+
+            return outputs, gradient
+
+        return function
+
+    def vjp(function, *primals):
+        with tf.GradientTape() as tape:
+            tape.watch(primals)
+            outputs = function(*primals)
+
+        def pull(cotangents):
+            return tape.gradient(
+                outputs, primals, cotangents, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+
+        return outputs, pull
+
+    def value(variable):
+        return tf.convert_to_tensor(variable.value)
+
+    def buffer(size, like):
+        return tf.TensorArray(like.dtype, size, element_shape=like.shape, clear_after_read=False)
+
+    def write(array, index, value):
+        return array.write(index, value)
+
+    def read(array, index):
+        return array.read(index)
+
+    def _in_xla():
+        return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
+            tf.compat.v1.get_default_graph()
+        )
+
+    def _ragged():
+        # Outside XLA a scatter inside a loop copies its whole target at every iteration.
+        return not _in_xla()
+
+else:
+    import jax
+
+    if keras.backend.backend() != "jax":
+        raise ImportError(
+            f"ponderzoo runs on Keras's tensorflow and jax backends, not on {keras.backend.backend()!r}. "
+            "Set KERAS_BACKEND=tensorflow."
+        )
+
+    def differentiable(primal, forward, backward, save=True):
+        function = jax.custom_vjp(primal)
+        function.defvjp(forward, lambda *arguments: tuple(backward(*arguments)))
+        return function
+
+    def vjp(function, *primals):
+        return jax.vjp(function, *primals)
+
+    def value(variable):
+        return variable.value
+
+    def buffer(size, like):
+        return ops.zeros((size, *like.shape), like.dtype)
+
+    def write(array, index, value):
+        return jax.lax.dynamic_update_index_in_dim(array, value, index, 0)
+
+    def read(array, index):
+        return jax.lax.dynamic_index_in_dim(array, index, 0, keepdims=False)
+
+    def _ragged():
+        return False
+
+
+def open_rows(count, likes):
+    """A handle for as many `(count, width)` matrices as `likes`, `(batch, width)` tensors, has."""
+    if not _ragged():
+        return tuple(ops.zeros((count + 1, like.shape[-1]), like.dtype) for like in likes)
+
+    def array(dtype, *width):
+        return tf.TensorArray(
+            dtype, 0, dynamic_size=True, infer_shape=False, element_shape=(None, *width)
+        )
+
+    return (array("int32"), *(array(like.dtype, like.shape[-1]) for like in likes))
+
+
+def commit(handle, step, index, keep, values):
+    """Writes the rows of `values` that `keep` names to the rows `index`; `step` counts the commits."""
+    if not _ragged():
+        (last, _) = ops.shape(handle[0])
+        target = ops.where(keep, index, last - 1)[:, None]
+        return tuple(ops.scatter_update(h, target, v) for h, v in zip(handle, values))
+    chosen = tf.where(keep)[:, 0]
+    return tuple(h.write(step, tf.gather(v, chosen)) for h, v in zip(handle, (index, *values)))
+
+
+def close_rows(handle, count):
+    """The finished matrices; rows never committed are zero."""
+    if not _ragged():
+        return [matrix[:count] for matrix in handle]
+    index, *matrices = (array.concat() for array in handle)
+    return [tf.scatter_nd(index[:, None], m, (count, m.shape[-1])) for m in matrices]

@@ -1,0 +1,407 @@
+"""The loop of Adaptive Computation Time: one flat loop of updates in which every row keeps its own pace.
+
+A row of the batch has its own position in its sequence. As soon as it halts it commits its averaged state and
+output and moves on to its own next input, while other rows still ponder theirs. The loop therefore ends
+after max_b sum_t N(b, t) updates of the whole batch; a loop that waits for the slowest row at every step
+takes sum_t max_b N(b, t), a fixed unroll T * M.
+
+The gradient is written by hand. Forward stores a trajectory of at most `chunk` updates and the loop's carry
+at the start of every chunk; backward walks the chunks from the last to the first and replays those whose
+trajectory has been overwritten.
+"""
+
+import dataclasses
+import functools
+import re
+
+import keras
+import numpy as np
+from keras import ops
+
+from . import _backend as backend
+
+BLOCK = 8  # updates whose weight gradients are taken in one matrix product
+LIKELY_UPDATES = 8  # of an input, on average, in the slowest row of a batch
+
+
+@dataclasses.dataclass
+class Setting:
+    """What stays the same for all updates.
+
+    Attributes:
+        step: a step of `_steps.py`.
+        steps: T, the padded length.
+        max_ponder, threshold: M and 1 - epsilon.
+        budget: bytes that the stored trajectory may take.
+    """
+
+    step: object
+    steps: int
+    max_ponder: int
+    threshold: float
+    budget: int
+
+
+def halting_loop(setting, rows, weights, halting, state, lengths, save=True):
+    """Runs the halting loop (Graves, 2016, eqs. 4-13).
+
+    Args:
+        setting: `Setting`.
+        rows: `(batch * steps, width)`, what the step reads, batch-major.
+        weights: tensors of the step.
+        halting: `(kernel (units,), bias ())` of the halting unit; its dtype is that of all sums.
+        state: list of `(batch, size)` tensors.
+        lengths: `(batch,)` int32, the inputs of each row; the rest is never read.
+        save: whether to keep what the gradient needs, or to compute it again if one is asked for.
+
+    Returns:
+        Outputs `(batch, steps, units)`; updates N and remainders R, `(batch, steps)`, zero at padding; and
+        the final state. N is a constant for differentiation.
+    """
+    run = backend.differentiable(
+        functools.partial(_primal, setting),
+        functools.partial(_forward, setting),
+        functools.partial(_backward, setting),
+        save,
+    )
+    outputs, ponder, *state = run(rows, *weights, *halting, *state, lengths)
+    shape = (ops.shape(lengths)[0], setting.steps)
+    outputs = ops.reshape(outputs, (*shape, outputs.shape[-1]))
+    ponder = ops.reshape(ponder, (*shape, 2))
+    return outputs, ops.stop_gradient(ponder[..., 0]), ponder[..., 1], state
+
+
+class _Inputs:
+    """The tensors of the loop by name, out of the flat list that a function with a gradient takes."""
+
+    def __init__(self, setting, tensors):
+        self.rows, *tensors, self.lengths = tensors
+        count = setting.step.weight_count
+        self.weights = list(tensors[:count])
+        self.kernel, self.bias, *self.state = tensors[count:]
+        self.dtype = keras.backend.standardize_dtype(self.kernel.dtype)
+        self.steps = setting.steps
+        self.batch = ops.shape(self.lengths)[0]
+        self.start = ops.arange(self.batch, dtype="int32") * self.steps
+
+    def index(self, t):
+        return self.start + ops.minimum(t, self.steps - 1)
+
+    def row(self, index):
+        return self.pick(self.rows, index)
+
+    def pick(self, matrix, index):
+        """The current row of each sequence; with one input a sequence, all there is."""
+        one_input = isinstance(self.steps, int) and self.steps == 1
+        return matrix if one_input else ops.take(matrix, index, axis=0)
+
+    def zeros(self, *shape):
+        return ops.zeros((self.batch, *shape), self.dtype)
+
+
+def _at_first(setting, inputs):
+    """The carry before the first update: (t, n, sum of h, state, sums of the leaves)."""
+    sums = [inputs.zeros(size) for size in setting.step.leaf_sizes]
+    counter = ops.zeros_like(inputs.lengths)
+    return counter, counter, inputs.zeros(), list(inputs.state), sums
+
+
+def _unfinished(inputs, carry):
+    return ops.any(carry[0] < inputs.lengths)
+
+
+def _update(setting, inputs, carry):
+    """One update of every row.
+
+    Returns:
+        The new carry, the record that the gradient needs, and what may be committed: the row's index,
+        whether it ended, the averaged output, and N and R.
+    """
+    t, n, total, state, sums = carry
+    step, dtype = setting.step, inputs.dtype
+    active, first, index = t < inputs.lengths, n == 0, inputs.index(t)
+    output, new_state, saved = step.forward(
+        inputs.weights, inputs.row(index), ops.cast(first, inputs.rows.dtype)[:, None], state
+    )
+    h = ops.sigmoid(ops.sum(ops.cast(output, dtype) * inputs.kernel, axis=-1) + inputs.bias)
+    updates = n + 1
+    stops = ops.logical_or(total + h >= setting.threshold, updates >= setting.max_ponder)
+    end = ops.logical_and(active, stops)
+    p = ops.where(end, 1 - total, ops.where(active, h, ops.zeros_like(h)))
+    averages = [
+        s + p[:, None] * ops.cast(leaf, dtype) for s, leaf in zip(sums, step.leaves(output, new_state))
+    ]
+
+    ends, goes_on = end[:, None], active[:, None]
+    new_carry = (
+        t + ops.cast(end, t.dtype),
+        ops.where(ops.logical_and(active, ops.logical_not(end)), updates, ops.zeros_like(n)),
+        ops.where(end, ops.zeros_like(total), total + p),
+        [
+            ops.where(ends, ops.cast(average, new.dtype), ops.where(goes_on, new, old))
+            for average, new, old in zip(averages, new_state, state)
+        ],
+        [ops.where(ends, ops.zeros_like(average), average) for average in averages],
+    )
+    record = [_pack(index, first, end, active), p, *state, *saved]
+    answer = ops.cast(averages[step.output_leaf], output.dtype)
+    ponder = ops.stack([ops.cast(updates, dtype), p], axis=-1)
+    return new_carry, record, (index, end, (answer, ponder))
+
+
+def _pack(index, *flags):
+    for flag in flags:
+        index = 2 * index + ops.cast(flag, "int32")
+    return index
+
+
+def _unpack(code):
+    return code // 8, code // 4 % 2 == 1, code // 2 % 2 == 1, code % 2 == 1
+
+
+def _templates(setting, inputs, carry):
+    """Record and answer of an update, for their shapes alone: compilers drop the computation."""
+    _, record, (_, _, answer) = _update(setting, inputs, carry)
+    return record, answer
+
+
+def _primal(setting, *tensors):
+    inputs = _Inputs(setting, tensors)
+    carry = _at_first(setting, inputs)
+    count = inputs.batch * inputs.steps
+    handle = backend.open_rows(count, _templates(setting, inputs, carry)[1])
+
+    def body(j, carry, handle):
+        carry, _, (index, end, answer) = _update(setting, inputs, carry)
+        return j + 1, carry, backend.commit(handle, j, index, end, answer)
+
+    _, carry, handle = ops.while_loop(
+        lambda j, carry, handle: _unfinished(inputs, carry), body, (0, carry, handle)
+    )
+    return (*backend.close_rows(handle, count), *carry[3])
+
+
+def _forward(setting, *tensors):
+    """`_primal`, and the residuals of `_backward`."""
+    inputs = _Inputs(setting, tensors)
+    carry = _at_first(setting, inputs)
+    count = inputs.batch * inputs.steps
+    record, answer = _templates(setting, inputs, carry)
+    handle = backend.open_rows(count, answer)
+    chunk, chunks = _chunks(setting, inputs, record)
+    trajectory = [backend.buffer(chunk, leaf) for leaf in record]
+    checkpoints = [backend.buffer(chunks, leaf) for leaf in keras.tree.flatten(carry)]
+
+    def run_chunk(c, j, carry, handle, trajectory, checkpoints):
+        leaves = keras.tree.flatten(carry)
+        checkpoints = [backend.write(array, c, x) for array, x in zip(checkpoints, leaves)]
+
+        def body(i, carry, handle, trajectory):
+            carry, record, (index, end, answer) = _update(setting, inputs, carry)
+            handle = backend.commit(handle, j + i, index, end, answer)
+            return i + 1, carry, handle, _store(trajectory, i, record)
+
+        i, carry, handle, trajectory = ops.while_loop(
+            lambda i, carry, *_: ops.logical_and(i < chunk, _unfinished(inputs, carry)),
+            body,
+            (0, carry, handle, trajectory),
+        )
+        return c + 1, j + i, carry, handle, trajectory, checkpoints
+
+    c, j, carry, handle, trajectory, checkpoints = ops.while_loop(
+        lambda c, j, carry, *_: _unfinished(inputs, carry),
+        run_chunk,
+        (0, 0, carry, handle, trajectory, checkpoints),
+    )
+    outputs = (*backend.close_rows(handle, count), *carry[3])
+    return outputs, (tensors, trajectory, checkpoints, c, j)
+
+
+def _store(trajectory, i, record):
+    return [backend.write(array, i, leaf) for array, leaf in zip(trajectory, record)]
+
+
+def _chunks(setting, inputs, record):
+    """(updates in a chunk, a multiple of BLOCK; the most chunks that there can be).
+
+    A chunk holds what the budget lets it, but no more than is likely to be needed: fresh memory costs
+    time, used or not, and a longer loop is only replayed in part.
+    """
+    width = sum(int(np.prod(leaf.shape[1:])) * _bytes(leaf.dtype) for leaf in record)
+    longest, fits = inputs.steps * setting.max_ponder, setting.budget // (inputs.batch * width + 1)
+    likely = inputs.steps * LIKELY_UPDATES + 2 * BLOCK
+    static = isinstance(longest, int) and isinstance(fits, int)
+    smaller, larger = (min, max) if static else (ops.minimum, ops.maximum)
+    chunk = (larger(smaller(smaller(fits, likely), longest), 1) + BLOCK - 1) // BLOCK * BLOCK
+    return chunk, (longest + chunk - 1) // chunk
+
+
+def _bytes(dtype):
+    name = keras.backend.standardize_dtype(dtype)
+    return int(re.search(r"\d+$", name).group()) // 8
+
+
+def _replay(setting, inputs, carry, limit, trajectory):
+    """Fills the trajectory with the first `limit` updates from `carry`, fewer where all rows finish."""
+
+    def body(i, carry, trajectory):
+        carry, record, _ = _update(setting, inputs, carry)
+        return i + 1, carry, _store(trajectory, i, record)
+
+    _, _, trajectory = ops.while_loop(
+        lambda i, carry, _: ops.logical_and(i < limit, _unfinished(inputs, carry)),
+        body,
+        (0, carry, trajectory),
+    )
+    return trajectory
+
+
+def _reverse_update(setting, inputs, prepared, cotangents, trajectory, i, carry):
+    """Takes the gradient through update `i` of the trajectory.
+
+    The carry holds, as cotangents, lam of the state after this update and m of the averages that this input
+    ends in; g of the last update of this input; and the sums that the cotangents of its row and of the
+    halting unit are. Returns the new carry, what `weight_gradients` needs, and the row to commit.
+    """
+    step, dtype, states = setting.step, inputs.dtype, len(inputs.state)
+    d_answers, d_remainders = cotangents
+    lam, m, g_end, d_row_sum, d_kernel, d_bias = carry
+    code, p, *rest = (backend.read(array, i) for array in trajectory)
+    index, first, end, active = _unpack(code)
+    goes_on = ops.logical_and(active, ops.logical_not(end))
+    ends, share = end[:, None], p[:, None]
+    flag = ops.cast(first, inputs.rows.dtype)[:, None]
+    new_leaves, pull = step.backward(
+        prepared, inputs.row(index), flag, rest[:states], rest[states:]
+    )
+    leaves = [ops.cast(leaf, dtype) for leaf in new_leaves]
+
+    wide = lam + [inputs.zeros(size) for size in step.leaf_sizes[states:]]
+    d_answer = ops.cast(inputs.pick(d_answers, index), dtype)
+    m = [ops.where(ends, a, b) for a, b in zip(_add_at(wide, step.output_leaf, d_answer), m)]
+    g = sum(ops.sum(x * leaf, axis=-1) for x, leaf in zip(m, leaves))
+    g_end = ops.where(end, g, g_end)
+    d_logit = (g - g_end - inputs.pick(d_remainders, index)) * p * (1 - p)
+    d_logit = ops.where(goes_on, d_logit, ops.zeros_like(d_logit))[:, None]
+    d_leaves = [
+        ops.where(ends, share * y, ops.where(goes_on[:, None], x + share * y, ops.zeros_like(x)))
+        for x, y in zip(wide, m)
+    ]
+    d_leaves = _add_at(d_leaves, step.output_leaf, d_logit * inputs.kernel)
+    d_row, d_old, memo = pull([ops.cast(x, y.dtype) for x, y in zip(d_leaves, new_leaves)])
+
+    lam = [ops.where(active[:, None], ops.cast(x, dtype), y) for x, y in zip(d_old, lam)]
+    d_row = ops.cast(d_row, dtype)
+    d_row_sum = ops.where(ends, d_row, d_row_sum + d_row)
+    d_kernel = d_kernel + ops.sum(d_logit * leaves[step.output_leaf], axis=0)
+    d_bias = d_bias + ops.sum(d_logit)
+    row = (index, ops.logical_and(first, active), (ops.cast(d_row_sum, inputs.rows.dtype),))
+    return (lam, m, g_end, d_row_sum, d_kernel, d_bias), memo, row
+
+
+def _backward(setting, residuals, cotangents):
+    """Cotangents of all tensors of `_forward` (Graves, 2016, eqs. 14-20, with N a constant)."""
+    tensors, trajectory, checkpoints, chunks_run, updates_run = residuals
+    inputs = _Inputs(setting, tensors)
+    step, states = setting.step, len(inputs.state)
+    prepared = step.prepare(inputs.weights)
+    d_answers, d_ponder, *d_state = cotangents
+    cotangents = d_answers, d_ponder[:, 1]
+    origin = _at_first(setting, inputs)
+    record, _ = _templates(setting, inputs, origin)
+    chunk, chunks = _chunks(setting, inputs, record)
+
+    def reverse_block(trajectory, used, block, commits, carry, scratch, handle, d_weights):
+        start = block * BLOCK
+
+        def body(slot, commits, carry, scratch, handle):
+            carry, memo, row = _reverse_update(
+                setting, inputs, prepared, cotangents, trajectory, start + slot, carry
+            )
+            handle = backend.commit(handle, commits, *row)
+            return slot - 1, commits + 1, carry, _store(scratch, slot, memo), handle
+
+        _, commits, carry, scratch, handle = ops.while_loop(
+            lambda slot, *_: slot >= 0,
+            body,
+            (ops.minimum(used - start, BLOCK) - 1, commits, carry, scratch, handle),
+        )
+        # Only the block that is taken first can be partial, and its scratch past the end is still zero.
+        past = [ops.minimum(start + slot, used - 1) for slot in range(BLOCK)]
+        code, *state = (
+            ops.concatenate([backend.read(array, i) for i in past])
+            for array in [trajectory[0], *trajectory[2 : 2 + states]]
+        )
+        memo = [ops.concatenate([backend.read(x, s) for s in range(BLOCK)]) for x in scratch]
+        index, first, _, _ = _unpack(code)
+        flag = ops.cast(first, inputs.rows.dtype)[:, None]
+        rows = ops.take(inputs.rows, index, axis=0)
+        gradients = step.weight_gradients(inputs.weights, rows, flag, state, memo)
+        d_weights = [x + ops.cast(y, inputs.dtype) for x, y in zip(d_weights, gradients)]
+        return block - 1, commits, carry, scratch, handle, d_weights
+
+    def reverse_chunk(trajectory, used, *loop):
+        _, *loop = ops.while_loop(
+            lambda block, *_: block >= 0,
+            lambda *loop: reverse_block(trajectory, used, *loop),
+            ((used + BLOCK - 1) // BLOCK - 1, *loop),
+        )
+        return loop
+
+    def replay_and_reverse(c, trajectory, *loop):
+        last = c == chunks_run - 1
+        leaves = [backend.read(array, c) for array in checkpoints]
+        carry = keras.tree.pack_sequence_as(origin, leaves)
+        limit = ops.where(last, 0, chunk)
+        trajectory = _replay(setting, inputs, carry, limit, trajectory)
+        used = ops.where(last, updates_run - c * chunk, chunk)
+        return (c - 1, trajectory, *reverse_chunk(trajectory, used, *loop))
+
+    zeros = inputs.zeros
+    carry = (
+        [ops.cast(x, inputs.dtype) for x in d_state],
+        [zeros(size) for size in step.leaf_sizes],
+        zeros(),
+        zeros(inputs.rows.shape[-1]),
+        ops.zeros_like(inputs.kernel),
+        ops.zeros_like(inputs.bias),
+    )
+    _, memo, (_, _, row) = _reverse_update(
+        setting, inputs, prepared, cotangents, _written(record), 0, carry
+    )
+    scratch = [backend.buffer(BLOCK, x) for x in memo]
+    for slot in range(BLOCK):
+        scratch = _store(scratch, slot, [ops.zeros_like(x) for x in memo])
+    loop = (
+        0,
+        carry,
+        scratch,
+        backend.open_rows(inputs.batch * inputs.steps, row),
+        [ops.zeros_like(x, dtype=inputs.dtype) for x in inputs.weights],
+    )
+    if isinstance(chunks, int) and chunks == 1:
+        loop = reverse_chunk(trajectory, updates_run, *loop)
+    else:
+        _, _, *loop = ops.while_loop(
+            lambda c, *_: c >= 0, replay_and_reverse, (chunks_run - 1, trajectory, *loop)
+        )
+    _, carry, _, handle, d_weights = loop
+    lam, _, _, _, d_kernel, d_bias = carry
+    (d_rows,) = backend.close_rows(handle, inputs.batch * inputs.steps)
+    return (
+        d_rows,
+        *(ops.cast(x, w.dtype) for x, w in zip(d_weights, inputs.weights)),
+        d_kernel,
+        d_bias,
+        *(ops.cast(x, s.dtype) for x, s in zip(lam, inputs.state)),
+        None,
+    )
+
+
+def _written(record):
+    """A trajectory of one update."""
+    return _store([backend.buffer(1, leaf) for leaf in record], 0, record)
+
+
+def _add_at(leaves, position, x):
+    return [leaf + x if i == position % len(leaves) else leaf for i, leaf in enumerate(leaves)]

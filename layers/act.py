@@ -1,0 +1,229 @@
+"""Adaptive Computation Time."""
+
+import keras
+from keras import ops
+
+from . import _backend as backend
+from ._base import serializable
+from ._halting_loop import Setting, halting_loop
+from ._steps import output_size, step_of
+
+
+@serializable
+class ACT(keras.layers.Layer):
+    """A recurrent layer that thinks several times per input (Graves, 2016, eqs. 4-13).
+
+    For every input the cell is updated until the sum of the halting probabilities, one of a sigmoid unit after
+    each update, reaches `1 - epsilon`, or `max_ponder` updates are made. The first update sees the input with a
+    flag of 1 behind it, later ones the same input with a flag of 0. State and output are the averages of those
+    of all updates, weighted by the halting probabilities; the last update gets what remains of one. A loss of
+    `time_penalty * (N + R)` for each input, summed over time and averaged over the batch, is added to the model;
+    N counts as a constant for the gradient (section 2.1).
+
+    Every row of a batch runs at its own pace: a row that halts goes on to its next input at once.
+
+    Args:
+        cell: a Keras RNN cell, or a list of cells to stack. A cell must treat the rows of a batch alike and
+            draw no random numbers other than Keras's own cell dropout, whose masks stay fixed for a sequence.
+        max_ponder: M, the most updates for an input.
+        epsilon: makes it possible to halt after one update.
+        time_penalty: tau, the weight of the ponder cost.
+        return_sequences: whether to return the output of every input or of the last one.
+        return_state: whether to return the last state as well.
+        return_ponder: whether to return, last, the updates N and the remainders R.
+        memory_budget: bytes that training may use to remember updates. What does not fit is computed again.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        sequence: `(batch, time, features)`.
+        mask: `(batch, time)` boolean; False steps are skipped.
+        initial_state: list of `(batch, size)` tensors as the cell's state; zeros where it is None.
+        training: whether the cell's dropout is active.
+
+    Returns:
+        Output `(batch, time, units)` or `(batch, units)`; then, if asked for, the state's tensors; then, if
+        asked for, N and R, `(batch, time)` float32 (float64 for a float64 layer), zero at masked steps.
+
+    Raises:
+        ValueError: `cell` is no cell, `max_ponder` is under 1, `epsilon` is outside (0, 1), `time_penalty`
+            is negative, `memory_budget` is not positive, or the input is not of rank 3.
+
+    Masking:
+        A masked step costs nothing: the state passes it, the output repeats the one before (zero at the
+        beginning), as in `keras.layers.RNN`, and N = R = 0.
+
+    Attributes:
+        cell: the cell.
+        halting: the `keras.layers.Dense(1)` whose kernel and bias make the halting unit. Its bias starts at 1.
+
+    Example:
+        >>> layer = ACT(keras.layers.LSTMCell(8), return_sequences=True, return_ponder=True)
+        >>> output, updates, remainder = layer(keras.ops.ones((2, 3, 4)))
+        >>> output.shape, updates.shape
+        (TensorShape([2, 3, 8]), TensorShape([2, 3]))
+
+    Reference:
+        Graves, "Adaptive Computation Time for Recurrent Neural Networks", 2016, arXiv:1603.08983.
+    """
+
+    def __init__(
+        self,
+        cell,
+        max_ponder=100,
+        epsilon=0.01,
+        time_penalty=0.01,
+        return_sequences=False,
+        return_state=False,
+        return_ponder=False,
+        memory_budget=2**27,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(cell, (list, tuple)):
+            cell = keras.layers.StackedRNNCells(cell)
+        if not isinstance(cell, keras.layers.Layer) or not hasattr(cell, "state_size"):
+            raise ValueError(f"cell must be a Keras layer with a state_size, such as LSTMCell; got {cell!r}")
+        if max_ponder != int(max_ponder) or max_ponder < 1:
+            raise ValueError(f"max_ponder must be a whole number from 1 on; got {max_ponder!r}")
+        if not 0 < epsilon < 1:
+            raise ValueError(f"epsilon must lie between 0 and 1, both excluded; got {epsilon!r}")
+        if not time_penalty >= 0:
+            raise ValueError(f"time_penalty must be 0 or more; got {time_penalty!r}")
+        if not memory_budget > 0:
+            raise ValueError(f"memory_budget must be a positive number of bytes; got {memory_budget!r}")
+        self.cell = cell
+        self.max_ponder = int(max_ponder)
+        self.epsilon = float(epsilon)
+        self.time_penalty = float(time_penalty)
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.return_ponder = return_ponder
+        self.memory_budget = int(memory_budget)
+        self.supports_masking = True
+        self.halting = keras.layers.Dense(
+            1, bias_initializer="ones", name="halting", dtype=self.dtype_policy
+        )
+
+    @property
+    def _sum_dtype(self):
+        return "float64" if self.compute_dtype == "float64" else "float32"
+
+    def build(self, sequence_shape, initial_state_shape=None):
+        if len(sequence_shape) != 3 or sequence_shape[-1] is None:
+            raise ValueError(
+                "ACT needs a sequence of shape (batch, time, features) with known features; "
+                f"got {tuple(sequence_shape)}"
+            )
+        if not self.cell.built:
+            self.cell.build((sequence_shape[0], sequence_shape[-1] + 1))
+            self.cell.built = True
+        if not self.halting.built:
+            self.halting.build((sequence_shape[0], output_size(self.cell)))
+
+    def call(self, sequence, mask=None, initial_state=None, training=False):
+        sequence = ops.cast(sequence, self.cell.compute_dtype)
+        batch, steps = ops.shape(sequence)[:2]
+        if initial_state is None:
+            initial_state = _zero_state(self.cell, batch)
+        state = [ops.cast(s, self.cell.compute_dtype) for s in keras.tree.flatten(initial_state)]
+        order, rank, lengths = _compaction(mask, batch, steps)
+        if order is not None:
+            sequence = ops.take_along_axis(sequence, order[:, :, None], axis=1)
+
+        step = step_of(self.cell, training)
+        rows, weights = step.enter(sequence)
+        halting = (
+            ops.cast(backend.value(self.halting.kernel), self._sum_dtype)[:, 0],
+            ops.cast(backend.value(self.halting.bias), self._sum_dtype)[0],
+        )
+        setting = Setting(step, steps, self.max_ponder, 1 - self.epsilon, self.memory_budget)
+        output, updates, remainder, state = halting_loop(
+            setting, rows, weights, halting, state, lengths, save=bool(training)
+        )
+        if self.time_penalty:
+            ponder = ops.mean(ops.sum(updates + remainder, axis=1))
+            self.add_loss(self.time_penalty * ponder)
+        output = ops.cast(output, self.compute_dtype)
+        if rank is not None:
+            output, updates, remainder = (_spread(x, rank) for x in (output, updates, remainder))
+            # The loop's answer for a masked step is the one before; it took no updates of its own.
+            real = ops.cast(mask, updates.dtype)
+            updates, remainder = updates * real, remainder * real
+        if not self.return_sequences:
+            output = output[:, -1]
+        return self._pack(output, [ops.cast(s, self.compute_dtype) for s in state], updates, remainder)
+
+    def _pack(self, output, state, updates, remainder):
+        result = [output]
+        if self.return_state:
+            result += state
+        if self.return_ponder:
+            result += [updates, remainder]
+        return tuple(result) if len(result) > 1 else output
+
+    def compute_output_spec(self, sequence, mask=None, initial_state=None, training=False):
+        if not self.built:
+            self.build(sequence.shape)
+        batch, steps, _ = sequence.shape
+        units = output_size(self.cell)
+
+        def spec(*shape, dtype=self.compute_dtype):
+            return keras.KerasTensor((batch, *shape), dtype=dtype)
+
+        output = spec(steps, units) if self.return_sequences else spec(units)
+        state = [spec(size) for size in keras.tree.flatten(self.cell.state_size)]
+        return self._pack(
+            output, state, spec(steps, dtype=self._sum_dtype), spec(steps, dtype=self._sum_dtype)
+        )
+
+    def compute_mask(self, sequence, mask=None):
+        output = mask if self.return_sequences else None
+        state = [None for _ in keras.tree.flatten(self.cell.state_size)]
+        return self._pack(output, state, mask, mask)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "cell": keras.saving.serialize_keras_object(self.cell),
+            "max_ponder": self.max_ponder,
+            "epsilon": self.epsilon,
+            "time_penalty": self.time_penalty,
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "return_ponder": self.return_ponder,
+            "memory_budget": self.memory_budget,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        cell = keras.saving.deserialize_keras_object(config["cell"], custom_objects=custom_objects)
+        return cls(**{**config, "cell": cell})
+
+
+def _zero_state(cell, batch):
+    if hasattr(cell, "get_initial_state"):
+        return cell.get_initial_state(batch_size=batch)
+    return [ops.zeros((batch, size), cell.compute_dtype) for size in keras.tree.flatten(cell.state_size)]
+
+
+def _compaction(mask, batch, steps):
+    """How the steps that a mask lets pass are brought to the front, and back.
+
+    Returns:
+        order `(batch, time)`: the original step of each step at the front; rank `(batch, time)`: where the
+        last real step up to each step went, -1 before the first; lengths `(batch,)`: how many there are.
+    """
+    if mask is None:
+        return None, None, ops.full((batch,), steps, dtype="int32")
+    mask = ops.cast(mask, "int32")
+    order = ops.argsort((1 - mask) * steps + ops.arange(steps, dtype="int32"), axis=1)
+    return order, ops.cumsum(mask, axis=1) - 1, ops.sum(mask, axis=1)
+
+
+def _spread(values, rank):
+    """Undoes the compaction; zero where no real step came yet."""
+    seen = ops.cast(rank >= 0, values.dtype)
+    rank = ops.maximum(rank, 0)
+    if len(values.shape) == 3:
+        seen, rank = seen[:, :, None], rank[:, :, None]
+    return ops.take_along_axis(values, rank, axis=1) * seen

@@ -1,0 +1,371 @@
+"""Packages: what is written, when it appears, and what the gate lets through."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from keras import ops
+from ponderzoo.export import _gate
+from ponderzoo.export._gate import GateError, verify
+from ponderzoo.export._package import package
+from ponderzoo.zoo._registry import Signature
+from tensorflow_serving.config import model_server_config_pb2
+
+
+class Ponder(keras.layers.Layer):
+    """Repeats a dense layer until every row has gone `steps` times: a loop over data."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = keras.layers.Dense(4, activation="tanh")
+
+    def build(self, state_shape, steps_shape):
+        self.dense.build(state_shape)
+
+    def call(self, state, steps):
+        def more(state, updates):
+            return ops.any(updates < steps)
+
+        def update(state, updates):
+            going = updates < steps
+            state = ops.where(going[:, None], self.dense(state), state)
+            return state, updates + ops.cast(going, "int32")
+
+        return ops.while_loop(more, update, (state, ops.zeros_like(steps)))
+
+
+def make_model(seed=0):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((4,), name="state"), keras.Input((), dtype="int32", name="steps")
+    return keras.Model(inputs, Ponder()(*inputs))
+
+
+def make_signatures(model):
+    def serve(state, steps):
+        state, updates = model((state, steps))
+        return {"state": state, "updates": updates}
+
+    def shout(text):
+        return {"text": tf.strings.upper(text), "length": tf.strings.length(text)}
+
+    state = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    text = np.array([b"one", "zwölf".encode(), b""], object)
+    return {
+        "serve": Signature(
+            function=serve,
+            inputs={"state": ((None, 4), "float32"), "steps": ((None,), "int32")},
+            sample={"state": state, "steps": np.array([2, 0, 5], "int32")},
+            outputs={"state": "the last state", "updates": "how often it was updated"},
+        ),
+        "shout": Signature(
+            function=shout,
+            inputs={"text": ((None,), "string")},
+            sample={"text": text},
+            outputs={"text": "in capitals", "length": "bytes"},
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    """A version directory that passed the gate."""
+    output = tmp_path_factory.mktemp("written")
+    return package(model, make_signatures(model), "ponder", output, card="# Ponder")
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+    """The same, to be spoilt."""
+    return shutil.copytree(written, tmp_path / "1")
+
+
+def save(directory, function, *specs, signature="serve"):
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint(signature, function, input_signature=list(specs))
+    archive.write_out(str(directory), verbose=False)
+    return directory
+
+
+def numbers(shape=(None, 4), name="state", dtype="float32"):
+    return tf.TensorSpec(shape, dtype, name=name)
+
+
+def visible(directory):
+    return sorted(name for name in os.listdir(directory) if name != ".lock")
+
+
+def read_config(output):
+    with open(os.path.join(output, "models.config")) as file:
+        return text_format.Parse(file.read(), model_server_config_pb2.ModelServerConfig())
+
+
+def test_version_directory_is_whole(written):
+    assert os.path.isabs(written) and written.endswith(os.path.join("ponder", "1"))
+    extra = os.path.join(written, "assets.extra")
+    assert sorted(os.listdir(extra)) == ["card.md", "signatures.json", "tf_serving_warmup_requests"]
+    assert visible(os.path.dirname(written)) == ["1"]
+    (block,) = read_config(os.path.join(written, "..", "..")).model_config_list.config
+    assert (block.name, block.model_platform) == ("ponder", "tensorflow")
+    assert block.base_path == os.path.dirname(written)
+
+
+def test_signatures_json_tells_how_to_call(written):
+    with open(os.path.join(written, "assets.extra", "signatures.json")) as file:
+        described = json.load(file)
+    serve, shout = described["signatures"]["serve"], described["signatures"]["shout"]
+    assert serve["inputs"]["state"] == {"dtype": "float32", "shape": [None, 4]}
+    assert serve["outputs"]["updates"]["meaning"] == "how often it was updated"
+    assert serve["rest"]["path"] == "/v1/models/ponder:predict"
+    assert serve["rest"]["body"]["inputs"]["steps"] == [2, 0]
+    assert serve["grpc"]["inputs"]["steps"]["int_val"] == [2, 0]
+    assert shout["rest"]["body"]["inputs"]["text"][0] == {"b64": "b25l"}
+    assert described["min_consumer"] <= described["producer"]
+
+
+def test_gate_runs_every_signature_and_keeps_the_loop(written):
+    report = verify(written)
+    assert report.signatures == ("serve", "serving_default", "shout")
+    assert report.loops == 1
+    assert report.runs == 2 * 3 + 2
+    assert report.empty_batch == {"serve": True, "shout": True}
+
+
+def test_serving_default_shares_the_graph_of_serve(written):
+    graph = _gate.read_meta_graph(written)
+    bodies = [f for f in graph.graph_def.library.function if len(f.node_def) > 5]
+    loops = sum(node.op in ("While", "StatelessWhile") for f in bodies for node in f.node_def)
+    assert loops == 1
+    first, second = (graph.signature_def[key] for key in ("serve", "serving_default"))
+    assert set(first.inputs) == set(second.inputs) and set(first.outputs) == set(second.outputs)
+
+
+def test_each_variable_is_written_once(written, model):
+    names = tf.train.list_variables(os.path.join(written, "variables", "variables"))
+    shapes = sorted(tuple(shape) for name, shape in names if name.endswith("VARIABLE_VALUE"))
+    assert shapes == sorted(tuple(variable.shape) for variable in model.variables)
+
+
+def test_versions_count_on_and_are_never_overwritten(model, tmp_path):
+    signatures = make_signatures(model)
+    (tmp_path / "ponder" / "007").mkdir(parents=True)
+    assert package(model, signatures, "ponder", tmp_path).endswith("8")
+    before = os.stat(tmp_path / "ponder" / "8" / "saved_model.pb").st_mtime_ns
+    for version in (7, 8):
+        with pytest.raises(FileExistsError, match=f"version {version} of ponder"):
+            package(model, signatures, "ponder", tmp_path, version=version)
+    assert os.stat(tmp_path / "ponder" / "8" / "saved_model.pb").st_mtime_ns == before
+    assert visible(tmp_path / "ponder") == ["007", "8"]
+
+
+def test_other_models_stay_in_the_config(model, tmp_path):
+    block = 'config { name: "other" base_path: "/far/other" model_platform: "tensorflow" '
+    block += "model_version_policy { specific { versions: 3 } } }"
+    (tmp_path / "models.config").write_text(f"model_config_list {{ {block} }}")
+    (tmp_path / "unlisted" / "1").mkdir(parents=True)
+    package(model, make_signatures(model), "ponder", tmp_path)
+    blocks = {block.name: block for block in read_config(tmp_path).model_config_list.config}
+    assert sorted(blocks) == ["other", "ponder", "unlisted"]
+    assert list(blocks["other"].model_version_policy.specific.versions) == [3]
+    assert blocks["other"].base_path == "/far/other"
+
+
+def test_bad_config_stops_before_anything_is_written(model, tmp_path):
+    (tmp_path / "models.config").write_text("model_config_list { nonsense }")
+    with pytest.raises(ValueError, match="is no ModelServerConfig"):
+        package(model, make_signatures(model), "ponder", tmp_path)
+    assert visible(tmp_path / "ponder") == []
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_failure_leaves_no_version(model, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(_gate, "verify", fail)
+    with pytest.raises(type(error)):
+        package(model, make_signatures(model), "ponder", tmp_path)
+    assert visible(tmp_path) == []
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_export import make_model, make_signatures, package
+os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+model = make_model()
+package(model, make_signatures(model), "ponder", {output!r})
+"""
+
+
+def test_killed_writer_leaves_no_version_and_the_next_one_cleans_up(model, tmp_path):
+    script = KILLED.format(tests=os.path.dirname(__file__), output=str(tmp_path))
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    (draft,) = os.listdir(tmp_path / "ponder")
+    assert draft.startswith(".1.writing-")
+    assert package(model, make_signatures(model), "ponder", tmp_path).endswith("1")
+    assert os.listdir(tmp_path / "ponder") == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "a/b"}, "name is letters"),
+        ({"version": -1}, "whole number"),
+        ({"signatures": {}}, "first signature must be 'serve'"),
+    ],
+)
+def test_arguments_are_refused_with_what_came(model, tmp_path, change, message):
+    arguments = {"name": "ponder", "signatures": make_signatures(model), "version": None, **change}
+    with pytest.raises(ValueError, match=message):
+        package(model, output=tmp_path, **arguments)
+    assert visible(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ({}, r"the sample has \[\]"),
+        ({"state": np.zeros((2, 4))}, "must be float32 .* it is float64"),
+        ({"state": np.zeros((2, 5), "float32")}, r"must be float32 \(None, 4\)"),
+        ({"state": np.zeros((1, 4), "float32")}, "two rows or more"),
+    ],
+)
+def test_sample_must_fit_the_inputs(model, tmp_path, sample, message):
+    serve = Signature(lambda state: {}, {"state": ((None, 4), "float32")}, sample, {})
+    with pytest.raises(ValueError, match=message):
+        package(model, {"serve": serve}, "ponder", tmp_path)
+
+
+def test_outputs_must_be_the_described_ones(model, tmp_path):
+    inputs, sample = {"state": ((None, 4), "float32")}, {"state": np.zeros((2, 4), "float32")}
+    serve = Signature(lambda state: {"other": state}, inputs, sample, {"state": "a state"})
+    with pytest.raises(ValueError, match=r"must return a dict of \['state'\], got \['other'\]"):
+        package(model, {"serve": serve}, "ponder", tmp_path)
+    assert visible(tmp_path) == []
+
+
+def refused(directory, *patterns, expected=None):
+    with pytest.raises(GateError) as caught:
+        verify(directory, expected)
+    for pattern in patterns:
+        assert pattern in str(caught.value)
+    assert all(failure.file and failure.mend for failure in caught.value.failures)
+    return caught.value
+
+
+def test_gate_refuses_python_in_the_graph(tmp_path):
+    def function(state):
+        return {"state": tf.py_function(lambda x: x + 1, [state], tf.float32, name="python")}
+
+    def shaped(state):
+        return {"state": tf.ensure_shape(function(state)["state"], (None, 4))}
+
+    refused(save(tmp_path / "1", shaped, numbers()), "EagerPyFunc calls Python", "No OpKernel")
+
+
+def test_gate_refuses_xla(tmp_path):
+    double = tf.function(lambda x: x * 2, jit_compile=True)
+    directory = save(tmp_path / "1", lambda state: {"state": double(state)}, numbers())
+    refused(directory, "must be compiled by XLA", "XLA compilation disabled")
+
+
+def test_gate_refuses_a_keras_model_saved_by_tensorflow(model, tmp_path):
+    function = tf.function(lambda state, steps: dict(zip("ab", model((state, steps)))))
+    function = function.get_concrete_function(numbers(), numbers((None,), "steps", "int32"))
+    tf.saved_model.save(model, tmp_path / "1", signatures=function)
+    refused(tmp_path / "1", "Could not find variable")
+
+
+def test_gate_refuses_missing_variables(copy):
+    shutil.rmtree(copy / "variables")
+    refused(copy, "there is no variables.index", "there is no variables.data", "Mend:")
+
+
+def test_gate_refuses_the_variables_of_another_model(copy, model, tmp_path):
+    other = make_model(seed=1)
+    other = package(other, make_signatures(other), "other", tmp_path / "other")
+    shutil.copytree(os.path.join(other, "variables"), copy / "variables", dirs_exist_ok=True)
+    sample = make_signatures(model)["serve"].sample
+    state, updates = model((sample["state"], sample["steps"]))
+    outputs = {"state": state.numpy(), "updates": updates.numpy()}
+    error = refused(copy, "differs from the model", expected={"serve": [(sample, outputs)]})
+    (failure,) = error.failures
+    assert failure.file == "variables/"
+
+
+def test_gate_refuses_damaged_variables(copy):
+    (data,) = (copy / "variables").glob("variables.data-*")
+    content = bytearray(data.read_bytes())
+    content[5] ^= 255
+    data.write_bytes(content)
+    refused(copy, "Checksum does not match")
+
+
+def test_gate_refuses_names_and_shapes_that_clients_trip_over(tmp_path):
+    def function(keras_tensor, fixed):
+        return {"Output-0": keras_tensor, "total": tf.reduce_sum(fixed)}
+
+    specs = numbers(name="KerasTensor"), numbers((2, 4), name="fixed")
+    directory = save(tmp_path / "1", function, *specs, signature="Serve")
+    refused(
+        directory,
+        "a signature's name is snake case",
+        "the input 'KerasTensor' is not snake case",
+        "the output 'Output-0' is not snake case",
+        "the input 'fixed' must start with a free batch axis, its shape is [2, 4]",
+        "the output 'total' must start with a free batch axis, its shape is []",
+    )
+
+
+def test_gate_refuses_half_precision(tmp_path):
+    directory = save(tmp_path / "1", lambda x: {"x": x}, numbers(name="x", dtype="float16"))
+    refused(directory, "the input 'x' has type number 19", "the output 'x'")
+
+
+def test_gate_refuses_what_is_no_model(copy, tmp_path):
+    with pytest.raises(GateError, match="cannot be read"):
+        verify(tmp_path / "nothing")
+    (copy / "saved_model.pb").write_bytes(b"not a model")
+    with pytest.raises(GateError, match="cannot be read"):
+        verify(copy)
+
+
+def test_gate_refuses_another_tag(copy):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    file = copy / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    saved.meta_graphs[0].meta_info_def.tags[:] = ["train"]
+    file.write_bytes(saved.SerializeToString())
+    refused(copy, "must carry the tag 'serve' alone, found [['train']]")
+
+
+def test_gate_ends_a_loop_without_end(tmp_path, monkeypatch):
+    def function(state):
+        (state,) = tf.while_loop(lambda state: tf.reduce_max(state) < 2, lambda s: (s,), (state,))
+        return {"state": state}
+
+    directory = save(tmp_path / "1", function, numbers())
+    monkeypatch.setattr(_gate, "TIMEOUT", 3.0)
+    with pytest.raises(GateError, match="more than 3 s"):
+        verify(directory)
+
+
+def test_gate_refuses_broken_warmup_requests(copy):
+    file = copy / "assets.extra" / "tf_serving_warmup_requests"
+    file.write_bytes(file.read_bytes()[:-3])
+    refused(copy, "is cut off")

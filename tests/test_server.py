@@ -1,0 +1,479 @@
+"""The wire: tensors in messages, the client, and what the server answers to right and wrong."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format
+from ponderzoo.export._package import package
+from ponderzoo.export._server import Server
+from ponderzoo.export._session import StatusError
+from ponderzoo.export.client import Client, PredictError, from_proto, to_proto
+from ponderzoo.zoo._registry import Signature
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+SAMPLE = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+
+
+def make_model(bias=0.0):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,), name="state")
+    outputs = keras.layers.Dense(4, "tanh", bias_initializer=keras.initializers.Constant(bias))
+    return keras.Model(inputs, outputs(inputs))
+
+
+def make_signatures(model):
+    def serve(state, scale):
+        state = model(state) * scale[:, None]
+        return {"state": state, "norm": tf.norm(state, axis=1)}
+
+    def shout(text):
+        return {"text": tf.strings.upper(text)}
+
+    def repeat(state, times):
+        """Calls the model `times[0]` times, to keep the session busy for as long as one likes."""
+        return {
+            "state": keras.ops.while_loop(
+                lambda step, _: step < times[0],
+                lambda step, state: (step + 1, model(state)),
+                (tf.constant(0), state),
+            )[1]
+        }
+
+    state, whole = {"state": ((None, 4), "float32")}, ((None,), "int32")
+    return {
+        "serve": Signature(
+            serve,
+            {**state, "scale": ((None,), "float32")},
+            {"state": SAMPLE, "scale": np.ones(3, "float32")},
+            {"state": "scaled", "norm": "its length"},
+        ),
+        "shout": Signature(
+            shout,
+            {"text": ((None,), "string")},
+            {"text": np.array([b"a", b"b"], object)},
+            {"text": "in capitals"},
+        ),
+        "repeat": Signature(
+            repeat,
+            {**state, "times": whole},
+            {"state": SAMPLE, "times": np.ones(3, "int32")},
+            {"state": "the last one"},
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def models():
+    return [make_model(), make_model(bias=1.0)]
+
+
+@pytest.fixture(scope="module")
+def exports(models, tmp_path_factory):
+    """Two versions of one model."""
+    output = tmp_path_factory.mktemp("exports")
+    for model in models:
+        package(model, make_signatures(model), "dense", output)
+    return output
+
+
+@pytest.fixture(scope="module")
+def server(exports):
+    with Server(exports) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+@pytest.fixture
+def stub(channel):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+@pytest.fixture
+def status(channel):
+    return model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
+
+
+def request(name="dense", signature="", version=None, label=None, outputs=(), **inputs):
+    message = predict_pb2.PredictRequest(output_filter=outputs)
+    message.model_spec.name, message.model_spec.signature_name = name, signature
+    if version is not None:
+        message.model_spec.version.value = version
+    if label is not None:
+        message.model_spec.version_label = label
+    for key, value in (inputs or {"state": SAMPLE, "scale": np.ones(3, "float32")}).items():
+        proto = value if isinstance(value, tensor_pb2.TensorProto) else to_proto(value)
+        message.inputs[key].CopyFrom(proto)
+    return message
+
+
+DTYPES = (
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 complex64 complex128"
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES.split())
+@pytest.mark.parametrize("shape", [(), (2, 3), (0, 3)])
+@pytest.mark.parametrize("typed", [False, True])
+def test_messages_mean_what_tensorflow_reads_in_them(dtype, shape, typed):
+    array = np.array(np.arange(np.prod(shape)).reshape(shape) * 3, dtype)
+    proto = to_proto(array, typed)
+    assert bool(proto.tensor_content) != typed or not array.size
+    for read in (from_proto(proto), tf.make_ndarray(proto)):
+        assert read.dtype == array.dtype and read.shape == shape
+        np.testing.assert_array_equal(read, array)
+    np.testing.assert_array_equal(from_proto(tf.make_tensor_proto(array)), array)
+
+
+def test_strings_travel_as_bytes():
+    for value in (["ä", b"\x00b\x00"], np.array(["ä", b"\x00b\x00"], object)):
+        assert from_proto(to_proto(value)).tolist() == ["ä".encode(), b"\x00b\x00"]
+    assert from_proto(to_proto("word")).item() == b"word"
+    packed = tensor_pb2.TensorProto(dtype=7, tensor_content=b"\x02\x80\x01" + b"ab" + b"c" * 128)
+    packed.tensor_shape.dim.add(size=2)
+    assert from_proto(packed).tolist() == [b"ab", b"c" * 128]
+
+
+def test_plain_numbers_become_what_tensorflow_makes_of_them():
+    assert from_proto(to_proto([1.5, 2])).dtype == "float32"
+    assert from_proto(to_proto([1, 2])).dtype == "int32"
+    assert from_proto(to_proto(np.float64(1))).dtype == "float64"
+    with pytest.raises(TypeError, match="not float16"):
+        to_proto(np.ones(2, "float16"))
+
+
+def test_last_value_of_a_typed_field_stands_for_the_rest():
+    proto = tensor_pb2.TensorProto(dtype=1, float_val=[1, 2])
+    proto.tensor_shape.dim.add(size=4)
+    assert from_proto(proto).tolist() == [1, 2, 2, 2]
+    del proto.float_val[:]
+    assert from_proto(proto).tolist() == [0, 0, 0, 0]
+
+
+LIGHT = """
+import sys
+from ponderzoo.export import _server, client
+assert "tensorflow" not in sys.modules and "keras" not in sys.modules
+proto = client.to_proto([[1.0, 2.0]])
+import tensorflow as tf
+assert type(tf.make_tensor_proto([1.0])) is type(proto)
+assert tf.make_ndarray(proto).tolist() == [[1, 2]] and int(tf.constant(1) + 1) == 2
+"""
+
+
+def test_client_and_server_do_without_tensorflow_and_do_not_disturb_it():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_answers_equal_keras(server, models):
+    inputs = {"state": SAMPLE, "scale": np.array([1, 2, 3], "float32")}
+    with Client(server.address) as client:
+        expected = make_signatures(models[1])["serve"].function(**inputs)
+        for signature, version in ((None, None), ("serve", None), ("serve", 2)):
+            answer = client.predict("dense", inputs, signature, version)
+            assert sorted(answer) == ["norm", "state"]
+            for key, value in expected.items():
+                np.testing.assert_allclose(answer[key], value, 1e-5, 1e-6)
+        answer = client.predict("dense", {"text": ["ab", b"c"]}, "shout")
+        assert answer["text"].tolist() == [b"AB", b"C"]
+        nothing = {key: value[:0] for key, value in inputs.items()}
+        assert client.predict("dense", nothing)["state"].shape == (0, 4)
+
+
+def test_sample_request_of_the_package_is_answered(exports, stub):
+    with open(exports / "dense" / "2" / "assets.extra" / "signatures.json") as file:
+        described = json.load(file)
+    for name, signature in described["signatures"].items():
+        message = json_format.ParseDict(signature["grpc"], predict_pb2.PredictRequest())
+        answer = stub.Predict(message)
+        assert answer.model_spec.signature_name == name
+        assert sorted(answer.outputs) == sorted(signature["outputs"])
+
+
+def test_answer_names_the_model_and_fills_typed_fields(stub):
+    answer = stub.Predict(request())
+    spec = answer.model_spec
+    assert (spec.name, spec.signature_name, spec.version.value) == ("dense", "serving_default", 2)
+    state = answer.outputs["state"]
+    assert len(state.float_val) == 12 and not state.tensor_content
+    assert sorted(stub.Predict(request(outputs=["norm"])).outputs) == ["norm"]
+
+
+def test_messages_above_four_mebibytes_pass(server):
+    state = np.zeros((400_000, 4), "float32")
+    with Client(server.address) as client:
+        answer = client.predict("dense", {"state": state, "scale": state[:, 0]})
+    assert answer["state"].shape == state.shape
+
+
+SHORT = tensor_pb2.TensorProto(dtype=1, tensor_content=b"123")
+SHORT.tensor_shape.dim.add(size=3)
+ONES = np.ones(3, "float32")
+LENGTHS = (
+    "input size does not match signature: 1!=2 len({state}) != len({scale,state}). "
+    "Sent extra: {}. Missing but required: {scale}."
+)
+EXTRA = (
+    "input size does not match signature: 3!=2 len({more,scale,state}) != len({scale,state}). "
+    "Sent extra: {more}. Missing but required: {}."
+)
+OTHER = (
+    "Signature input alias: scale(feed name: serving_default_scale:0) not found in request and no "
+    "default value provided. Inputs expected to be in the request {scales,state}, or default input "
+    "alias set: "
+)
+INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+LATEST = "Servable not found for request: Latest(other)"
+CONTRACT = {
+    "no model_spec": (predict_pb2.PredictRequest(), INVALID, "Missing ModelSpec"),
+    "no name": (request(name=""), INVALID, "ModelSpec has no name specified."),
+    "unknown model": (request(name="other"), NOT_FOUND, LATEST),
+    "unknown version": (
+        request(version=7),
+        NOT_FOUND,
+        "Servable not found for request: Specific(dense, 7)",
+    ),
+    "unknown label": (
+        request(label="stable"),
+        INVALID,
+        "Unrecognized servable version label: stable",
+    ),
+    "unknown signature": (
+        request(signature="x"),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        'Serving signature key "x" not found.',
+    ),
+    "missing input": (request(state=SAMPLE), INVALID, LENGTHS),
+    "extra input": (request(state=SAMPLE, scale=ONES, more=ONES), INVALID, EXTRA),
+    "wrong input name": (request(state=SAMPLE, scales=ONES), INVALID, OTHER),
+    "malformed tensor": (
+        request(state=SAMPLE, scale=SHORT),
+        INVALID,
+        "tensor parsing error: scale",
+    ),
+    "wrong dtype": (
+        request(state=SAMPLE, scale=np.ones(3, "int32")),
+        INVALID,
+        "to be float but int32 is provided",
+    ),
+    "wrong shape": (
+        request(state=SAMPLE[:, :3], scale=ONES),
+        INVALID,
+        "[3,3] is not compatible with expected shape [?,4]",
+    ),
+    "unequal rows": (request(state=SAMPLE, scale=np.ones(2, "float32")), INVALID, "ncompatible"),
+    "unknown output": (
+        request(outputs=["z"]),
+        INVALID,
+        "output tensor alias not found in signature: z Outputs expected to be in the set "
+        "{norm,state}.",
+    ),
+    "output twice": (
+        request(outputs=["norm", "norm"]),
+        INVALID,
+        "duplicate output tensor alias: norm",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRACT)
+def test_wrong_requests_get_the_codes_and_words_of_the_stock_server(stub, case):
+    message, code, text = CONTRACT[case]
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Predict(message)
+    assert caught.value.code() == code
+    assert text in caught.value.details()
+
+
+def test_long_texts_are_cut(stub):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Predict(request(signature="x" * 2000))
+    assert len(caught.value.details()) == 1024 + len("...TRUNCATED")
+    assert caught.value.details().endswith("xx...TRUNCATED")
+
+
+def test_metadata_holds_the_signatures(stub):
+    question = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    question.model_spec.name = "dense"
+    answer = stub.GetModelMetadata(question)
+    assert (answer.model_spec.name, answer.model_spec.version.value) == ("dense", 2)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(signatures)
+    names = ["__saved_model_init_op", "repeat", "serve", "serving_default", "shout"]
+    assert sorted(signatures.signature_def) == names
+    assert signatures.signature_def["serve"].inputs["scale"].dtype == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "code", "text"),
+    [
+        ([], "dense", INVALID, "must specify at least one metadata_field"),
+        (["size"], "dense", INVALID, "Metadata field size is not supported"),
+        (["signature_def"], "other", NOT_FOUND, LATEST),
+    ],
+)
+def test_wrong_questions_for_metadata(stub, fields, name, code, text):
+    question = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    question.model_spec.name = name
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetModelMetadata(question)
+    assert caught.value.code() == code and text in caught.value.details()
+
+
+def test_status_lists_what_is_available(status):
+    question = get_model_status_pb2.GetModelStatusRequest()
+    question.model_spec.name = "dense"
+    answers = status(question).model_version_status
+    available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    assert [(answer.version, answer.state) for answer in answers] == [(2, available)]
+    assert answers[0].status.error_code == 0
+    for name, version, text in (
+        ("dense", 7, "Could not find version 7 of model dense"),
+        ("other", None, "Could not find any versions of model other"),
+    ):
+        question.model_spec.name = name
+        question.model_spec.ClearField("version")
+        if version:
+            question.model_spec.version.value = version
+        with pytest.raises(grpc.RpcError, match=text) as caught:
+            status(question)
+        assert caught.value.code() == NOT_FOUND
+
+
+def test_client_tells_who_said_what(server):
+    with Client(server.address) as client, pytest.raises(PredictError) as caught:
+        client.predict("other", {"state": SAMPLE})
+    assert caught.value.code == NOT_FOUND and caught.value.details == LATEST
+    assert str(caught.value) == f"{server.address} answered NOT_FOUND: {LATEST}"
+    with Client("127.0.0.1:1") as client, pytest.raises(PredictError, match="Does a server listen"):
+        client.predict("dense", {"state": SAMPLE})
+    slow = {"state": SAMPLE, "times": np.full(3, 10**9, "int32")}
+    with Client(server.address, timeout=0.3) as client, pytest.raises(PredictError) as caught:
+        client.predict("dense", slow, "repeat")
+    assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_requests_of_many_threads_do_not_mix(server):
+    wrong = []
+
+    def ask(factor):
+        scale = np.full(3, factor, "float32")
+        with Client(server.address) as client:
+            for _ in range(20):
+                answer = client.predict("dense", {"state": SAMPLE, "scale": scale})["state"]
+                single = client.predict("dense", {"state": SAMPLE, "scale": ONES})["state"]
+                if not np.allclose(answer, single * factor, 1e-5):
+                    wrong.append(factor)
+
+    threads = [threading.Thread(target=ask, args=(factor,)) for factor in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def write_config(path, *blocks):
+    path.write_text("model_config_list {" + "".join(f"config {{ {b} }}" for b in blocks) + "}")
+    return path
+
+
+def test_config_chooses_versions_and_labels(exports, tmp_path):
+    block = f'name: "m" base_path: "{exports}/dense" model_platform: "tensorflow" '
+    block += "model_version_policy { specific { versions: 1 versions: 2 } } "
+    block += 'version_labels { key: "stable" value: 1 }'
+    with Server(write_config(tmp_path / "chosen", block)) as server:
+        assert [model.version for model in server.models] == [1, 2]
+        with grpc.insecure_channel(server.address) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            for asked, version in ((request("m"), 2), (request("m", label="stable"), 1)):
+                assert stub.Predict(asked).model_spec.version.value == version
+
+
+def test_one_model_directory_is_enough(exports):
+    with Server(exports / "dense") as server:
+        assert [(model.name, model.version) for model in server.models] == [("dense", 2)]
+        with pytest.raises(OSError, match="cannot listen on"):
+            Server(exports / "dense", port=server.port).start()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "text"),
+    [
+        (['name: "m" base_path: "m" model_platform: "tensorflow"'], "absolute path or URI; got"),
+        (['name: "m" base_path: "/m"'], "must have the platform 'tensorflow', got ''"),
+        (['name: "m" base_path: "/no" model_platform: "tensorflow"'], "no numbered folder in /no"),
+        (['name: "m"', 'name: "m"'], "Illegal to list model m multiple times in config list"),
+        (["nonsense"], "is no ModelServerConfig"),
+    ],
+)
+def test_wrong_configs_are_refused(tmp_path, blocks, text):
+    with pytest.raises(ValueError, match=text):
+        Server(write_config(tmp_path / "models.config", *blocks)).start()
+    (tmp_path / "models.config").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        Server(tmp_path).start()
+
+
+def test_model_that_does_not_load_stops_the_start(exports, tmp_path):
+    broken = shutil.copytree(exports / "dense" / "2", tmp_path / "dense" / "2")
+    shutil.rmtree(broken / "variables")
+    with pytest.raises(StatusError, match="1 servable") as caught:
+        Server(tmp_path).start()
+    assert "{name: dense version: 2} due to error: " in str(caught.value)
+
+
+SERVE = """
+import sys
+from ponderzoo.export._server import serve
+sys.exit(serve(sys.argv[1], port=0))
+"""
+
+
+def test_sigterm_answers_what_is_under_way_and_ends_well(exports, server):
+    command = [sys.executable, "-c", SERVE, str(exports)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("dense/2 is ready on 127.0.0.1:")
+        inputs = {"state": SAMPLE, "times": np.full(3, 30_000, "int32")}
+        answers = []
+
+        def ask(address):
+            with Client(address) as client:
+                answers.append(client.predict("dense", inputs, "repeat")["state"])
+
+        asking = threading.Thread(target=ask, args=(line.split()[-1],))
+        asking.start()
+        time.sleep(0.3)
+        assert not answers
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        asking.join()
+    finally:
+        process.kill()
+    with Client(server.address) as client:
+        expected = client.predict("dense", inputs, "repeat")["state"]
+    np.testing.assert_allclose(answers[0], expected, 1e-5, 1e-6)

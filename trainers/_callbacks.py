@@ -1,0 +1,198 @@
+"""What happens between two epochs: the state that a killed run resumes from, and the event file."""
+
+import io
+import json
+import math
+import os
+import time
+
+import keras
+import numpy as np
+
+EVENTS = "events.out.tfevents.ponderzoo"
+
+
+def write_file(path, content):
+    """Writes bytes or text beside `path`, flushes them to the disk and renames: whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    beside = f"{path}.{os.getpid()}.part"
+    with open(beside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def write_json(path, value):
+    """`write_file` for a value of plain types."""
+    write_file(path, json.dumps(value, indent=2) + "\n")
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the whole state of a run in one file, replaced at the end of every epoch.
+
+    The state is every variable of model and optimizer, bit for bit, and `record`, a dict of plain types
+    that travels along. `keras.callbacks.BackupAndRestore` overwrites its files in place, so a kill in
+    the middle of a write would lose the run.
+    """
+
+    def __init__(self, path, record):
+        super().__init__()
+        self.path, self.record = path, record
+
+    @property
+    def _variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def restore(self, model):
+        """Loads the state where there is one, into a compiled model, and updates `record`."""
+        self.set_model(model)
+        model.optimizer.build(model.trainable_variables)
+        if not os.path.exists(self.path):
+            return
+        with np.load(self.path) as state:
+            self.record.update(json.loads(str(state["record"])))
+            for index, variable in enumerate(self._variables):
+                variable.assign(state[str(index)])
+
+    def on_epoch_end(self, epoch, logs=None):
+        arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(self._variables)}
+        buffer = io.BytesIO()
+        np.savez(buffer, record=json.dumps(self.record), **arrays)
+        write_file(self.path, buffer.getvalue())
+
+
+class Clock(keras.callbacks.Callback):
+    """Sets the stream to the epoch and books time and learning curve in `record`."""
+
+    def __init__(self, stream, record):
+        super().__init__()
+        self.stream, self.record = stream, record
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.stream.epoch = epoch
+        self.stream.seconds = 0.0
+        self._start = time.perf_counter(), time.process_time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self._start[0]
+        self.record["epoch"] = epoch + 1
+        self.record["seconds"] += seconds
+        self.record["cpu_seconds"] += time.process_time() - self._start[1]
+        self.record["data_seconds"] += self.stream.seconds
+        updates = (epoch + 1) * len(self.stream)
+        self.record["history"].append({"updates": updates, "seconds": seconds, **logs})
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Raises `FloatingPointError` as soon as the loss is not a finite number."""
+
+    async_safe = True
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps, self.epoch = steps, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            update = self.epoch * self.steps + batch + 1
+            raise FloatingPointError(
+                f"the loss is {logs['loss']} at update {update}; "
+                "try a lower learning_rate, a smaller clipnorm or another seed"
+            )
+
+
+class EventFile:
+    """One TensorBoard event file, written without TensorFlow so that both backends write the same."""
+
+    def __init__(self, directory, size=0):
+        """Opens the file and drops what stands after `size` bytes: the part a killed run wrote too much."""
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        os.makedirs(directory, exist_ok=True)
+        self._file = open(os.path.join(directory, EVENTS), "ab")  # noqa: SIM115
+        self._file.truncate(size)
+        self._records = RecordWriter(self._file)
+        if size == 0:
+            self._write(file_version="brain.Event:2")
+
+    def _write(self, **fields):
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
+
+    def scalar(self, tag, value, step):
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+        self._write(step=step, summary=scalar_pb(tag, value))
+
+    def histogram(self, tag, values, step, buckets=30):
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
+        self._write(step=step, summary=histogram_pb(tag, values, buckets=buckets))
+
+    def text(self, tag, lines, step):
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        self._write(step=step, summary=text_pb(tag, "\n".join(f"    {line}" for line in lines)))
+
+    def image(self, tag, png, step):
+        """`png` is the content of a PNG file."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.image.metadata import create_summary_metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        width, height = (str(int.from_bytes(png[i : i + 4], "big")) for i in (16, 20))
+        tensor = make_tensor_proto([width.encode(), height.encode(), png])
+        metadata = create_summary_metadata(display_name=tag, description="")
+        value = Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
+        self._write(step=step, summary=Summary(value=[value]))
+
+    def hparams(self, values):
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        self._write(summary=hparams_pb(values))
+
+    def flush(self):
+        """Flushes to the disk and returns the size in bytes."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self):
+        self._file.close()
+
+
+class Board(keras.callbacks.Callback):
+    """Fills the event file: scalars every epoch; ponder histograms and described rows now and then."""
+
+    def __init__(self, events, task, record, epochs, steps, histograms, rows=64):
+        super().__init__()
+        self.events, self.task, self.record = events, task, record
+        self.epochs, self.steps, self.histograms = epochs, steps, histograms
+        self.inputs, self.targets = task.dataset("validation", rows, 1)[0]
+
+    def _due(self, epoch, times):
+        return times and (epoch * times) // self.epochs != ((epoch - 1) * times) // self.epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        done, step = epoch + 1, (epoch + 1) * self.steps
+        if self._due(done, 500):
+            for tag, value in logs.items():
+                self.events.scalar(tag, value, step)
+        if self._due(done, self.histograms):
+            self._look(done, step)
+        self.record["event_bytes"] = self.events.flush()
+
+    def _look(self, done, step):
+        outputs = self.model.predict_on_batch(self.inputs)
+        updates = outputs.get("updates") if isinstance(outputs, dict) else None
+        if updates is not None:
+            self.events.histogram("ponder", updates[updates > 0], step)
+        if self._due(done, min(self.histograms, 5)):
+            first = [{k: v[:8] for k, v in d.items()} for d in (self.inputs, self.targets, outputs)]
+            self.events.text("examples", self.task.describe(*first), step)

@@ -1,0 +1,356 @@
+"""The supervised training loop: model, task and recipe in, run directory out."""
+
+import dataclasses
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+
+from ._callbacks import Board, Checkpoint, Clock, EventFile, StopAtNaN, write_file, write_json
+from ._evaluate import evaluate
+from ._metrics import AtCap, Ponder
+
+SCHEDULES = ("constant", "cosine", "linear")
+EVENT_DPI = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        updates: optimizer steps in all; a multiple of `steps_per_epoch`, or smaller than it.
+        batch_size: rows in a batch.
+        learning_rate: of Adam, at the start.
+        learning_rate_schedule: "constant", or "cosine" or "linear" from `learning_rate` down to 0.
+        beta_1, beta_2, adam_epsilon: Adam's.
+        clipnorm: greatest global norm of the gradient, 0 for none.
+        ema: momentum of the running average of the weights that becomes the model, 0 for none.
+        seed: of the initial weights and of the data.
+        curriculum: updates until the full difficulty, 0 for full difficulty from the start.
+        steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
+        jit_compile: whether XLA compiles the training step.
+        evaluation_rows: rows of the test split that the final metrics are measured on.
+        histograms: how many histograms of the ponder the event file gets, 0 for none.
+        figures: whether the task's figures are drawn at the end.
+    """
+
+    updates: int = 10000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    learning_rate_schedule: str = "constant"
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    adam_epsilon: float = 1e-7
+    clipnorm: float = 1.0
+    ema: float = 0.0
+    seed: int = 1
+    curriculum: int = 0
+    steps_per_epoch: int = 500
+    jit_compile: bool = True
+    evaluation_rows: int = 10000
+    histograms: int = 40
+    figures: bool = True
+
+    @classmethod
+    def parse(cls, values):
+        """A recipe from a dict whose values may be text.
+
+        Raises:
+            ValueError: for an unknown key, a value of the wrong type, or an impossible setting.
+        """
+        known = {field.name: field.default for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"the recipe has no setting {unknown[0]!r}; it has {sorted(known)}")
+        recipe = cls(**{name: parse_as(name, known[name], values[name]) for name in values})
+        if recipe.learning_rate_schedule not in SCHEDULES:
+            raise ValueError(
+                f"learning_rate_schedule must be one of {SCHEDULES}, "
+                f"got {recipe.learning_rate_schedule!r}"
+            )
+        for name in ("updates", "batch_size", "steps_per_epoch", "evaluation_rows"):
+            if getattr(recipe, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(recipe, name)}")
+        if recipe.updates % recipe.steps:
+            raise ValueError(
+                f"updates ({recipe.updates}) must be a multiple of "
+                f"steps_per_epoch ({recipe.steps_per_epoch})"
+            )
+        return recipe
+
+    @property
+    def steps(self):
+        """Updates of one epoch."""
+        return min(self.steps_per_epoch, self.updates)
+
+    @property
+    def epochs(self):
+        return self.updates // self.steps
+
+    def optimizer(self):
+        rate = self.learning_rate
+        if self.learning_rate_schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, self.updates)
+        elif self.learning_rate_schedule == "linear":
+            rate = keras.optimizers.schedules.PolynomialDecay(rate, self.updates, 0.0)
+        return keras.optimizers.Adam(
+            rate,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.adam_epsilon,
+            global_clipnorm=self.clipnorm or None,
+            use_ema=self.ema > 0,
+            ema_momentum=self.ema,
+        )
+
+
+def parse_as(name, default, value):
+    """Turns `value`, perhaps text, into the type of `default`; raises `ValueError` where it cannot."""
+    kind = type(default)
+    text = str(value).strip()
+    try:
+        if kind is str:
+            return text
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if kind is int:
+            number = float(text)
+            if number != int(number):
+                raise ValueError(text)
+            return int(number)
+        if kind is float:
+            return float(text)
+        parsed = json.loads(text) if isinstance(value, str) else value
+        if default is not None and not isinstance(parsed, (list, tuple) if kind is tuple else kind):
+            raise ValueError(text)
+        return kind(parsed) if kind is tuple else parsed
+    except (KeyError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}") from None
+
+
+class Batches(keras.utils.PyDataset):
+    """The stream of a task, with an idle target for every model output that has none, and a clock.
+
+    Keras wants targets and outputs of one structure; an output without a loss ignores its target.
+    """
+
+    def __init__(self, stream, outputs):
+        super().__init__()
+        self.stream, self.outputs = stream, outputs
+        self.epoch, self.seconds = 0, 0.0
+
+    def __len__(self):
+        return len(self.stream)
+
+    def __getitem__(self, index):
+        start = time.perf_counter()
+        self.stream.epoch = self.epoch
+        inputs, targets = self.stream[index]
+        idle = np.zeros((len(next(iter(targets.values()))), 1), "float32")
+        targets = {name: targets.get(name, idle) for name in self.outputs}
+        self.seconds += time.perf_counter() - start
+        return inputs, targets
+
+
+def fit(build, task, recipe, run_dir, description=None):
+    """Trains a model and fills its run directory; a run that was killed goes on where it stood.
+
+    A resumed run ends with the same weights, bit for bit, as one that was never interrupted.
+
+    Args:
+        build: gives the untrained `keras.Model`, whose outputs are a dict.
+        task: a `Task`.
+        recipe: dict with the fields of `Recipe`, values as such or as text.
+        run_dir: where `config.json`, `logs/`, `backup/`, `figures/`, `model.keras`,
+            `history.json` and `metrics.json` go.
+        description: dict of plain types for `config.json`: "entry" and "config" of the model.
+
+    Returns:
+        The metrics, as in `metrics.json`. A finished run returns them at once.
+
+    Raises:
+        ValueError: for a bad recipe, or a `run_dir` that holds a run with another configuration.
+        FloatingPointError: where the loss stops being a number.
+    """
+    recipe = Recipe.parse(recipe)
+    place = lambda *names: os.path.join(run_dir, *names)  # noqa: E731
+    claim(run_dir, task, recipe, description or {})
+    if os.path.exists(place("metrics.json")):
+        metrics = read_json(place("metrics.json"))
+        if "failed" in metrics:
+            raise FloatingPointError(f"{metrics['failed']} ({run_dir} holds this failed run)")
+        return metrics
+
+    keras.utils.set_random_seed(recipe.seed)
+    model = build()
+    compile_model(model, task, recipe)
+    stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed, recipe.curriculum)
+    batches = Batches(stream, list(model.output))
+    record = {"epoch": 0, "event_bytes": 0, "history": []}
+    record |= {"seconds": 0.0, "cpu_seconds": 0.0, "data_seconds": 0.0}
+    checkpoint = Checkpoint(place("backup", "state.npz"), record)
+    checkpoint.restore(model)
+    events = EventFile(place("logs"), record["event_bytes"])
+    if not record["event_bytes"]:
+        events.hparams(dataclasses.asdict(recipe))
+    board = Board(events, task, record, recipe.epochs, recipe.steps, recipe.histograms)
+    try:
+        model.fit(
+            batches,
+            epochs=recipe.epochs,
+            initial_epoch=record["epoch"],
+            shuffle=False,
+            callbacks=[Clock(batches, record), StopAtNaN(recipe.steps), board, checkpoint],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except FloatingPointError as error:
+        write_json(place("metrics.json"), {"failed": str(error), "seed": recipe.seed})
+        raise
+
+    save(model, run_dir)
+    metrics = {
+        **evaluate(model, task, rows=recipe.evaluation_rows),
+        **facts(recipe, record),
+    }
+    if recipe.figures:
+        for name, figure in draw(model, task, place("figures")).items():
+            events.image(name, png(figure, EVENT_DPI), recipe.updates)
+    events.flush()
+    events.close()
+    write_json(place("history.json"), record["history"])
+    write_json(place("metrics.json"), metrics)
+    return metrics
+
+
+def compile_model(model, task, recipe):
+    """Compiles with the task's losses and metrics, and the ponder metrics where the model ponders."""
+    loss = task.loss()
+    metrics = {name: list(some) for name, some in task.metrics().items()}
+    for name, function in loss.items():
+        # Keras reports the sum of all losses; this is the task's own, without the ponder cost.
+        own = keras.metrics.MeanMetricWrapper(function, name="loss")
+        metrics.setdefault(name, []).append(own)
+    if "updates" in model.output:
+        metrics["updates"] = [Ponder()]
+        caps = [layer.max_ponder for layer in model.layers if hasattr(layer, "max_ponder")]
+        metrics["updates"] += [AtCap(max(caps))] if caps else []
+    model.compile(
+        optimizer=recipe.optimizer(), loss=loss, metrics=metrics, jit_compile=recipe.jit_compile
+    )
+
+
+def claim(run_dir, task, recipe, description):
+    """Writes `config.json`, or raises `ValueError` where there is one that differs."""
+    config = {
+        "entry": description.get("entry"),
+        "task": task.name,
+        "task_config": dataclasses.asdict(task),
+        "config": description.get("config", {}),
+        "train": dataclasses.asdict(recipe),
+        "backend": keras.backend.backend(),
+    }
+    config = json.loads(json.dumps(config))
+    path = os.path.join(run_dir, "config.json")
+    if not os.path.exists(path):
+        write_json(path, config)
+        return
+    there, asked = flatten(read_json(path)), flatten(config)
+    differing = sorted(key for key in there | asked if there.get(key) != asked.get(key))
+    if differing:
+        pairs = [f"{k}: {there.get(k)!r} there, {asked.get(k)!r} asked" for k in differing]
+        raise ValueError(
+            f"{run_dir} holds another run ({'; '.join(pairs)}); choose another run_dir"
+        )
+
+
+def flatten(tree, prefix=""):
+    """`{"a": {"b": 1}}` to `{"a.b": 1}`."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def read_json(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def save(model, run_dir):
+    """Writes `model.keras` without optimizer and compile settings, whole or not at all."""
+    clean = keras.models.clone_model(model)
+    clean.set_weights(model.get_weights())
+    beside = os.path.join(run_dir, "backup", "model.keras")
+    clean.save(beside)
+    with open(beside, "rb") as file:
+        write_file(os.path.join(run_dir, "model.keras"), file.read())
+    os.remove(beside)
+
+
+def draw(model, task, directory):
+    """Writes the task's figures as `directory/<name>.png`; returns them by name."""
+    figures = task.figures(model) if hasattr(task, "figures") else {}
+    for name, figure in figures.items():
+        write_file(os.path.join(directory, f"{name}.png"), png(figure))
+    return figures
+
+
+def png(figure, dpi=None):
+    """The content of a PNG file of a matplotlib figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", **({"dpi": dpi} if dpi else {}))
+    return buffer.getvalue()
+
+
+def facts(recipe, record):
+    """What a reader needs to judge the numbers: size of the run, time, machine, commit."""
+    rates = [recipe.steps * recipe.batch_size / h["seconds"] for h in record["history"]]
+    return {
+        "seed": recipe.seed,
+        "updates": recipe.updates,
+        "batch_size": recipe.batch_size,
+        "minutes": round(record["seconds"] / 60, 2),
+        "cpu_minutes": round(record["cpu_seconds"] / 60, 2),
+        "examples_per_second": round(float(np.median(rates)), 1),
+        "data_share": round(record["data_seconds"] / record["seconds"], 4),
+        "hardware": hardware(record["cpu_seconds"] / record["seconds"]),
+        "backend": keras.backend.backend(),
+        "commit": commit(),
+        "train": record["history"][-1],
+    }
+
+
+def hardware(cores_used):
+    """Model of the processor, cores used on average and there, and accelerators."""
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line[:10] == "model name"]
+        name = (names or [name])[0]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = [d for d in keras.distribution.list_devices() if not d.lower().startswith("cpu")]
+    return ", ".join([f"{name}, {cores_used:.1f} of {cores} cores", *devices])
+
+
+def commit():
+    """Commit that this code stands at, with `-dirty` where it was changed; None outside git."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    try:
+        for command in (["ls-files", "--error-unmatch", "_fit.py"], ["describe", "--always"]):
+            options = ["--dirty", "--abbrev=40", "--exclude=*"] if command[0] == "describe" else []
+            done = subprocess.run(
+                ["git", "-C", here, *command, *options], capture_output=True, text=True, check=True
+            )
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

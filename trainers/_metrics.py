@@ -1,0 +1,178 @@
+"""Losses and metrics of sequences whose targets are -1 where nothing is scored.
+
+Logits with one axis more than the targets are those of classes (softmax); logits of the shape of
+the targets are those of a 1 (sigmoid). Targets may be integers or floats.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+serializable = keras.saving.register_keras_serializable(package="ponderzoo")
+
+
+def _is_binary(target, logits):
+    return len(target.shape) == len(logits.shape)
+
+
+def _crossentropy(y_true, y_pred):
+    """Nats per target, 0 where nothing is scored, and which targets are scored."""
+    target, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    is_double = keras.backend.standardize_dtype(logits.dtype) == "float64"
+    dtype = "float64" if is_double else "float32"
+    logits = ops.cast(logits, dtype)
+    scored = target >= 0
+    label = ops.where(scored, target, ops.zeros_like(target))
+    if _is_binary(target, logits):
+        nats = ops.binary_crossentropy(ops.cast(label, dtype), logits, from_logits=True)
+    else:
+        label = ops.cast(label, "int32")
+        nats = ops.sparse_categorical_crossentropy(label, logits, from_logits=True)
+    return ops.where(scored, nats, ops.zeros_like(nats)), scored
+
+
+def _wrong(y_true, y_pred):
+    """Which scored targets the most probable answer misses, and which targets are scored."""
+    target, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    answer = logits > 0 if _is_binary(target, logits) else ops.argmax(logits, axis=-1)
+    scored = target >= 0
+    missed = ops.cast(answer, "int32") != ops.cast(target, "int32")
+    return ops.logical_and(scored, missed), scored
+
+
+def _within_rows(x):
+    return tuple(range(1, len(x.shape)))
+
+
+@serializable
+class SequenceCrossentropy(keras.losses.Loss):
+    """Cross-entropy in nats, summed over the scored targets of a row and averaged over rows.
+
+    The sum over time is what makes a time penalty weigh as it does in the paper (Graves, 2016).
+
+    Call arguments:
+        y_true: `(batch, ...)`, class indices or 0 and 1; -1 is not scored.
+        y_pred: logits, `(batch, ..., classes)`, or `(batch, ...)` for targets 0 and 1. The loss of
+            float64 logits is float64, of all others float32.
+        sample_weight: optional `(batch,)`, multiplies the rows.
+    """
+
+    def __init__(self, name="sequence_crossentropy"):
+        super().__init__(name=name)
+
+    def call(self, y_true, y_pred):
+        nats, _ = _crossentropy(y_true, y_pred)
+        return ops.sum(nats, axis=_within_rows(nats))
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # Keras's own rounds float64 to float32, and drops padded steps a second time by their mask.
+        rows = self.call(y_true, y_pred)
+        if sample_weight is not None:
+            rows = rows * ops.cast(sample_weight, rows.dtype)
+        return ops.mean(rows)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class _Fraction(keras.metrics.Metric):
+    """`total / count`, both summed in float32 over all batches; 0 before anything was counted.
+
+    `sample_weight` is None or `(batch,)`.
+    """
+
+    def __init__(self, name):
+        super().__init__(name=name, dtype="float32")
+        self.total = self.add_variable((), "zeros", dtype="float32", name="total")
+        self.count = self.add_variable((), "zeros", dtype="float32", name="count")
+
+    def add(self, values, counted, sample_weight=None):
+        values, counted = ops.cast(values, "float32"), ops.cast(counted, "float32")
+        if sample_weight is not None:
+            weight = ops.cast(sample_weight, "float32")
+            weight = ops.reshape(weight, (-1,) + (1,) * (len(values.shape) - 1))
+            values, counted = values * weight, counted * weight
+        self.total.assign_add(ops.sum(values))
+        self.count.assign_add(ops.sum(counted))
+
+    def result(self):
+        return ops.divide_no_nan(self.total.value, self.count.value)
+
+    def reset_state(self):
+        self.total.assign(0.0)
+        self.count.assign(0.0)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+@serializable
+class SequenceError(_Fraction):
+    """Fraction of rows with a wrong answer at one scored target or more (Graves, 2016, section 3).
+
+    Rows without a scored target do not count. `update_state(y_true, y_pred)` takes what
+    `SequenceCrossentropy` takes.
+    """
+
+    def __init__(self, name="sequence_error"):
+        super().__init__(name)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        wrong, scored = _wrong(y_true, y_pred)
+        axes = _within_rows(scored)
+        self.add(ops.any(wrong, axis=axes), ops.any(scored, axis=axes), sample_weight)
+
+
+@serializable
+class TargetError(_Fraction):
+    """Fraction of scored targets with a wrong answer."""
+
+    def __init__(self, name="error"):
+        super().__init__(name)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.add(*_wrong(y_true, y_pred), sample_weight)
+
+
+@serializable
+class BitsPerCharacter(_Fraction):
+    """Cross-entropy per scored target in bits."""
+
+    def __init__(self, name="bits_per_character"):
+        super().__init__(name)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        nats, scored = _crossentropy(y_true, y_pred)
+        self.add(ops.cast(nats, "float32") / math.log(2), scored, sample_weight)
+
+
+@serializable
+class Ponder(_Fraction):
+    """Mean number of updates N over the real steps, which are those with N > 0.
+
+    `update_state(y_true, updates)`: `updates` is `(batch, time)`; `y_true` is ignored.
+    """
+
+    def __init__(self, name="ponder"):
+        super().__init__(name)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        updates = ops.convert_to_tensor(y_pred)
+        self.add(updates, updates > 0, sample_weight)
+
+
+@serializable
+class AtCap(_Fraction):
+    """Fraction of the real steps that were stopped by the cap `max_ponder`; see `Ponder`."""
+
+    def __init__(self, max_ponder, name="at_cap"):
+        super().__init__(name)
+        self.max_ponder = max_ponder
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        updates = ops.convert_to_tensor(y_pred)
+        self.add(updates >= self.max_ponder, updates > 0, sample_weight)
+
+    def get_config(self):
+        return {**super().get_config(), "max_ponder": self.max_ponder}

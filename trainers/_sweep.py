@@ -1,0 +1,82 @@
+"""Many runs of one entry side by side, and the table of what came out."""
+
+import concurrent.futures
+import itertools
+import json
+import os
+import subprocess
+
+from ._callbacks import write_json
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+}
+
+
+def sweep(command, grid, run_dir, jobs=2):
+    """Trains every point of a grid in a process of its own, with one thread each.
+
+    Runs that are finished are not run again, and runs that were killed go on where they stood, so the
+    same call again completes a sweep.
+
+    Args:
+        command: argument list of the training program, which understands `--run_dir` and `--set`.
+        grid: dict: setting -> list of values.
+        run_dir: one run directory for each point goes in here, and `sweep.json`.
+        jobs: processes at a time.
+
+    Returns:
+        The table, as in `sweep.json`: for each point a dict of its settings, `run_dir`, and the run's
+        metrics or `failed`, a message.
+
+    Raises:
+        ValueError: for a setting without values, or `jobs` under 1.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be 1 or more, got {jobs}")
+    for name, values in grid.items():
+        if not values:
+            raise ValueError(f"the grid has no values for {name!r}")
+    points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    table = [{**point, "run_dir": os.path.join(run_dir, _name(point))} for point in points]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        waiting = {
+            pool.submit(_run, command, point, row["run_dir"]): row
+            for point, row in zip(points, table)
+        }
+        for done in concurrent.futures.as_completed(waiting):
+            row = waiting[done]
+            row.update(done.result())
+            print(f"{row['run_dir']}: {row.get('failed', 'done')}", flush=True)
+            write_json(os.path.join(run_dir, "sweep.json"), table)
+    return table
+
+
+def _name(point):
+    return ",".join(f"{key}={value}" for key, value in point.items()).replace(os.sep, "_")
+
+
+def _run(command, point, run_dir):
+    os.makedirs(run_dir, exist_ok=True)
+    settings = [f"{key}={value}" for key, value in point.items()]
+    settings = ["--set", *settings] if settings else []
+    flags = " ".join([os.environ.get("XLA_FLAGS", ""), ONE_THREAD["XLA_FLAGS"]]).strip()
+    environment = {**os.environ, **ONE_THREAD, "XLA_FLAGS": flags}
+    log = os.path.join(run_dir, "log.txt")
+    with open(log, "ab") as file:
+        done = subprocess.run(
+            [*command, "--run_dir", run_dir, *settings],
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        with open(log, encoding="utf-8", errors="replace") as file:
+            lines = [line.strip() for line in file if line.strip()]
+        return {"failed": lines[-1] if lines else f"exit code {done.returncode}"}
+    with open(os.path.join(run_dir, "metrics.json"), encoding="utf-8") as file:
+        return json.load(file)

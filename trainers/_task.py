@@ -1,0 +1,106 @@
+"""The contract between data and models: what every task offers, and knows no model for."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+SPLITS = {"train": 0, "validation": 1, "test": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A source of examples with the loss, the metrics and the pictures that belong to it.
+
+    A task is a frozen dataclass: its fields are its whole configuration, plain types only. The registry
+    finds it as the one public subclass in `trainers/<name>.py`, so a task's name is its file's name.
+
+    Subclasses provide
+      `input_spec`    dict: input name -> (shape without the batch axis, dtype); None marks time.
+      `target_spec`   the same for the targets; each key is the model output that it scores.
+      `axis`          what difficulty counts, in words ("bits set").
+      `difficulties`  tuple of ints, easy to hard, that sweeps and curricula walk along.
+      `batch(rng, size, difficulty=None)` and optionally `loss`, `metrics`, `describe`, `figures`.
+    """
+
+    @property
+    def name(self):
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def input_spec(self):
+        raise NotImplementedError
+
+    @property
+    def target_spec(self):
+        raise NotImplementedError
+
+    axis = "difficulty"
+
+    @property
+    def difficulties(self):
+        return ()
+
+    def batch(self, rng, size, difficulty=None, split="train"):
+        """Draws a batch.
+
+        Args:
+            rng: `numpy.random.Generator`; the only source of randomness.
+            size: rows in the batch.
+            difficulty: None for the paper's distribution; an int for sweeps, where every row has exactly
+                that difficulty (and the paper's fixed sequence length, where it names one); a pair
+                `(low, high)` to narrow the distribution, which is what a curriculum does.
+            split: only data sets with real splits look at it.
+
+        Returns:
+            `(inputs, targets)`, dicts of numpy arrays after `input_spec` and `target_spec`, always
+            padded to the full length of the task. A target of -1 means "not scored".
+        """
+        raise NotImplementedError
+
+    def loss(self):
+        """Dict: output name -> `keras.losses.Loss`, summed over the targets of a sequence and averaged over rows."""
+        raise NotImplementedError
+
+    def metrics(self):
+        """Dict: output name -> list of `keras.metrics.Metric`; the first is the paper's error unit."""
+        raise NotImplementedError
+
+    def describe(self, inputs, targets, outputs):
+        """One line per row that a person can read. Arrays as numpy; `targets` may be None."""
+        raise NotImplementedError
+
+    def dataset(self, split="train", batch_size=32, steps=1000, seed=0, curriculum=0.0):
+        """The stream of a split as a `keras.utils.PyDataset` of `steps` batches an epoch.
+
+        Batch `i` of epoch `e` depends on (seed, split, e * steps + i) alone, so a resumed run sees what
+        an unbroken one would have seen.
+        """
+        return Stream(self, split, batch_size, steps, seed, curriculum)
+
+
+class Stream(keras.utils.PyDataset):
+    """See `Task.dataset`. `epoch` is set by the trainer; `curriculum` counts updates until full difficulty."""
+
+    def __init__(self, task, split, batch_size, steps, seed, curriculum=0):
+        super().__init__()
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {sorted(SPLITS)}, got {split!r}")
+        self.task, self.split, self.batch_size = task, split, batch_size
+        self.steps, self.seed, self.curriculum = steps, seed, curriculum
+        self.epoch = 0
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        update = self.epoch * self.steps + index
+        rng = np.random.default_rng([self.seed, SPLITS[self.split], update])
+        return self.task.batch(rng, self.batch_size, self._difficulty(update), split=self.split)
+
+    def _difficulty(self, update):
+        levels = self.task.difficulties
+        if update >= self.curriculum or not levels:
+            return None
+        reached = int(len(levels) * update / self.curriculum)
+        return (levels[0], levels[reached])
