@@ -151,9 +151,8 @@ def _parser():
         argument("--address", metavar="HOST:PORT", default="localhost:8500", help="%(default)s"),
         argument("--signature", help="name of the signature (the model's default)"),
         argument("--version", type=int, help="version number (the latest)"),
-        argument("--inputs", metavar="FILE", help="JSON file: input name -> list of rows"),
-        argument("--rows", type=int, default=4, help="rows of the task to ask (%(default)s)"),
-        needs="keras",
+        argument("--inputs", metavar="JSON", help="a file or text: input name -> list of rows"),
+        needs="",
     )
     command(
         _tensorboard,
@@ -224,7 +223,9 @@ def _save_model(run_dir):
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"no saved_model: {done.stderr.strip().removeprefix('error: ')}")
+        words = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()
+        error = next((line for line in words if line.startswith("error: ")), words[-1])
+        raise RuntimeError(f"no saved_model: {error.removeprefix('error: ')}")
     (name,) = (entry.name for entry in os.scandir(draft) if entry.is_dir())
     os.replace(os.path.join(draft, name, "1"), final)
     shutil.rmtree(draft)
@@ -291,22 +292,55 @@ def _serve(arguments):
 
 
 def _predict(arguments):
-    """Asks a server: the rows of a JSON file, or fresh rows of the entry's task."""
+    """Asks a server, with the inputs given or with the sample of the entry's signature."""
     from .client import Client
 
     if arguments.inputs:
-        with open(arguments.inputs, encoding="utf-8") as file:
-            shown, inputs = {}, json.load(file)
+        inputs, meanings = _read_json(arguments.inputs), {}
     else:
-        task = _Trained.find(arguments.name).task
-        inputs, targets = task.dataset("test", arguments.rows, 1)[0]
-        shown = {f"true {name}": values for name, values in targets.items()}
+        inputs, meanings = _sample(arguments.name, arguments.signature)
     with Client(arguments.address) as client:
         outputs = client.predict(arguments.name, inputs, arguments.signature, arguments.version)
-    shown = {**inputs, **shown, **outputs}
-    for row in range(min(len(values) for values in shown.values())):
-        print(f"row {row + 1}")
-        _print({name: values[row] for name, values in shown.items()})
+    for name in outputs:
+        if name in meanings:
+            print(f"{name}: {meanings[name]}")
+    for number, row in enumerate(zip(*inputs.values(), *outputs.values()), start=1):
+        print(f"row {number}")
+        _print(dict(zip([*inputs, *outputs], map(_short, row))))
+
+
+def _read_json(text):
+    """A dict from JSON text or from a file of it. Raises `ValueError` for anything else."""
+    if not text.lstrip().startswith("{"):
+        with open(text, encoding="utf-8") as file:
+            text = file.read()
+    inputs = json.loads(text)
+    if not isinstance(inputs, dict):
+        raise ValueError(f"the inputs must be a JSON object, got {text[:40]!r}")
+    return inputs
+
+
+def _sample(name, signature):
+    """The sample inputs of an entry's signature, and what its outputs mean."""
+    _import("all")
+    from .. import zoo
+
+    signatures = zoo.info(name).signatures(zoo.build(name), zoo.task_of(zoo.info(name)))
+    if signature and signature not in signatures:
+        raise ValueError(f"{name} has no signature {signature!r}; it has {list(signatures)}")
+    chosen = signatures[signature or next(iter(signatures))]
+    return chosen.sample, chosen.outputs
+
+
+def _short(value):
+    """An array in one line."""
+    import numpy as np
+
+    value = np.asarray(value)
+    if value.dtype.kind == "O":
+        decode = np.vectorize(lambda x: x.decode(errors="replace") if isinstance(x, bytes) else x)
+        value = decode(value)[()]
+    return np.array2string(value, threshold=24, precision=4, suppress_small=True).replace("\n", "")
 
 
 def _tensorboard(arguments):

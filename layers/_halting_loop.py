@@ -19,8 +19,8 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
+from ._steps import BLOCK
 
-BLOCK = 8  # updates whose weight gradients are taken in one matrix product
 LIKELY_UPDATES = 8  # of an input, on average, in the slowest row of a batch
 
 

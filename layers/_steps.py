@@ -10,6 +10,8 @@ from keras import ops
 
 from . import _backend as backend
 
+BLOCK = 8  # updates whose weight gradients are taken together
+
 
 class _Projected:
     """Steps whose input enters as `row + flag * flag_kernel`, and whose state enters as `h @ kernel + bias`.
@@ -162,10 +164,10 @@ class _Generic:
 
     output_leaf = -1
 
-    def __init__(self, cell, training, masks):
+    def __init__(self, cell, training, dropout):
         self.cell = cell
         self.training = training
-        self.masks = masks
+        self.dropout = dropout
         self.state_structure = cell.state_size if keras.tree.is_nested(cell.state_size) else [cell.state_size]
         self.output_size = output_size(cell)
         self.leaf_sizes = [*keras.tree.flatten(self.state_structure), self.output_size]
@@ -173,17 +175,19 @@ class _Generic:
 
     def enter(self, sequence):
         rows = ops.reshape(sequence, (-1, sequence.shape[-1]))
+        # Read here: the gradient is traced later, when Keras may have taken the variables' values away.
+        self.fixed = [backend.value(v) for v in self.cell.non_trainable_variables]
         return rows, [backend.value(v) for v in self.cell.trainable_variables]
 
     def leaves(self, output, state):
         return [*state, output]
 
-    def _call(self, weights, row, flag, state):
+    def _call(self, weights, row, flag, state, times=1):
+        self.dropout.repeat(times)
         inputs = ops.concatenate([row, flag], axis=-1)
         state = keras.tree.pack_sequence_as(self.state_structure, list(state))
         options = {"training": self.training} if self.cell._call_has_training_arg else {}
-        fixed = [backend.value(v) for v in self.cell.non_trainable_variables]
-        (output, state), _ = self.cell.stateless_call(weights, fixed, inputs, state, **options)
+        (output, state), _ = self.cell.stateless_call(weights, self.fixed, inputs, state, **options)
         return [*keras.tree.flatten(state), output]
 
     def forward(self, weights, row, flag, state):
@@ -205,8 +209,57 @@ class _Generic:
         return leaves, pull
 
     def weight_gradients(self, weights, row, flag, state, memo):
-        _, pull_back = backend.vjp(lambda *weights: self._call(weights, row, flag, state), *weights)
+        _, pull_back = backend.vjp(
+            lambda *weights: self._call(weights, row, flag, state, times=BLOCK), *weights
+        )
         return pull_back(memo)
+
+
+class Dropout:
+    """The dropout masks of Keras's own cells within a cell, the same for all updates of a sequence."""
+
+    def __init__(self, cell, inputs, state, training):
+        """Draws the masks for inputs `(batch, features + 1)` where `training` asks for them."""
+        self.cells = [c for c in cell._flatten_layers() if hasattr(c, "get_dropout_mask")]
+        self.release()
+        others = [c for c in cell._flatten_layers() if c not in self.cells and c._seed_generators]
+        if training and others:
+            raise ValueError(
+                f"{others[0].name} in the cell draws random numbers at every update, which the gradient "
+                "cannot repeat; use the dropout arguments of Keras's own cells"
+            )
+        self.active = training and any(c.dropout or c.recurrent_dropout for c in self.cells)
+        if self.active:
+            self._draw(cell, inputs, state)
+        self.masks = [self._of(c) for c in self.cells]
+
+    def _draw(self, cell, inputs, state):
+        if isinstance(cell, keras.layers.StackedRNNCells):
+            for inner, inner_state in zip(cell.cells, state):
+                self._draw(inner, inputs, inner_state)
+                nested = keras.tree.is_nested(inner_state)
+                inputs, _ = inner(inputs, list(inner_state) if nested else [inner_state])
+        elif cell in self.cells:
+            cell.get_dropout_mask(inputs)
+            cell.get_recurrent_dropout_mask(keras.tree.flatten(state)[0])
+
+    def _of(self, cell):
+        names = ("_dropout_mask", "_recurrent_dropout_mask")
+        return {name: getattr(cell, name, None) for name in names}
+
+    def repeat(self, times):
+        """Makes the masks fit a batch that is `times` batches below one another."""
+        for cell, masks in zip(self.cells, self.masks):
+            for name, mask in masks.items():
+                if mask is not None and times > 1:
+                    mask = keras.tree.map_structure(lambda m: ops.tile(m, (times, 1)), mask)
+                setattr(cell, name, mask)
+
+    def release(self):
+        """Forgets the masks."""
+        for cell in self.cells:
+            cell.reset_dropout_mask()
+            cell.reset_recurrent_dropout_mask()
 
 
 def output_size(cell):
@@ -232,9 +285,9 @@ def _is_plain(cell):
     )
 
 
-def step_of(cell, training, masks=()):
-    """The step of a built cell."""
+def step_of(cell, training, dropout):
+    """The step of a built cell, with the `Dropout` of the sequence."""
     fast = _FAST.get(type(cell))
-    if fast and _is_plain(cell) and not masks:
+    if fast and _is_plain(cell) and not dropout.active:
         return fast(cell)
-    return _Generic(cell, training, masks)
+    return _Generic(cell, training, dropout)

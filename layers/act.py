@@ -6,7 +6,7 @@ from keras import ops
 from . import _backend as backend
 from ._base import serializable
 from ._halting_loop import Setting, halting_loop
-from ._steps import output_size, step_of
+from ._steps import Dropout, output_size, step_of
 
 
 @serializable
@@ -130,7 +130,9 @@ class ACT(keras.layers.Layer):
         if order is not None:
             sequence = ops.take_along_axis(sequence, order[:, :, None], axis=1)
 
-        step = step_of(self.cell, training)
+        first = ops.concatenate([sequence[:, 0], ops.ones_like(sequence[:, 0, :1])], axis=-1)
+        dropout = Dropout(self.cell, first, initial_state, training)
+        step = step_of(self.cell, training, dropout)
         rows, weights = step.enter(sequence)
         halting = (
             ops.cast(backend.value(self.halting.kernel), self._sum_dtype)[:, 0],
@@ -140,6 +142,7 @@ class ACT(keras.layers.Layer):
         output, updates, remainder, state = halting_loop(
             setting, rows, weights, halting, state, lengths, save=bool(training)
         )
+        dropout.release()
         if self.time_penalty:
             ponder = ops.mean(ops.sum(updates + remainder, axis=1))
             self.add_loss(self.time_penalty * ponder)

@@ -1,5 +1,6 @@
 """What happens between two epochs: the state that a killed run resumes from, and the event file."""
 
+import contextlib
 import io
 import json
 import math
@@ -13,10 +14,10 @@ EVENTS = "events.out.tfevents.ponderzoo"
 
 
 def write_file(path, content):
-    """Writes bytes or text beside `path`, flushes them to the disk and renames: whole or not at all."""
+    """Writes bytes or text whole or not at all: beside `path`, to the disk, and renamed."""
     data = content.encode() if isinstance(content, str) else content
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    beside = f"{path}.{os.getpid()}.part"
+    beside = f"{path}.part"
     with open(beside, "wb") as file:
         file.write(data)
         file.flush()
@@ -32,9 +33,9 @@ def write_json(path, value):
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the whole state of a run in one file, replaced at the end of every epoch.
 
-    The state is every variable of model and optimizer, bit for bit, and `record`, a dict of plain types
-    that travels along. `keras.callbacks.BackupAndRestore` overwrites its files in place, so a kill in
-    the middle of a write would lose the run.
+    The state is every variable of model and optimizer, bit for bit, and `record`, a dict of plain
+    types that travels along. `keras.callbacks.BackupAndRestore` overwrites its files in place, so a
+    kill in the middle of a write would lose the run.
     """
 
     def __init__(self, path, record):
@@ -85,6 +86,32 @@ class Clock(keras.callbacks.Callback):
         self.record["history"].append({"updates": updates, "seconds": seconds, **logs})
 
 
+class Curriculum(keras.callbacks.Callback):
+    """Makes the task harder by one level after an epoch whose error was below `error`.
+
+    The error is the task's own, the first metric of its first target. `record["level"]` is where
+    the run stands, None at full difficulty.
+    """
+
+    def __init__(self, stream, record, error):
+        super().__init__()
+        self.stream, self.record, self.error = stream, record, error
+        ((output, metrics), *_) = stream.task.metrics().items()
+        self.names = (f"{output}_{metrics[0].name}", metrics[0].name)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.stream.level = self.record["level"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        level, levels = self.record["level"], self.stream.task.difficulties
+        if self.error:
+            logs["difficulty"] = levels[-1 if level is None else level]
+        if level is not None:
+            reached = next(logs[name] for name in self.names if name in logs)
+            level += reached < self.error
+            self.record["level"] = level if level < len(levels) - 1 else None
+
+
 class StopAtNaN(keras.callbacks.Callback):
     """Raises `FloatingPointError` as soon as the loss is not a finite number."""
 
@@ -107,10 +134,10 @@ class StopAtNaN(keras.callbacks.Callback):
 
 
 class EventFile:
-    """One TensorBoard event file, written without TensorFlow so that both backends write the same."""
+    """One TensorBoard event file, written without TensorFlow: the same on both backends."""
 
     def __init__(self, directory, size=0):
-        """Opens the file and drops what stands after `size` bytes: the part a killed run wrote too much."""
+        """Opens the file and drops what a killed run wrote after `size` bytes."""
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         os.makedirs(directory, exist_ok=True)
@@ -168,7 +195,7 @@ class EventFile:
 
 
 class Board(keras.callbacks.Callback):
-    """Fills the event file: scalars every epoch; ponder histograms and described rows now and then."""
+    """Fills the event file: scalars every epoch; ponder histograms and described rows at times."""
 
     def __init__(self, events, task, record, epochs, steps, histograms, rows=64):
         super().__init__()
@@ -195,4 +222,5 @@ class Board(keras.callbacks.Callback):
             self.events.histogram("ponder", updates[updates > 0], step)
         if self._due(done, min(self.histograms, 5)):
             first = [{k: v[:8] for k, v in d.items()} for d in (self.inputs, self.targets, outputs)]
-            self.events.text("examples", self.task.describe(*first), step)
+            with contextlib.suppress(NotImplementedError):
+                self.events.text("examples", self.task.describe(*first), step)

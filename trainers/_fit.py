@@ -1,6 +1,8 @@
 """The supervised training loop: model, task and recipe in, run directory out."""
 
+import contextlib
 import dataclasses
+import fcntl
 import io
 import json
 import os
@@ -12,7 +14,16 @@ import time
 import keras
 import numpy as np
 
-from ._callbacks import Board, Checkpoint, Clock, EventFile, StopAtNaN, write_file, write_json
+from ._callbacks import (
+    Board,
+    Checkpoint,
+    Clock,
+    Curriculum,
+    EventFile,
+    StopAtNaN,
+    write_file,
+    write_json,
+)
 from ._evaluate import evaluate
 from ._metrics import AtCap, Ponder
 
@@ -33,7 +44,8 @@ class Recipe:
         clipnorm: greatest global norm of the gradient, 0 for none.
         ema: momentum of the running average of the weights that becomes the model, 0 for none.
         seed: of the initial weights and of the data.
-        curriculum: updates until the full difficulty, 0 for full difficulty from the start.
+        curriculum: error of an epoch under which the task, easiest at first, gets harder by one
+            level; 0 for full difficulty from the start.
         steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
         jit_compile: whether XLA compiles the training step.
         evaluation_rows: rows of the test split that the final metrics are measured on.
@@ -51,7 +63,7 @@ class Recipe:
     clipnorm: float = 1.0
     ema: float = 0.0
     seed: int = 1
-    curriculum: int = 0
+    curriculum: float = 0.0
     steps_per_epoch: int = 500
     jit_compile: bool = True
     evaluation_rows: int = 10000
@@ -112,26 +124,22 @@ class Recipe:
 
 
 def parse_as(name, default, value):
-    """Turns `value`, perhaps text, into the type of `default`; raises `ValueError` where it cannot."""
-    kind = type(default)
-    text = str(value).strip()
+    """`value`, perhaps text, in the type of `default`; raises `ValueError` where it cannot be."""
+    kind, text = type(default), str(value).strip()
     try:
-        if kind is str:
-            return text
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         if kind is int:
-            number = float(text)
-            if number != int(number):
+            if float(text) != int(float(text)):
                 raise ValueError(text)
-            return int(number)
-        if kind is float:
-            return float(text)
+            return int(float(text))
+        if kind in (str, float):
+            return kind(text)
         parsed = json.loads(text) if isinstance(value, str) else value
-        if default is not None and not isinstance(parsed, (list, tuple) if kind is tuple else kind):
+        if isinstance(default, (list, tuple)) != isinstance(parsed, (list, tuple)):
             raise ValueError(text)
-        return kind(parsed) if kind is tuple else parsed
-    except (KeyError, ValueError, OverflowError):
+        return parsed if default is None else kind(parsed)
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}") from None
 
 
@@ -176,25 +184,38 @@ def fit(build, task, recipe, run_dir, description=None):
         The metrics, as in `metrics.json`. A finished run returns them at once.
 
     Raises:
-        ValueError: for a bad recipe, or a `run_dir` that holds a run with another configuration.
+        ValueError: for a bad recipe, and for a `run_dir` that holds a run with another
+            configuration or that another process is training in.
         FloatingPointError: where the loss stops being a number.
     """
     recipe = Recipe.parse(recipe)
-    place = lambda *names: os.path.join(run_dir, *names)  # noqa: E731
-    claim(run_dir, task, recipe, description or {})
-    if os.path.exists(place("metrics.json")):
-        metrics = read_json(place("metrics.json"))
+    if recipe.curriculum and not task.difficulties:
+        raise ValueError(f"task {task.name} has no levels of difficulty: curriculum must be 0")
+    with alone(run_dir):
+        claim(run_dir, task, recipe, description or {})
+        finished = os.path.join(run_dir, "metrics.json")
+        if not os.path.exists(finished):
+            return train(build, task, recipe, run_dir)
+        metrics = read_json(finished)
         if "failed" in metrics:
             raise FloatingPointError(f"{metrics['failed']} ({run_dir} holds this failed run)")
         return metrics
 
+
+def train(build, task, recipe, run_dir):
+    """`fit` of a run that is not finished yet."""
+
+    def place(*names):
+        return os.path.join(run_dir, *names)
+
     keras.utils.set_random_seed(recipe.seed)
     model = build()
     compile_model(model, task, recipe)
-    stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed, recipe.curriculum)
+    stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed)
     batches = Batches(stream, list(model.output))
     record = {"epoch": 0, "event_bytes": 0, "history": []}
     record |= {"seconds": 0.0, "cpu_seconds": 0.0, "data_seconds": 0.0}
+    record["level"] = 0 if recipe.curriculum else None
     checkpoint = Checkpoint(place("backup", "state.npz"), record)
     checkpoint.restore(model)
     events = EventFile(place("logs"), record["event_bytes"])
@@ -207,7 +228,13 @@ def fit(build, task, recipe, run_dir, description=None):
             epochs=recipe.epochs,
             initial_epoch=record["epoch"],
             shuffle=False,
-            callbacks=[Clock(batches, record), StopAtNaN(recipe.steps), board, checkpoint],
+            callbacks=[
+                Curriculum(stream, record, recipe.curriculum),
+                Clock(batches, record),
+                StopAtNaN(recipe.steps),
+                board,
+                checkpoint,
+            ],
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except FloatingPointError as error:
@@ -222,15 +249,27 @@ def fit(build, task, recipe, run_dir, description=None):
     if recipe.figures:
         for name, figure in draw(model, task, place("figures")).items():
             events.image(name, png(figure, EVENT_DPI), recipe.updates)
-    events.flush()
     events.close()
     write_json(place("history.json"), record["history"])
     write_json(place("metrics.json"), metrics)
     return metrics
 
 
+@contextlib.contextmanager
+def alone(run_dir):
+    """Holds the run directory's lock, which the kernel frees however the holder ends."""
+    path = os.path.join(run_dir, "backup", "lock")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is training in {run_dir}") from None
+        yield
+
+
 def compile_model(model, task, recipe):
-    """Compiles with the task's losses and metrics, and the ponder metrics where the model ponders."""
+    """Compiles with the task's losses and metrics, and those of the ponder where there is one."""
     loss = task.loss()
     metrics = {name: list(some) for name, some in task.metrics().items()}
     for name, function in loss.items():
@@ -261,7 +300,10 @@ def claim(run_dir, task, recipe, description):
     if not os.path.exists(path):
         write_json(path, config)
         return
-    there, asked = flatten(read_json(path)), flatten(config)
+    there = read_json(path)
+    # A setting that is younger than the run had its default's effect.
+    there["train"] = dataclasses.asdict(Recipe()) | there["train"]
+    there, asked = flatten(there), flatten(config)
     differing = sorted(key for key in there | asked if there.get(key) != asked.get(key))
     if differing:
         pairs = [f"{k}: {there.get(k)!r} there, {asked.get(k)!r} asked" for k in differing]
@@ -288,7 +330,8 @@ def read_json(path):
 
 def save(model, run_dir):
     """Writes `model.keras` without optimizer and compile settings, whole or not at all."""
-    clean = keras.models.clone_model(model)
+    # A clone would be compiled as well.
+    clean = type(model).from_config(model.get_config())
     clean.set_weights(model.get_weights())
     beside = os.path.join(run_dir, "backup", "model.keras")
     clean.save(beside)

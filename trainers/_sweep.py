@@ -20,7 +20,7 @@ ONE_THREAD = {
 def sweep(command, grid, run_dir, jobs=2):
     """Trains every point of a grid in a process of its own, with one thread each.
 
-    Runs that are finished are not run again, and runs that were killed go on where they stood, so the
+    Runs that are finished are not run again, and runs that were killed go on where they stood: the
     same call again completes a sweep.
 
     Args:
@@ -30,8 +30,8 @@ def sweep(command, grid, run_dir, jobs=2):
         jobs: processes at a time.
 
     Returns:
-        The table, as in `sweep.json`: for each point a dict of its settings, `run_dir`, and the run's
-        metrics or `failed`, a message.
+        The table, as in `sweep.json`: for each point a dict of its settings, `run_dir`, and the
+        metrics of the run or `failed`, a message.
 
     Raises:
         ValueError: for a setting without values, or `jobs` under 1.

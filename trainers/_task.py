@@ -70,25 +70,30 @@ class Task:
         """One line per row that a person can read. Arrays as numpy; `targets` may be None."""
         raise NotImplementedError
 
-    def dataset(self, split="train", batch_size=32, steps=1000, seed=0, curriculum=0.0):
+    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
         """The stream of a split as a `keras.utils.PyDataset` of `steps` batches an epoch.
 
         Batch `i` of epoch `e` depends on (seed, split, e * steps + i) alone, so a resumed run sees what
         an unbroken one would have seen.
         """
-        return Stream(self, split, batch_size, steps, seed, curriculum)
+        return Stream(self, split, batch_size, steps, seed)
 
 
 class Stream(keras.utils.PyDataset):
-    """See `Task.dataset`. `epoch` is set by the trainer; `curriculum` counts updates until full difficulty."""
+    """See `Task.dataset`.
 
-    def __init__(self, task, split, batch_size, steps, seed, curriculum=0):
+    Attributes:
+        epoch: set by the trainer.
+        level: index into the task's difficulties, up to which rows are drawn; None for all.
+    """
+
+    def __init__(self, task, split, batch_size, steps, seed):
         super().__init__()
         if split not in SPLITS:
             raise ValueError(f"split must be one of {sorted(SPLITS)}, got {split!r}")
         self.task, self.split, self.batch_size = task, split, batch_size
-        self.steps, self.seed, self.curriculum = steps, seed, curriculum
-        self.epoch = 0
+        self.steps, self.seed = steps, seed
+        self.epoch, self.level = 0, None
 
     def __len__(self):
         return self.steps
@@ -96,11 +101,6 @@ class Stream(keras.utils.PyDataset):
     def __getitem__(self, index):
         update = self.epoch * self.steps + index
         rng = np.random.default_rng([self.seed, SPLITS[self.split], update])
-        return self.task.batch(rng, self.batch_size, self._difficulty(update), split=self.split)
-
-    def _difficulty(self, update):
         levels = self.task.difficulties
-        if update >= self.curriculum or not levels:
-            return None
-        reached = int(len(levels) * update / self.curriculum)
-        return (levels[0], levels[reached])
+        difficulty = None if self.level is None else (levels[0], levels[self.level])
+        return self.task.batch(rng, self.batch_size, difficulty, split=self.split)

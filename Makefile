@@ -1,0 +1,45 @@
+# Needs Python 3.11 or newer, with its venv module. `make` alone lists what there is.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.PHONY: help demo test lint bench-act clean
+
+help: ## lists these targets
+	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 14
+
+demo: .venv/installed ## packages, serves and asks the pretrained act_addition
+	@$(BIN)/python -m ponderzoo.export._demo
+
+test: .venv/developer ## runs every test
+	$(BIN)/python -m pytest
+
+lint: .venv/developer ## checks style, format and which room imports which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+bench-act: .venv/developer ## times the ACT layer, with one thread and with two
+	$(BIN)/python tests/benchmarks/act.py
+	$(BIN)/python tests/benchmarks/act.py --threads 2
+
+train-%: .venv/installed ## trains the entry NAME in runs/NAME, or goes on with it
+	$(BIN)/ponderzoo train $* --run_dir runs/$*
+
+clean: ## removes the environment and all caches; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: setup.cfg pyproject.toml | .venv/bin/pip
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+.venv/developer: setup.cfg pyproject.toml | .venv/bin/pip
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch .venv/installed $@

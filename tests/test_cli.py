@@ -1,0 +1,226 @@
+"""The program `ponderzoo`, mostly in this process, on a small model of a real entry."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+from ponderzoo import zoo
+from ponderzoo.export import _cli
+from ponderzoo.trainers._sweep import sweep
+
+PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
+SMALL = "updates=4 steps_per_epoch=2 batch_size=4 evaluation_rows=50 units=8 max_ponder=3 bits=6"
+
+
+@pytest.fixture(autouse=True)
+def this_backend(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
+
+
+@pytest.fixture
+def ponderzoo(capsys):
+    """Runs the program on words; returns exit code, output and errors."""
+
+    def run(words):
+        code = _cli._run(_cli._parser().parse_args(words.split()))
+        out, err = capsys.readouterr()
+        return code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run directory as `ponderzoo train` leaves it."""
+    run_dir = str(tmp_path_factory.mktemp("runs") / "small")
+    words = f"train act_parity --run_dir {run_dir} --set {SMALL}".split()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", keras.backend.backend())
+        assert not _cli._run(_cli._parser().parse_args(words))
+    return run_dir
+
+
+def test_list_is_quiet():
+    done = subprocess.run([*PROGRAM, "list"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == zoo.list()
+    assert "Adaptive Computation Time" in done.stdout
+
+
+def test_wrong_backend_is_one_clear_error():
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    done = subprocess.run([*PROGRAM, "list"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: KERAS_BACKEND must be tensorflow or jax, got 'torch'\n"
+
+
+def test_wrong_usage_is_exit_code_2(ponderzoo, capsys):
+    for words in ("", "frobnicate", "train", "sweep act_parity", "export act_parity", "data"):
+        with pytest.raises(SystemExit) as stop:
+            ponderzoo(words)
+        assert stop.value.code == 2
+        assert capsys.readouterr().err.startswith("usage: ponderzoo")
+
+
+def test_help_explains_every_command(capsys):
+    for words in ([], ["train"], ["sweep"], ["predict"], ["data", "fetch"]):
+        with pytest.raises(SystemExit) as stop:
+            _cli._parser().parse_args([*words, "--help"])
+        assert stop.value.code == 0
+    out = capsys.readouterr().out
+    for function in (
+        "list",
+        "train",
+        "sweep",
+        "evaluate",
+        "serve",
+        "predict",
+        "tensorboard",
+        "data",
+    ):
+        assert f"\n    {function}" in out
+    assert "--set KEY=VALUE" in out and "--grid KEY=VALUE,VALUE" in out
+
+
+def test_info_shows_paper_and_settings(ponderzoo):
+    code, out, _ = ponderzoo("info act_parity")
+    assert code == 0
+    for words in ("arXiv:1603.08983", "time_penalty", "learning_rate_schedule", "bits"):
+        assert words in out
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("info act_partiy", "no entry is called 'act_partiy'. Did you mean 'act_parity'?"),
+        ("train act_parity --set unitz=1", "act_parity has no setting 'unitz'; it has"),
+        ("train act_parity --set units", "--set wants KEY=VALUE, got 'units'"),
+        ("train act_parity --set units=many", "units must be of type int, got 'many'"),
+        ("train act_parity --set task.units=8", "act_parity has no setting 'task.units'"),
+        ("sweep act_parity --grid units=8,many", "units must be of type int, got 'many'"),
+        ("sweep act_parity --grid units=8 --jobs 0", "jobs must be 1 or more, got 0"),
+        ("evaluate {empty}", "{empty} holds no run: it has no config.json"),
+        ("export {empty} --output {empty}", "{empty} holds no run: it has no config.json"),
+        ("tensorboard nowhere", "no entry is called 'nowhere'"),
+        ("data fetch nothing", "no data set is called 'nothing'"),
+        ("predict act_parity --address localhost:1", "localhost:1 answered UNAVAILABLE"),
+    ],
+)
+def test_errors_are_said_in_words(ponderzoo, tmp_path, words, error):
+    code, _, err = ponderzoo(words.format(empty=tmp_path))
+    assert code == 1
+    assert err.startswith(f"error: {error.format(empty=tmp_path)}")
+
+
+def test_unknown_setting_lists_all_by_group(ponderzoo):
+    _, _, err = ponderzoo("train act_parity --set what=1")
+    lines = err.splitlines()
+    assert lines[1].startswith("  model: ") and "time_penalty=" in lines[1]
+    assert lines[2].startswith("  recipe: ") and "learning_rate=" in lines[2]
+    assert lines[3].startswith("  task: ") and "bits=" in lines[3]
+
+
+def test_settings_go_to_their_group():
+    entry = zoo.info("act_parity")
+    chosen = _cli._choose(entry, ["bits=12", "recipe.seed=7", "time_penalty=1e-4"])
+    assert chosen["task"]["bits"] == 12 and chosen["recipe"]["seed"] == 7
+    assert chosen["model"]["time_penalty"] == 1e-4
+    assert _cli._choose(entry, [])["model"] == entry.config
+
+
+def test_a_setting_of_two_groups_needs_its_group(monkeypatch):
+    groups = {"model": {"seed": 1}, "recipe": {"seed": 2}, "task": {}}
+    monkeypatch.setattr(_cli, "_settings", lambda entry: {k: dict(v) for k, v in groups.items()})
+    with pytest.raises(ValueError, match=r"write one of model\.seed, recipe\.seed"):
+        _cli._choose(None, ["seed=3"])
+    assert _cli._choose(None, ["model.seed=3"])["model"] == {"seed": 3}
+
+
+def test_train_fills_the_run_directory(trained):
+    expected = "backup config.json figures history.json logs metrics.json model.keras saved_model"
+    assert sorted(os.listdir(trained)) == expected.split()
+    assert os.path.exists(os.path.join(trained, "saved_model", "saved_model.pb"))
+    with open(os.path.join(trained, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    assert config["entry"] == "act_parity" and config["task_config"]["bits"] == 6
+    assert config["config"]["units"] == 8 and config["train"]["updates"] == 4
+
+
+def test_train_again_is_refused_or_done(ponderzoo, trained):
+    code, out, err = ponderzoo(f"train act_parity --run_dir {trained} --set {SMALL}")
+    assert code == 0 and "Epoch" not in out and "sequence_error" in out
+    code, _, err = ponderzoo(f"train act_parity --run_dir {trained} --set {SMALL} --set seed=2")
+    assert code == 1
+    assert err.startswith(f"error: {trained} holds another run (train.seed: 1 there, 2 asked)")
+
+
+def test_evaluate_repeats_the_metrics(ponderzoo, trained):
+    _, out, _ = ponderzoo(f"evaluate {trained} --rows 50")
+    shown = dict(line.split() for line in out.splitlines())
+    with open(os.path.join(trained, "metrics.json"), encoding="utf-8") as file:
+        metrics = json.load(file)
+    for name, value in shown.items():
+        assert float(value) == pytest.approx(metrics[name], rel=1e-4)
+    assert {"sequence_error", "ponder", "at_cap"} <= set(shown)
+
+
+def test_figures_are_files(ponderzoo, trained, tmp_path):
+    _, out, _ = ponderzoo(f"figures {trained} --output {tmp_path}")
+    assert out.split() == [str(tmp_path / "difficulty.png")]
+    assert (tmp_path / "difficulty.png").stat().st_size > 1000
+
+
+def test_export_then_predict(ponderzoo, trained, tmp_path):
+    from ponderzoo.export._server import Server
+
+    code, out, _ = ponderzoo(f"export {trained} --output {tmp_path} --version 3")
+    assert code == 0 and out.strip() == str(tmp_path / "act_parity" / "3")
+    assert (tmp_path / "models.config").exists()
+    with Server(str(tmp_path)) as server:
+        ask = f"predict act_parity --address {server.address}"
+        code, out, _ = ponderzoo(ask + ' --inputs {"bits":[[1,-1,0,0,1,1],[1,0,0,0,0,0]]}')
+        assert code == 0 and out.count("row ") == 2
+        assert "bits                     [ 1 -1  0  0  1  1]" in out and "probability" in out
+        (tmp_path / "request.json").write_text('{"bits": [[2, 0, 0, 0, 0, 0]]}')
+        code, _, err = ponderzoo(f"{ask} --inputs {tmp_path / 'request.json'}")
+        assert code == 1 and "bits must be -1, 0 or 1" in err
+        code, _, err = ponderzoo(f"{ask} --signature thing")
+        assert code == 1 and "act_parity has no signature 'thing'; it has ['serve']" in err
+        code, _, err = ponderzoo(ask)
+        assert code == 1 and "bits" in err  # the entry's own sample has more bits
+
+
+def test_data_lists_its_sets(ponderzoo):
+    code, out, _ = ponderzoo("data list")
+    assert code == 0 and "enwiki" in out
+
+
+FAKE = """
+import json, os, sys
+words = sys.argv[1:]
+run_dir, settings = words[1], words[3:]
+assert os.environ["OMP_NUM_THREADS"] == "1"
+assert "--xla_cpu_multi_thread_eigen=false" in os.environ["XLA_FLAGS"]
+if "seed=2" in settings:
+    sys.exit("error: no luck")
+with open(os.path.join(run_dir, "metrics.json"), "w") as file:
+    json.dump({"settings": settings}, file)
+"""
+
+
+def test_sweep_collects_and_reports(tmp_path):
+    command, grid = [sys.executable, "-c", FAKE], {"time_penalty": [0.1, 0.01], "seed": [1, 2]}
+    table = sweep(command, grid, str(tmp_path))
+    assert [(row["time_penalty"], row["seed"]) for row in table] == [
+        (0.1, 1),
+        (0.1, 2),
+        (0.01, 1),
+        (0.01, 2),
+    ]
+    assert table[0]["settings"] == ["time_penalty=0.1", "seed=1"]
+    assert table[1]["failed"] == "error: no luck" and "settings" not in table[1]
+    assert os.path.isdir(tmp_path / "time_penalty=0.01,seed=2")
+    assert json.loads((tmp_path / "sweep.json").read_text()) == table

@@ -1,0 +1,338 @@
+"""The training loop: what a run directory holds, and that a killed run loses nothing."""
+
+import dataclasses
+import fcntl
+import glob
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from ponderzoo.trainers import Recipe, fit
+from ponderzoo.trainers._callbacks import EVENTS, EventFile
+from ponderzoo.trainers._metrics import SequenceError
+from ponderzoo.trainers._task import Stream, Task
+
+BITS, MAX_PONDER = 6, 4
+RECIPE = {
+    "updates": 120,
+    "steps_per_epoch": 40,
+    "batch_size": 16,
+    "learning_rate": 0.02,
+    "learning_rate_schedule": "cosine",
+    "curriculum": 0.99,
+    "ema": 0.9,
+    "evaluation_rows": 100,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Majority(Task):
+    """Are there more +1 than -1? Kills its process where the environment says so."""
+
+    bits: int = BITS
+    axis = "bits"
+
+    @property
+    def difficulties(self):
+        return tuple(range(1, self.bits + 1))
+
+    def batch(self, rng, size, difficulty=None, split="train"):
+        _, high = difficulty or (0, self.bits)
+        signs = rng.choice([-1.0, 1.0], (size, self.bits)).astype("float32")
+        signs[:, high:] = 0
+        return {"signs": signs}, {"more": (signs.sum(1, keepdims=True) > 0).astype("float32")}
+
+    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
+        killed_in, _, update = os.environ.get("KILL", "").partition(":")
+        if killed_in == split:
+            return Killer(int(update), self, split, batch_size, steps, seed)
+        return super().dataset(split, batch_size, steps, seed)
+
+    def loss(self):
+        return {"more": keras.losses.BinaryCrossentropy(from_logits=True)}
+
+    def metrics(self):
+        return {"more": [SequenceError()]}
+
+    def describe(self, inputs, targets, outputs):
+        return [
+            f"{row.sum():+.0f} -> {logit[0] > 0}"
+            for row, logit in zip(inputs["signs"], outputs["more"])
+        ]
+
+    def figures(self, model):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4, 3))
+        figure.subplots().plot(self.difficulties)
+        return {"line": figure}
+
+
+class Killer(Stream):
+    """Kills its process at an update."""
+
+    def __init__(self, update, *stream):
+        super().__init__(*stream)
+        self.update = update
+
+    def __getitem__(self, index):
+        if self.epoch * self.steps + index >= self.update:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@keras.saving.register_keras_serializable(package="test_fit")
+class Thinker(keras.layers.Layer):
+    """Stands in for a layer that ponders."""
+
+    max_ponder = MAX_PONDER
+
+    def call(self, x):
+        updates = 1 + keras.ops.cast(keras.ops.abs(x), "int32")
+        updates = keras.ops.cast(keras.ops.minimum(updates, self.max_ponder), "float32")
+        self.add_loss(0.001 * keras.ops.mean(updates))
+        return updates
+
+
+def build():
+    signs = keras.Input((BITS,), name="signs")
+    hidden = keras.layers.Dense(16, "tanh")(signs)
+    hidden = keras.layers.Dropout(0.1)(hidden)
+    more = keras.layers.Dense(1)(hidden)
+    return keras.Model({"signs": signs}, {"more": more, "updates": Thinker()(more)})
+
+
+def run(run_dir, task=None, **recipe):
+    return fit(build, task or Majority(), RECIPE | recipe, str(run_dir), {"entry": "stand-in"})
+
+
+def weights(run_dir):
+    with zipfile.ZipFile(os.path.join(run_dir, "model.keras")) as archive:
+        file = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+    found = {}
+    file.visititems(
+        lambda name, item: found.update({name: item[()]} if hasattr(item, "dtype") else {})
+    )
+    return found
+
+
+def read(run_dir, name):
+    with open(os.path.join(run_dir, name), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys() and one
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("run")
+    return run_dir, run(run_dir)
+
+
+def test_learns(finished):
+    history = read(finished[0], "history.json")
+    assert finished[1]["sequence_error"] < 0.35  # chance is 0.5
+    assert [row["updates"] for row in history] == [40, 80, 120]
+    for row in history:
+        cost = row["loss"] - row["more_loss"]
+        assert cost == pytest.approx(0.001 * row["updates_ponder"], rel=1e-2)
+        assert 1 <= row["updates_ponder"] <= MAX_PONDER and 0 <= row["updates_at_cap"] <= 1
+
+
+def test_run_directory_tells_everything(finished):
+    run_dir, metrics = finished
+    assert read(run_dir, "metrics.json") == metrics
+    assert 1 <= metrics["ponder"] <= MAX_PONDER
+    facts = (
+        "seed updates batch_size minutes cpu_minutes examples_per_second data_share hardware commit"
+    )
+    assert set(facts.split()) <= set(metrics)
+    assert len(weights(run_dir)) == 4  # no optimizer, no compile settings
+    assert not keras.saving.load_model(run_dir / "model.keras").compiled
+    assert metrics["backend"] == keras.backend.backend() and 0 < metrics["data_share"] < 1
+    assert metrics["train"] == read(run_dir, "history.json")[-1]
+    config = read(run_dir, "config.json")
+    assert config["entry"] == "stand-in" and config["task_config"] == {"bits": BITS}
+    assert config["train"] == dataclasses.asdict(Recipe.parse(RECIPE))
+    assert os.path.getsize(run_dir / "figures" / "line.png") > 0
+    assert not glob.glob(f"{run_dir}/**/*.part", recursive=True)
+
+
+def test_event_file_is_whole_and_small(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logs = str(finished[0] / "logs")
+    events = EventAccumulator(logs, size_guidance={"tensors": 0}).Reload()
+    history = read(finished[0], "history.json")
+    scalars = {name for name in history[0] if name not in ("updates", "seconds")}
+    written = set(events.Tags()["tensors"])
+    assert scalars | {"ponder", "examples", "line"} <= written
+    assert {
+        "loss",
+        "more_loss",
+        "more_sequence_error",
+        "updates_ponder",
+        "updates_at_cap",
+    } <= scalars
+    curve = events.Tensors("loss")
+    assert [point.step for point in curve] == [40, 80, 120]
+    values = [float(point.tensor_proto.float_val[0]) for point in curve]
+    assert values == pytest.approx([row["loss"] for row in history])
+    assert "-> " in events.Tensors("examples")[-1].tensor_proto.string_val[0].decode()
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    assert sum(os.path.getsize(path) for path in glob.glob(f"{logs}/*")) < 50_000
+
+
+def test_event_file_of_a_long_run_stays_under_300_kB(tmp_path, monkeypatch):
+    from ponderzoo.trainers._callbacks import Board
+
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+    class Model:
+        def predict_on_batch(self, inputs):
+            return {
+                "more": np.ones((64, 1)),
+                "updates": np.random.default_rng(0).gamma(2, 9, (64, 50)),
+            }
+
+    epochs, logs = (
+        4000,
+        dict.fromkeys(["loss", "a_loss", "a_error", "a_sequence_error", "ponder"], 0.5),
+    )
+    events, record = EventFile(str(tmp_path)), {}
+    board = Board(events, Majority(), record, epochs, 500, Recipe.histograms)
+    board.set_model(Model())
+    for epoch in range(epochs):
+        board.on_epoch_end(epoch, logs)
+    assert 100_000 < record["event_bytes"] < 250_000
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    def never():
+        raise AssertionError("built again")
+
+    assert fit(never, Majority(), RECIPE, str(finished[0]), {"entry": "stand-in"}) == finished[1]
+
+
+def test_another_configuration_is_refused(finished):
+    with pytest.raises(
+        ValueError, match=r"train.batch_size: 16 there, 8 asked; train.seed: 1 there"
+    ):
+        run(finished[0], batch_size="8", seed=2)
+    with pytest.raises(ValueError, match=r"task_config.bits: 6 there, 5 asked"):
+        run(finished[0], task=Majority(bits=5))
+
+
+def test_a_run_directory_belongs_to_one_process(tmp_path):
+    os.makedirs(tmp_path / "backup")
+    with open(tmp_path / "backup" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process is training"):
+            run(tmp_path)
+
+
+def test_epochs_are_only_checkpoints(tmp_path):
+    for steps in (12, 24):
+        name = tmp_path / str(steps)
+        run(name, updates=48, steps_per_epoch=steps, curriculum=0, histograms=0, figures=False)
+    assert_same_weights(tmp_path / "12", tmp_path / "24")
+
+
+def test_curriculum_goes_on_where_the_error_is_small(finished):
+    history = read(finished[0], "history.json")
+    level = 1
+    for row in history:
+        assert row["difficulty"] == level
+        level = min(BITS, level + (row["more_sequence_error"] < RECIPE["curriculum"]))
+    assert level > 2
+
+
+def test_weights_are_averaged_at_the_end(tmp_path, finished):
+    run(tmp_path, ema=0.0)
+    one, other = weights(tmp_path), weights(finished[0])
+    distances = [np.abs(one[name] - other[name]).max() for name in one]
+    assert 0 < max(distances) < 0.2
+
+
+def test_the_loss_must_stay_a_number(tmp_path):
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is (nan|inf) at update \d+; try a lower"
+    ):
+        run(tmp_path, learning_rate=1e38, clipnorm=0, ema=0.0, learning_rate_schedule="constant")
+    assert "the loss is" in read(tmp_path, "metrics.json")["failed"]
+    assert not os.path.exists(tmp_path / "model.keras")
+    with pytest.raises(FloatingPointError, match="holds this failed run"):
+        run(tmp_path, learning_rate=1e38, clipnorm=0, ema=0.0, learning_rate_schedule="constant")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"learnin_rate": 1}, r"no setting 'learnin_rate'; it has \['adam_epsilon', 'batch_size'"),
+        ({"updates": "many"}, "updates must be of type int, got 'many'"),
+        ({"updates": "10.5"}, "updates must be of type int, got '10.5'"),
+        ({"jit_compile": "maybe"}, "jit_compile must be of type bool, got 'maybe'"),
+        ({"learning_rate": "x"}, "learning_rate must be of type float, got 'x'"),
+        ({"learning_rate_schedule": "wild"}, r"must be one of \('constant', 'cosine', 'linear'\)"),
+        ({"updates": 0}, "updates must be 1 or more, got 0"),
+        ({"updates": 1001, "steps_per_epoch": 500}, "must be a multiple of steps_per_epoch"),
+    ],
+)
+def test_recipe_says_what_is_wrong(recipe, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe.parse(recipe)
+
+
+def test_recipe_reads_text():
+    recipe = Recipe.parse({"updates": "1e3", "jit_compile": "False", "learning_rate": "1e-4"})
+    assert (recipe.updates, recipe.jit_compile, recipe.learning_rate) == (1000, False, 1e-4)
+    assert (recipe.epochs, recipe.steps) == (2, 500)
+    assert Recipe.parse({"updates": 100}).steps == 100
+
+
+def start(run_dir, backend, kill=""):
+    environment = {**os.environ, "KERAS_BACKEND": backend, "KILL": kill}
+    command = [sys.executable, __file__, str(run_dir)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, finished, backend):
+    broken, unbroken = tmp_path / "broken", finished[0]
+    if backend != keras.backend.backend():
+        unbroken = tmp_path / "unbroken"
+        assert start(unbroken, backend).returncode == 0
+    assert start(broken, backend, "train:55").returncode == -signal.SIGKILL
+    assert os.path.exists(broken / "backup" / "state.npz")
+    if backend == keras.backend.backend():
+        assert start(broken, backend, "test:0").returncode == -signal.SIGKILL
+    last = start(broken, backend)
+    assert last.returncode == 0, last.stderr
+    assert_same_weights(unbroken, broken)
+
+    timed = {"minutes", "cpu_minutes", "examples_per_second", "data_share", "hardware", "train"}
+    one, other = (read(run_dir, "metrics.json") for run_dir in (unbroken, broken))
+    assert {k: one[k] for k in one if k not in timed} == {
+        k: other[k] for k in one if k not in timed
+    }
+    one, other = (read(run_dir, "history.json") for run_dir in (unbroken, broken))
+    assert [{**row, "seconds": 0} for row in one] == [{**row, "seconds": 0} for row in other]
+    one, other = (os.path.getsize(run_dir / "logs" / EVENTS) for run_dir in (unbroken, broken))
+    assert abs(one - other) < 100
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])
