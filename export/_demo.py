@@ -192,7 +192,8 @@ def _draw(sums, answers, updates):
         right = answers[row] == _running_sums(sums[row])
         told = f"sum {answers[row][-1]}\n{'right' if right else 'wrong'}"
         place = here.mean(), 1.16 * highest
-        bars.text(*place, told, color=COLOURS[2 if right else 1], ha="center", va="bottom")
+        colour, white = COLOURS[2 if right else 1], {"color": "white", "pad": 1}
+        bars.text(*place, told, color=colour, ha="center", va="bottom", bbox=white)
     bars.set_xticks([*labels], [*labels.values()])
     bars.tick_params(axis="x", length=0, labelsize=8)
     bars.set(xlabel="numbers of four sums", ylabel="updates N", ylim=(0, 1.38 * highest))
@@ -207,7 +208,7 @@ def _draw(sums, answers, updates):
         mean, spread = (np.array([*map(of, groups)]) for of in (np.mean, np.std))
         curve.fill_between(levels, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
         curve.plot(levels, mean, color=colour, marker="o", markersize=4, label=f"{name} numbers")
-    curve.set(xlabel=f"digits of a number, mean ± standard deviation over {len(sums):,} sums")
+    curve.set(xlabel="digits of a number (mean ± standard deviation)")
     curve.set_xticks(levels)
     curve.legend(frameon=False, loc="lower right")
     return figure

@@ -46,6 +46,7 @@ class Recipe:
         seed: of the initial weights and of the data.
         curriculum: error of an epoch under which the task, easiest at first, gets harder by one
             level; 0 for full difficulty from the start.
+        curriculum_start: difficulty to begin with, where that is not the easiest.
         steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
         jit_compile: whether XLA compiles the training step.
         evaluation_rows: rows of the test split that the final metrics are measured on.
@@ -64,6 +65,7 @@ class Recipe:
     ema: float = 0.0
     seed: int = 1
     curriculum: float = 0.0
+    curriculum_start: int = 0
     steps_per_epoch: int = 500
     jit_compile: bool = True
     evaluation_rows: int = 10000
@@ -215,7 +217,8 @@ def train(build, task, recipe, run_dir):
     batches = Batches(stream, list(model.output))
     record = {"epoch": 0, "event_bytes": 0, "history": []}
     record |= {"seconds": 0.0, "cpu_seconds": 0.0, "data_seconds": 0.0}
-    record["level"] = 0 if recipe.curriculum else None
+    easier = [level for level in task.difficulties if level < recipe.curriculum_start]
+    record["level"] = len(easier) if recipe.curriculum else None
     checkpoint = Checkpoint(place("backup", "state.npz"), record)
     checkpoint.restore(model)
     events = EventFile(place("logs"), record["event_bytes"])

@@ -16,7 +16,8 @@ class Parity(Task):
 
     1 to `bits` entries are set, each to -1 or +1 by chance; difficulty is how many. The -1 entries
     are there to distract. Where the set entries stand is left open by the paper: at random places
-    here, or at the first places with `prefix=True`, which is easier.
+    here, or at the first places with `prefix=True`, which is easier. A range of difficulty sets
+    entries among the first `high` places alone, so that a curriculum lets the vector grow.
 
     Inputs: `sequence`, `(batch, 1, bits)` float32. Targets: `parity`, `(batch, 1)` float32, 0 even,
     1 odd. The model output `parity` is the logit of "odd", `(batch, 1)`.
@@ -39,12 +40,14 @@ class Parity(Task):
         return tuple(range(1, self.bits + 1))
 
     def batch(self, rng, size, difficulty=None, split="train"):
-        low, high, _ = levels(self, difficulty)
+        low, high, exact = levels(self, difficulty)
         count = rng.integers(low, high + 1, (size, 1))
         signs = rng.integers(0, 2, (size, self.bits), dtype=np.int8) * 2 - 1
         sequence = np.where(np.arange(self.bits) < count, signs, 0).astype("float32")
         if not self.prefix:
-            sequence = rng.permuted(sequence, axis=1)
+            # A range means a shorter vector, filled up with zeros.
+            width = self.bits if exact else high
+            sequence[:, :width] = rng.permuted(sequence[:, :width], axis=1)
         parity = (sequence > 0).sum(axis=1, keepdims=True) % 2
         return {"sequence": sequence[:, None]}, {"parity": parity.astype("float32")}
 
