@@ -139,6 +139,14 @@ def _parser():
         argument("--version", type=int, help="version number (one more than the highest)"),
     )
     command(
+        _publish,
+        argument("name", metavar="RUN", nargs="?", help="a finished run directory"),
+        argument("--baseline", metavar="RUN", help="a finished run without the paper's mechanism"),
+        argument("--sweep", metavar="DIR", help="a directory of runs of several time penalties"),
+        argument("--output", metavar="DIR", help="directory of all entries (the zoo's own)"),
+        argument("--readme", metavar="FILE", help="markdown to write the table of results into"),
+    )
+    command(
         _serve,
         argument("directory", metavar="DIR", help="what `ponderzoo export` wrote"),
         argument("--port", type=int, default=8500, help="gRPC port (%(default)s)"),
@@ -189,7 +197,8 @@ def _info(arguments):
     entry = zoo.info(arguments.name)
     paper = entry.paper
     print(f"{entry.name}\n{paper.title}. {paper.authors}, {paper.year}, arXiv:{paper.arxiv}")
-    for title, group in {**_settings(entry), "metrics": entry.metrics}.items():
+    metrics = {k: v for k, v in entry.metrics.items() if not isinstance(v, (dict, list))}
+    for title, group in {**_settings(entry), "metrics": metrics}.items():
         print(f"\n{title}")
         _print(group)
     if entry.card:
@@ -281,6 +290,22 @@ def _export(arguments):
         signatures = trained.entry.signatures(model, trained.task)
         card = trained.entry.card or None
         print(package(model, signatures, trained.name, arguments.output, version, card))
+
+
+def _publish(arguments):
+    """Turns a finished run into the pretrained files of its entry, or writes the table of results.
+
+    The files are weights, numbers, figures and card. --readme puts the results of all entries
+    between the lines <!-- results:begin --> and <!-- results:end --> of a file.
+    """
+    from ..zoo._publish import publish, write_results
+
+    if not (arguments.name or arguments.readme):
+        raise ValueError("publish wants a RUN or --readme FILE")
+    if arguments.name:
+        print(publish(arguments.name, arguments.baseline, arguments.sweep, arguments.output))
+    if arguments.readme:
+        write_results(arguments.readme)
 
 
 def _serve(arguments):

@@ -1,4 +1,4 @@
-"""The papers' mechanisms as Keras layers. Every public class of a public file is found here by its name."""
+"""The papers' mechanisms as Keras layers, every public class of every public file by its name."""
 
 import importlib
 import inspect

@@ -1,10 +1,11 @@
 """The few things that `keras.ops` lacks, once for each backend.
 
-    differentiable(primal, forward, backward)   a function with its own gradient
-    vjp(function, *primals)                     outputs, and the map from their cotangents to those of `primals`
-    value(variable)                             its tensor, never the variable itself
-    buffer / write / read                       a list of equal tensors that a loop fills one by one
-    open_rows / commit / close_rows             a matrix whose rows a loop finishes in any order
+differentiable      a function with its own gradient
+vjp                 outputs, and the map from their cotangents to those of the arguments
+vjp_and_uses        the same, and what the weights are multiplied with
+value               the tensor of a variable, never the variable itself
+buffer, write, read a list of equal tensors that a loop fills one by one
+open_rows, commit, close_rows    a matrix whose rows a loop finishes in any order
 """
 
 import keras
@@ -21,8 +22,8 @@ if keras.backend.backend() == "tensorflow":
             primal: `primal(*tensors) -> tuple of tensors`.
             forward: `forward(*tensors) -> (the same tuple, residuals)`.
             backward: `backward(residuals, cotangents) -> a cotangent or None for each tensor`.
-            save: whether to run `forward` at once. Without it `primal` runs, and `forward` follows only
-                where a gradient is asked for.
+            save: whether to run `forward` at once. Without it `primal` runs, and `forward` follows
+                only where a gradient is asked for.
         """
 
         @tf.custom_gradient
@@ -48,6 +49,57 @@ if keras.backend.backend() == "tensorflow":
             )
 
         return outputs, pull
+
+    def vjp_and_uses(function, weights, *primals):
+        """`vjp` of `function(weights, *primals)`, whose `pull` also says what the weights do.
+
+        `pull(cotangents)` returns the cotangents of `primals`, and for each weight the pairs `(a,
+        dz)` of its uses, `z = a @ weight`, or `(None, dz)` for `z = a + weight`. So `a^T dz` of
+        many updates can be taken in one product. Returns None instead of the pairs where a weight
+        is used otherwise.
+        """
+        weights = [tf.identity(weight) for weight in weights]
+        with tf.GradientTape() as tape:
+            tape.watch(primals)
+            outputs = function(weights, *primals)
+        uses = None if tf.executing_eagerly() else [_uses(weight) for weight in weights]
+        if uses is not None and None in uses:
+            uses = None
+
+        def pull(cotangents):
+            targets = [z for some in uses or [] for _, z in some]
+            gradients = tape.gradient(
+                outputs,
+                [*primals, *targets],
+                cotangents,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            rest = iter(gradients[len(primals) :])
+            pairs = uses and [[(a, next(rest)) for a, _ in some] for some in uses]
+            return gradients[: len(primals)], pairs
+
+        return outputs, pull
+
+    def _uses(weight):
+        uses = []
+        for operation in weight.consumers():
+            z = operation.outputs[0]
+            if (
+                operation.type == "MatMul"
+                and operation.inputs[1] is weight
+                and not operation.get_attr("transpose_a")
+                and not operation.get_attr("transpose_b")
+            ):
+                uses.append((operation.inputs[0], z))
+            elif (
+                operation.type in ("AddV2", "BiasAdd")
+                and len(weight.shape) == 1
+                and len(z.shape) == 2
+            ):
+                uses.append((None, z))
+            else:
+                return None
+        return uses
 
     def value(variable):
         return tf.convert_to_tensor(variable.value)
@@ -75,8 +127,8 @@ else:
 
     if keras.backend.backend() != "jax":
         raise ImportError(
-            f"ponderzoo runs on Keras's tensorflow and jax backends, not on {keras.backend.backend()!r}. "
-            "Set KERAS_BACKEND=tensorflow."
+            "ponderzoo runs on Keras's tensorflow and jax backends, not on "
+            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
         )
 
     def differentiable(primal, forward, backward, save=True):
@@ -86,6 +138,10 @@ else:
 
     def vjp(function, *primals):
         return jax.vjp(function, *primals)
+
+    def vjp_and_uses(function, weights, *primals):
+        outputs, pull = jax.vjp(lambda *primals: function(weights, *primals), *primals)
+        return outputs, lambda cotangents: (pull(cotangents), None)
 
     def value(variable):
         return variable.value
@@ -117,7 +173,7 @@ def open_rows(count, likes):
 
 
 def commit(handle, step, index, keep, values):
-    """Writes the rows of `values` that `keep` names to the rows `index`; `step` counts the commits."""
+    """Writes the rows of `values` that `keep` names to rows `index`; `step` counts the commits."""
     if not _ragged():
         (last, _) = ops.shape(handle[0])
         target = ops.where(keep, index, last - 1)[:, None]

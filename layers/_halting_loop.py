@@ -1,13 +1,13 @@
-"""The loop of Adaptive Computation Time: one flat loop of updates in which every row keeps its own pace.
+"""The loop of Adaptive Computation Time: one flat loop in which every row keeps its own pace.
 
-A row of the batch has its own position in its sequence. As soon as it halts it commits its averaged state and
-output and moves on to its own next input, while other rows still ponder theirs. The loop therefore ends
-after max_b sum_t N(b, t) updates of the whole batch; a loop that waits for the slowest row at every step
-takes sum_t max_b N(b, t), a fixed unroll T * M.
+A row of the batch has its own position in its sequence. As soon as it halts it commits its averaged
+state and output and moves on to its own next input, while other rows still ponder theirs. The loop
+therefore ends after max_b sum_t N(b, t) updates of the whole batch; a loop that waits for the
+slowest row at every step takes sum_t max_b N(b, t), a fixed unroll T * M.
 
-The gradient is written by hand. Forward stores a trajectory of at most `chunk` updates and the loop's carry
-at the start of every chunk; backward walks the chunks from the last to the first and replays those whose
-trajectory has been overwritten.
+The gradient is written by hand. Forward stores a trajectory of at most `chunk` updates and the
+loop's carry at the start of every chunk; backward walks the chunks from the last to the first and
+replays those whose trajectory has been overwritten.
 """
 
 import dataclasses
@@ -55,8 +55,8 @@ def halting_loop(setting, rows, weights, halting, state, lengths, save=True):
         save: whether to keep what the gradient needs, or to compute it again if one is asked for.
 
     Returns:
-        Outputs `(batch, steps, units)`; updates N and remainders R, `(batch, steps)`, zero at padding; and
-        the final state. N is a constant for differentiation.
+        Outputs `(batch, steps, units)`; updates N and remainders R, `(batch, steps)`, zero at
+        padding; and the final state. N is a constant for differentiation.
     """
     run = backend.differentiable(
         functools.partial(_primal, setting),
@@ -72,7 +72,7 @@ def halting_loop(setting, rows, weights, halting, state, lengths, save=True):
 
 
 class _Inputs:
-    """The tensors of the loop by name, out of the flat list that a function with a gradient takes."""
+    """The tensors of the loop by name, out of the flat list that a gradient is taken of."""
 
     def __init__(self, setting, tensors):
         self.rows, *tensors, self.lengths = tensors
@@ -114,8 +114,8 @@ def _update(setting, inputs, carry):
     """One update of every row.
 
     Returns:
-        The new carry, the record that the gradient needs, and what may be committed: the row's index,
-        whether it ended, the averaged output, and N and R.
+        The new carry, the record that the gradient needs, and what may be committed: the row's
+        index, whether it ended, the averaged output, and N and R.
     """
     t, n, total, state, sums = carry
     step, dtype = setting.step, inputs.dtype
@@ -129,7 +129,8 @@ def _update(setting, inputs, carry):
     end = ops.logical_and(active, stops)
     p = ops.where(end, 1 - total, ops.where(active, h, ops.zeros_like(h)))
     averages = [
-        s + p[:, None] * ops.cast(leaf, dtype) for s, leaf in zip(sums, step.leaves(output, new_state))
+        s + p[:, None] * ops.cast(leaf, dtype)
+        for s, leaf in zip(sums, step.leaves(output, new_state))
     ]
 
     ends, goes_on = end[:, None], active[:, None]
@@ -224,8 +225,8 @@ def _store(trajectory, i, record):
 def _chunks(setting, inputs, record):
     """(updates in a chunk, a multiple of BLOCK; the most chunks that there can be).
 
-    A chunk holds what the budget lets it, but no more than is likely to be needed: fresh memory costs
-    time, used or not, and a longer loop is only replayed in part.
+    A chunk holds what the budget lets it, but no more than is likely to be needed: fresh memory
+    costs time, used or not, and a longer loop is only replayed in part.
     """
     width = sum(int(np.prod(leaf.shape[1:])) * _bytes(leaf.dtype) for leaf in record)
     longest, fits = inputs.steps * setting.max_ponder, setting.budget // (inputs.batch * width + 1)
@@ -242,7 +243,7 @@ def _bytes(dtype):
 
 
 def _replay(setting, inputs, carry, limit, trajectory):
-    """Fills the trajectory with the first `limit` updates from `carry`, fewer where all rows finish."""
+    """Fills the trajectory with `limit` updates from `carry`, fewer where all rows finish."""
 
     def body(i, carry, trajectory):
         carry, record, _ = _update(setting, inputs, carry)
@@ -259,9 +260,10 @@ def _replay(setting, inputs, carry, limit, trajectory):
 def _reverse_update(setting, inputs, prepared, cotangents, trajectory, i, carry):
     """Takes the gradient through update `i` of the trajectory.
 
-    The carry holds, as cotangents, lam of the state after this update and m of the averages that this input
-    ends in; g of the last update of this input; and the sums that the cotangents of its row and of the
-    halting unit are. Returns the new carry, what `weight_gradients` needs, and the row to commit.
+    The carry holds, as cotangents, lam of the state after this update and m of the averages that
+    this input ends in; g of the last update of this input; and the sums that the cotangents of its
+    row and of the halting unit are. Returns the new carry, what `weight_gradients` needs, and the
+    row to commit.
     """
     step, dtype, states = setting.step, inputs.dtype, len(inputs.state)
     d_answers, d_remainders = cotangents
@@ -326,7 +328,8 @@ def _backward(setting, residuals, cotangents):
             body,
             (ops.minimum(used - start, BLOCK) - 1, commits, carry, scratch, handle),
         )
-        # Only the block that is taken first can be partial, and its scratch past the end is still zero.
+        # Only the block that is taken first can be partial, and its scratch past the end is still
+        # zero.
         past = [ops.minimum(start + slot, used - 1) for slot in range(BLOCK)]
         code, *state = (
             ops.concatenate([backend.read(array, i) for i in past])

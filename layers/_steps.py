@@ -1,8 +1,9 @@
 """How one update of a recurrent cell is taken, and its gradient.
 
-A step reads a row (what the cell makes of its input before the state is known), the flag of the first update
-and the state. `step_of` gives the fast step of a plain Keras LSTM, GRU or simple RNN cell, whose input
-projection is taken out of the loop and whose gradient is written by hand, and the generic step of any other.
+A step reads a row (what the cell makes of its input before the state is known), the flag of the
+first update and the state. `step_of` gives the fast step of a plain Keras LSTM, GRU or simple RNN
+cell, whose input projection is taken out of the loop and whose gradient is written by hand, and the
+generic step of any other.
 """
 
 import keras
@@ -14,7 +15,7 @@ BLOCK = 8  # updates whose weight gradients are taken together
 
 
 class _Projected:
-    """Steps whose input enters as `row + flag * flag_kernel`, and whose state enters as `h @ kernel + bias`.
+    """Steps that read `row + flag * flag_kernel` and `h @ kernel + bias`.
 
     Attributes of subclasses:
         leaf_sizes: sizes of what is averaged, the states.
@@ -38,8 +39,7 @@ class _Projected:
         cell = self.cell
         features = sequence.shape[-1]
         kernel, recurrent = (
-            ops.cast(backend.value(x), sequence.dtype)
-            for x in (cell.kernel, cell.recurrent_kernel)
+            ops.cast(backend.value(x), sequence.dtype) for x in (cell.kernel, cell.recurrent_kernel)
         )
         weights = [kernel[features], recurrent]
         rows = ops.reshape(sequence, (-1, features)) @ kernel[:features]
@@ -160,7 +160,7 @@ class _SimpleRNN(_Projected):
 
 
 class _Generic:
-    """Any cell, through `stateless_call`; its gradient is the backend's own, of one update at a time."""
+    """Any cell, through `stateless_call`; its gradient is the backend's own, update by update."""
 
     output_leaf = -1
 
@@ -168,14 +168,18 @@ class _Generic:
         self.cell = cell
         self.training = training
         self.dropout = dropout
-        self.state_structure = cell.state_size if keras.tree.is_nested(cell.state_size) else [cell.state_size]
+        self.uses = None  # places in the memo of what each weight is multiplied with
+        self.state_structure = (
+            cell.state_size if keras.tree.is_nested(cell.state_size) else [cell.state_size]
+        )
         self.output_size = output_size(cell)
         self.leaf_sizes = [*keras.tree.flatten(self.state_structure), self.output_size]
         self.weight_count = len(cell.trainable_variables)
 
     def enter(self, sequence):
         rows = ops.reshape(sequence, (-1, sequence.shape[-1]))
-        # Read here: the gradient is traced later, when Keras may have taken the variables' values away.
+        # Read here: the gradient is traced later, when Keras may have taken the variables' values
+        # away.
         self.fixed = [backend.value(v) for v in self.cell.non_trainable_variables]
         return rows, [backend.value(v) for v in self.cell.trainable_variables]
 
@@ -198,17 +202,33 @@ class _Generic:
         return weights
 
     def backward(self, weights, row, flag, state, saved):
-        leaves, pull_back = backend.vjp(
-            lambda row, *state: self._call(weights, row, flag, state), row, *state
+        leaves, pull_back = backend.vjp_and_uses(
+            lambda weights, row, *state: self._call(weights, row, flag, state), weights, row, *state
         )
 
         def pull(d_leaves):
-            d_row, *d_state = pull_back(d_leaves)
-            return d_row, d_state, d_leaves
+            (d_row, *d_state), uses = pull_back(d_leaves)
+            if uses is None:
+                return d_row, d_state, d_leaves
+            memo = {id(x): x for pairs in uses for pair in pairs for x in pair if x is not None}
+            places = list(memo)
+            self.uses = [
+                [[None if x is None else places.index(id(x)) for x in pair] for pair in pairs]
+                for pairs in uses
+            ]
+            return d_row, d_state, list(memo.values())
 
         return leaves, pull
 
     def weight_gradients(self, weights, row, flag, state, memo):
+        if self.uses is not None:
+            return [
+                sum(
+                    ops.sum(memo[z], axis=0) if a is None else ops.transpose(memo[a]) @ memo[z]
+                    for a, z in pairs
+                )
+                for pairs in self.uses
+            ]
         _, pull_back = backend.vjp(
             lambda *weights: self._call(weights, row, flag, state, times=BLOCK), *weights
         )
@@ -216,7 +236,7 @@ class _Generic:
 
 
 class Dropout:
-    """The dropout masks of Keras's own cells within a cell, the same for all updates of a sequence."""
+    """The dropout masks of Keras's cells within a cell, the same for all updates of a sequence."""
 
     def __init__(self, cell, inputs, state, training):
         """Draws the masks for inputs `(batch, features + 1)` where `training` asks for them."""
@@ -225,8 +245,8 @@ class Dropout:
         others = [c for c in cell._flatten_layers() if c not in self.cells and c._seed_generators]
         if training and others:
             raise ValueError(
-                f"{others[0].name} in the cell draws random numbers at every update, which the gradient "
-                "cannot repeat; use the dropout arguments of Keras's own cells"
+                f"{others[0].name} in the cell draws random numbers at every update, which the "
+                "gradient cannot repeat; use the dropout arguments of Keras's own cells"
             )
         self.active = training and any(c.dropout or c.recurrent_dropout for c in self.cells)
         if self.active:

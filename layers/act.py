@@ -13,25 +13,28 @@ from ._steps import Dropout, output_size, step_of
 class ACT(keras.layers.Layer):
     """A recurrent layer that thinks several times per input (Graves, 2016, eqs. 4-13).
 
-    For every input the cell is updated until the sum of the halting probabilities, one of a sigmoid unit after
-    each update, reaches `1 - epsilon`, or `max_ponder` updates are made. The first update sees the input with a
-    flag of 1 behind it, later ones the same input with a flag of 0. State and output are the averages of those
-    of all updates, weighted by the halting probabilities; the last update gets what remains of one. A loss of
-    `time_penalty * (N + R)` for each input, summed over time and averaged over the batch, is added to the model;
-    N counts as a constant for the gradient (section 2.1).
+    For every input the cell is updated until the sum of the halting probabilities, one of a sigmoid
+    unit after each update, reaches `1 - epsilon`, or `max_ponder` updates are made. The first
+    update sees the input with a flag of 1 behind it, later ones the same input with a flag of 0.
+    State and output are the averages of those of all updates, weighted by the halting
+    probabilities; the last update gets what remains of one. A loss of `time_penalty * (N + R)` for
+    each input, summed over time and averaged over the batch, is added to the model; N counts as a
+    constant for the gradient (section 2.1).
 
     Every row of a batch runs at its own pace: a row that halts goes on to its next input at once.
 
     Args:
-        cell: a Keras RNN cell, or a list of cells to stack. A cell must treat the rows of a batch alike and
-            draw no random numbers other than Keras's own cell dropout, whose masks stay fixed for a sequence.
+        cell: a Keras RNN cell, or a list of cells to stack. A cell must treat the rows of a batch
+            alike and draw no random numbers other than Keras's own cell dropout, whose masks stay
+            fixed for a sequence.
         max_ponder: M, the most updates for an input.
         epsilon: makes it possible to halt after one update.
         time_penalty: tau, the weight of the ponder cost.
         return_sequences: whether to return the output of every input or of the last one.
         return_state: whether to return the last state as well.
         return_ponder: whether to return, last, the updates N and the remainders R.
-        memory_budget: bytes that training may use to remember updates. What does not fit is computed again.
+        memory_budget: bytes that training may use to remember updates. What does not fit is
+            computed again.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -41,20 +44,24 @@ class ACT(keras.layers.Layer):
         training: whether the cell's dropout is active.
 
     Returns:
-        Output `(batch, time, units)` or `(batch, units)`; then, if asked for, the state's tensors; then, if
-        asked for, N and R, `(batch, time)` float32 (float64 for a float64 layer), zero at masked steps.
+        Output `(batch, time, units)` or `(batch, units)`; then, if asked for, the state's tensors;
+        then, if asked for, N and R, `(batch, time)` float32 (float64 for a float64 layer), zero at
+        masked steps.
 
     Raises:
-        ValueError: `cell` is no cell, `max_ponder` is under 1, `epsilon` is outside (0, 1), `time_penalty`
-            is negative, `memory_budget` is not positive, or the input is not of rank 3.
+        ValueError: `cell` is no cell, `max_ponder` is under 1, `epsilon` is outside (0, 1),
+            `time_penalty` is negative, `memory_budget` is not positive, or the input is not of rank
+            3.
 
     Masking:
-        A masked step costs nothing: the state passes it, the output repeats the one before (zero at the
+        A masked step costs nothing: the state passes it, the output repeats the one before (zero at
+            the
         beginning), as in `keras.layers.RNN`, and N = R = 0.
 
     Attributes:
         cell: the cell.
-        halting: the `keras.layers.Dense(1)` whose kernel and bias make the halting unit. Its bias starts at 1.
+        halting: the `keras.layers.Dense(1)` whose kernel and bias make the halting unit. Its bias
+            starts at 1.
 
     Example:
         >>> layer = ACT(keras.layers.LSTMCell(8), return_sequences=True, return_ponder=True)
@@ -82,7 +89,9 @@ class ACT(keras.layers.Layer):
         if isinstance(cell, (list, tuple)):
             cell = keras.layers.StackedRNNCells(cell)
         if not isinstance(cell, keras.layers.Layer) or not hasattr(cell, "state_size"):
-            raise ValueError(f"cell must be a Keras layer with a state_size, such as LSTMCell; got {cell!r}")
+            raise ValueError(
+                f"cell must be a Keras layer with a state_size, such as LSTMCell; got {cell!r}"
+            )
         if max_ponder != int(max_ponder) or max_ponder < 1:
             raise ValueError(f"max_ponder must be a whole number from 1 on; got {max_ponder!r}")
         if not 0 < epsilon < 1:
@@ -90,7 +99,9 @@ class ACT(keras.layers.Layer):
         if not time_penalty >= 0:
             raise ValueError(f"time_penalty must be 0 or more; got {time_penalty!r}")
         if not memory_budget > 0:
-            raise ValueError(f"memory_budget must be a positive number of bytes; got {memory_budget!r}")
+            raise ValueError(
+                f"memory_budget must be a positive number of bytes; got {memory_budget!r}"
+            )
         self.cell = cell
         self.max_ponder = int(max_ponder)
         self.epsilon = float(epsilon)
@@ -154,7 +165,9 @@ class ACT(keras.layers.Layer):
             updates, remainder = updates * real, remainder * real
         if not self.return_sequences:
             output = output[:, -1]
-        return self._pack(output, [ops.cast(s, self.compute_dtype) for s in state], updates, remainder)
+        return self._pack(
+            output, [ops.cast(s, self.compute_dtype) for s in state], updates, remainder
+        )
 
     def _pack(self, output, state, updates, remainder):
         result = [output]
@@ -206,15 +219,19 @@ class ACT(keras.layers.Layer):
 def _zero_state(cell, batch):
     if hasattr(cell, "get_initial_state"):
         return cell.get_initial_state(batch_size=batch)
-    return [ops.zeros((batch, size), cell.compute_dtype) for size in keras.tree.flatten(cell.state_size)]
+    return [
+        ops.zeros((batch, size), cell.compute_dtype) for size in keras.tree.flatten(cell.state_size)
+    ]
 
 
 def _compaction(mask, batch, steps):
     """How the steps that a mask lets pass are brought to the front, and back.
 
     Returns:
-        order `(batch, time)`: the original step of each step at the front; rank `(batch, time)`: where the
-        last real step up to each step went, -1 before the first; lengths `(batch,)`: how many there are.
+        order `(batch, time)`: the original step of each step at the front; rank `(batch, time)`:
+            where the
+        last real step up to each step went, -1 before the first; lengths `(batch,)`: how many there
+        are.
     """
     if mask is None:
         return None, None, ops.full((batch,), steps, dtype="int32")

@@ -1,7 +1,7 @@
 """Adaptive Computation Time read plainly from the paper's equations, in float64, one row at a time.
 
-The gradient is TensorFlow's own, of the unrolled eager computation: N and the stopping test are Python
-values, so they are constants for it, as the paper has it (section 2.1).
+The gradient is TensorFlow's own, of the unrolled eager computation: N and the stopping test are
+Python values, so they are constants for it, as the paper has it (section 2.1).
 """
 
 import numpy as np
@@ -39,7 +39,8 @@ def act(cell, weights, halting, sequence, state, max_ponder, epsilon, lengths=No
     """Equations 4 to 13, a row and an update at a time.
 
     Returns:
-        outputs `(batch, time, units)`, states, N and R `(batch, time)`; steps past a row's length are zero.
+        outputs `(batch, time, units)`, states, N and R `(batch, time)`; steps past a row's length
+        are zero.
     """
     kernel, bias = halting
     batch, steps, _ = sequence.shape

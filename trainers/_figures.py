@@ -3,10 +3,13 @@
 Every function returns a matplotlib `Figure` drawn by Agg: `savefig` needs no display.
 """
 
+import io
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image
 
 COLOURS = ("#1f5fa8", "#d95f02", "#2a8c5a", "#8e4ea8", "#b8860b", "#555555")
 GREY = "#8a8a8a"
@@ -28,12 +31,27 @@ def _percent(axis):
     axis.set_ylim(bottom=0)
 
 
-def difficulty(sweeps, axis):
+def small_png(figure, most=80_000):
+    """The content of a PNG file of few colours and, if that is needed, of few dots.
+
+    Raises `ValueError` where that is more than `most` bytes all the same.
+    """
+    for dpi in (100, 80, 60):
+        drawn, packed = io.BytesIO(), io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=dpi)
+        Image.open(drawn).convert("RGB").quantize(128).save(packed, "PNG", optimize=True)
+        if packed.tell() <= most:
+            return packed.getvalue()
+    raise ValueError(f"the figure needs {packed.tell()} bytes as a PNG file, {most} at most")
+
+
+def difficulty(sweeps, axis, metric="sequence_error"):
     """Ponder and error against difficulty as the paper draws them for every synthetic task.
 
     Args:
         sweeps: what `sweep` returns, or a dict of several of them by name.
         axis: what difficulty counts, `task.axis`.
+        metric: name of the error.
     """
     sweeps = sweeps if isinstance(sweeps, dict) else {"": sweeps}
     figure, (ponder, error) = _panels(1, 2)
@@ -43,11 +61,12 @@ def difficulty(sweeps, axis):
         spread = np.array([point.get("ponder_std", 0.0) for point in points])
         ponder.fill_between(level, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
         ponder.plot(level, mean, color=colour, label=name, marker="o", markersize=3)
-        wrong = [point["sequence_error"] for point in points]
+        wrong = [point[metric] for point in points]
         error.plot(level, wrong, color=colour, label=name, marker="o", markersize=3)
     ponder.set(ylabel="updates N per input\n(mean ± standard deviation)", ylim=(0, None))
-    error.set(ylabel="sequence error")
-    _percent(error)
+    error.set(ylabel=_spelled(metric))
+    if metric.endswith("error"):
+        _percent(error)
     for panel in (ponder, error):
         panel.set_xlabel(axis)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -56,17 +75,19 @@ def difficulty(sweeps, axis):
     return figure
 
 
-def penalties(rows):
+def penalties(rows, metric="sequence_error"):
     """Error against time penalty, and against ponder.
 
     Args:
-        rows: dicts with `time_penalty`, `seed`, `sequence_error` and `ponder`, one a run. The runs
-            without ACT have `time_penalty` None and show as a dashed line.
+        rows: dicts with `time_penalty`, `ponder` and the metric, one a run. The runs without ACT
+            have `time_penalty` None and show as a dashed line.
+        metric: name of the error.
     """
+    is_error = metric.endswith("error")
     runs = [row for row in rows if row["time_penalty"] is not None]
-    plain = [row["sequence_error"] for row in rows if row["time_penalty"] is None]
+    plain = [row[metric] for row in rows if row["time_penalty"] is None]
     tau = np.array([row["time_penalty"] for row in runs])
-    wrong = np.array([row["sequence_error"] for row in runs])
+    wrong = np.array([row[metric] for row in runs])
     updates = np.array([row["ponder"] for row in runs])
 
     figure, (left, right) = _panels(1, 2, size=(10.5, 4))
@@ -78,15 +99,17 @@ def penalties(rows):
         left.set_xscale("log")
     elif (each > 0).any():
         left.set_xscale("symlog", linthresh=each[each > 0].min())
-    left.set(xlabel="time penalty τ", ylabel="sequence error")
+    left.set(xlabel="time penalty τ", ylabel=_spelled(metric))
     shown = right.scatter(updates, wrong, c=tau, s=26, cmap="viridis", norm=_scale(each), zorder=3)
-    right.set(xlabel="updates N per input (mean of a run)", ylabel="sequence error")
+    right.set(xlabel="updates N per input (mean of a run)", ylabel=_spelled(metric))
     figure.colorbar(shown, ax=right, label="time penalty τ", pad=0.02)
     for panel in (left, right):
         if plain:
-            label = f"no ACT ({np.mean(plain):.1%})"
+            mean = np.mean(plain)
+            label = f"no ACT ({mean:.1%})" if is_error else f"no ACT ({mean:.3g})"
             panel.axhline(np.mean(plain), color=GREY, ls="--", lw=1.2, label=label)
-        _percent(panel)
+        if is_error:
+            _percent(panel)
     left.legend(frameon=False)
     return figure
 
@@ -168,7 +191,7 @@ def ponder_per_step(values, updates, remainder, labels=None):
 
 
 def learning_curves(histories, metric=None):
-    """Error, and ponder where there is one, against updates.
+    """Error, and ponder and the curriculum's difficulty where there are any, against updates.
 
     Args:
         histories: dict, name of a run -> list of dicts with `updates` and metrics, `history.json`.
@@ -182,7 +205,8 @@ def learning_curves(histories, metric=None):
         raise ValueError(f"the histories have no metric {metric!r}; they have {sorted(first)}")
     panels = [names[0]]
     panels += [n for n in [next((k for k in first if k.endswith("ponder")), None)] if n]
-    figure, axes = _panels(1, len(panels), size=(5.2 * len(panels), 4))
+    panels += ["difficulty"] if "difficulty" in first else []
+    figure, axes = _panels(1, len(panels), size=((5.2, 10.4, 13)[len(panels) - 1], 4))
     for axis, key in zip(axes, panels):
         for colour, (name, history) in zip(COLOURS * 99, histories.items()):
             points = [(row["updates"], row[key]) for row in history if key in row]
@@ -194,8 +218,8 @@ def learning_curves(histories, metric=None):
     axes[0].set_ylabel(_spelled(panels[0]))
     if panels[0].endswith("error"):
         _percent(axes[0])
-    if len(panels) > 1:
-        axes[1].set_ylabel("updates N per input")
+    for axis, key in zip(axes[1:], panels[1:]):
+        axis.set_ylabel("difficulty (curriculum)" if key == "difficulty" else "updates N per input")
     axes[0].legend(frameon=False)
     return figure
 

@@ -12,8 +12,10 @@ SPLITS = {"train": 0, "validation": 1, "test": 2}
 class Task:
     """A source of examples with the loss, the metrics and the pictures that belong to it.
 
-    A task is a frozen dataclass: its fields are its whole configuration, plain types only. The registry
-    finds it as the one public subclass in `trainers/<name>.py`, so a task's name is its file's name.
+    A task is a frozen dataclass: its fields are its whole configuration, plain types only. The
+        registry
+    finds it as the one public subclass in `trainers/<name>.py`, so a task's name is its file's
+    name.
 
     Subclasses provide
       `input_spec`    dict: input name -> (shape without the batch axis, dtype); None marks time.
@@ -47,9 +49,9 @@ class Task:
         Args:
             rng: `numpy.random.Generator`; the only source of randomness.
             size: rows in the batch.
-            difficulty: None for the paper's distribution; an int for sweeps, where every row has exactly
-                that difficulty (and the paper's fixed sequence length, where it names one); a pair
-                `(low, high)` to narrow the distribution, which is what a curriculum does.
+            difficulty: None for the paper's distribution; an int for sweeps, where every row has
+                exactly that difficulty (and the paper's fixed sequence length, where it names one);
+                a pair `(low, high)` to narrow the distribution, which is what a curriculum does.
             split: only data sets with real splits look at it.
 
         Returns:
@@ -59,11 +61,11 @@ class Task:
         raise NotImplementedError
 
     def loss(self):
-        """Dict: output name -> `keras.losses.Loss`, summed over the targets of a sequence and averaged over rows."""
+        """Dict: output name -> `keras.losses.Loss`: a sum over each row, averaged over rows."""
         raise NotImplementedError
 
     def metrics(self):
-        """Dict: output name -> list of `keras.metrics.Metric`; the first is the paper's error unit."""
+        """Dict: output name -> list of `keras.metrics.Metric`, the paper's error unit first."""
         raise NotImplementedError
 
     def describe(self, inputs, targets, outputs):
@@ -73,8 +75,8 @@ class Task:
     def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
         """The stream of a split as a `keras.utils.PyDataset` of `steps` batches an epoch.
 
-        Batch `i` of epoch `e` depends on (seed, split, e * steps + i) alone, so a resumed run sees what
-        an unbroken one would have seen.
+        Batch `i` of epoch `e` depends on (seed, split, e * steps + i) alone, so a resumed run sees
+        what an unbroken one would have seen.
         """
         return Stream(self, split, batch_size, steps, seed)
 

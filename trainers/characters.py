@@ -121,6 +121,18 @@ class Characters(Task):
         read = trace(model, text[first : first + size + 1])
         return {"ponder_over_text": ponder_over_text(**read)} if "rho" in read else {}
 
+    def report(self, model):
+        """Plain numbers that belong beside the metrics."""
+        return {
+            "corpus": self.corpus,
+            "compression": compression(model, self),
+            "ponder_by_class": ponder_by_class(model, self),
+        }
+
+    def inputs_without_data(self, rng, size):
+        """Inputs of chance bytes, which need no text."""
+        return {"sequence": rng.integers(32, 127, (size, min(self.length, 50)), "int32")}
+
 
 def trace(model, text):
     """What a model does at every byte of a text but the last.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,70 +17,27 @@ from ..trainers import task as find_task
 from ..trainers._callbacks import EVENTS, write_file, write_json
 from ..trainers._evaluate import sweep as sweep_difficulty
 from ..trainers._fit import read_json
-from ._registry import PRETRAINED, info, list_entries, task_of
+from ._registry import info, list_entries, task_of
 
 VERSION = "1"
 MOST_EVENT_BYTES = 300_000
 MOST_POINTS = 200
 GOLDEN_ROWS = 4
+FACTS = ("seed", "updates", "batch_size", "minutes", "hardware", "backend", "commit")
 SPELLED = {
-    "ponder": "ponder, updates N per input",
+    "ponder": "ponder (updates N per input)",
     "at_cap": "inputs stopped by the cap of N",
+    "rho": "N + R",
 }
 CAPTIONS = {
-    "compression": "Bits per character on one stretch of the test split; bzip2 -9 and xz -9e pack "
-    "the same bytes, and, as `whole`, the whole text.",
-    "ponder_by_class": "By the kind of byte that was read: mean updates N, N + R (rho), and the "
-    "bits per character of the byte that follows.",
+    "compression": "In bits per character, on one stretch of the test split: the model, and bzip2 "
+    "-9 and xz -9e on the same bytes and on the whole text.",
+    "ponder_by_class": "By the kind of byte that was read; the bits are those of the next byte.",
     "ponder_over_text": "Ponder, surprise at the next byte and entropy of its prediction over a "
-    "passage of the test split.",
+    "passage of the test split; spaces are shaded.",
     "ponder_per_step": "Updates N and remainder R at every step of one row.",
 }
-RESULTS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
-
-
-def publish(run_dir, baseline=None, sweep=None, output=None):
-    """Writes `output/<entry>/` from a run directory; what stood there stays until all is written.
-
-    Args:
-        run_dir: a finished run.
-        baseline: a finished run of the same entry and task without the paper's mechanism.
-        sweep: a directory of runs of the entry with several time penalties.
-        output: directory of all entries, the zoo's own by default.
-
-    Returns:
-        The directory that was written.
-
-    Raises:
-        RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: a run is not finished or does not fit, or its files do not suit a package.
-    """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "publish measures on Keras's TensorFlow backend, "
-            f"this is {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
-        )
-    runs = {"ours": Run.read(run_dir)}
-    if baseline:
-        runs["baseline"] = Run.read(baseline)
-    ours = runs["ours"]
-    ours.check_portable()
-    models = {name: run.load() for name, run in runs.items()}
-    if baseline:
-        _check_baseline(*runs.values(), *models.values())
-    penalties = Penalties.read(sweep, ours, runs.get("baseline")) if sweep else None
-
-    home = os.path.join(output or PRETRAINED, ours.entry.name)
-    if os.path.exists(home) and not os.path.exists(os.path.join(home, "card.md")):
-        raise ValueError(f"{home} holds something else: it has no card.md; choose another output")
-    draft = os.path.join(os.path.dirname(home), f".{ours.entry.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        _write(draft, runs, models, penalties)
-        _replace(home, draft)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return home
+MARKED = re.compile("(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +53,17 @@ class Run:
     @classmethod
     def read(cls, directory):
         """Raises `ValueError` where there is no run, or one that failed or is not finished."""
+        finished = os.path.join(directory, "metrics.json")
         if not os.path.exists(os.path.join(directory, "config.json")):
             raise ValueError(f"{directory} holds no run: it has no config.json")
-        config = read_json(os.path.join(directory, "config.json"))
-        config["train"] = dataclasses.asdict(Recipe()) | config["train"]
-        finished = os.path.join(directory, "metrics.json")
-        metrics = read_json(finished) if os.path.exists(finished) else {}
+        if not os.path.exists(finished):
+            raise ValueError(f"{directory} holds a run that is not finished: no metrics.json")
+        metrics = read_json(finished)
         if "failed" in metrics:
             raise ValueError(f"{directory} holds a failed run: {metrics['failed']}")
-        if not metrics:
-            raise ValueError(f"{directory} holds a run that is not finished: no metrics.json")
+        config = read_json(os.path.join(directory, "config.json"))
+        # A setting that is younger than the run had its default's effect.
+        config["train"] = dataclasses.asdict(Recipe()) | config["train"]
         task = find_task(config["task"], **config["task_config"])
         return cls(directory, info(config["entry"]), task, config, metrics)
 
@@ -112,57 +71,92 @@ class Run:
         return keras.saving.load_model(os.path.join(self.directory, "model.keras"))
 
     @property
+    def measures(self):
+        """Names of the measured metrics; the first is the task's own error."""
+        names = [metric.name for some in self.task.metrics().values() for metric in some]
+        return [name for name in (*names, "ponder", "at_cap") if name in self.metrics]
+
+    @property
     def history(self):
-        """The learning curve, thinned out and of five digits."""
-        rows = read_json(os.path.join(self.directory, "history.json"))
-        kept = np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).round().astype(int)
-        return [{key: float(f"{v:.5g}") for key, v in rows[i].items()} for i in kept]
+        """The learning curve: not too many rows, five digits."""
+        rows = _thinned(read_json(os.path.join(self.directory, "history.json")))
+        return [{key: float(f"{value:.5g}") for key, value in row.items()} for row in rows]
 
     @property
     def settings(self):
-        """What differs from the registered entry, as `--set` takes it: dict of texts."""
-        entry = self.entry
+        """What differs from the registered entry, in the words that `--set` takes."""
         groups = {
-            "model": (self.config["config"], entry.config),
-            "recipe": (self.config["train"], dataclasses.asdict(Recipe.parse(entry.train))),
-            "task": (self.config["task_config"], dataclasses.asdict(task_of(entry))),
+            "model": (self.config["config"], self.entry.config),
+            "recipe": (self.config["train"], dataclasses.asdict(Recipe.parse(self.entry.train))),
+            "task": (self.config["task_config"], dataclasses.asdict(task_of(self.entry))),
         }
         keys = [key for mine, _ in groups.values() for key in mine]
-        changed = {}
+        changed = []
         for group, (mine, registered) in groups.items():
             for key, value in mine.items():
                 if key not in registered:
-                    raise ValueError(
-                        f"{self.directory} has the setting {group}.{key}, unknown to {entry.name}"
-                    )
+                    raise ValueError(f"{self.directory} has a {group}.{key}, which is unknown now")
                 if value != json.loads(json.dumps(registered[key])):
                     name = key if keys.count(key) == 1 else f"{group}.{key}"
-                    plain = isinstance(value, (str, int, float))
-                    changed[name] = str(value) if plain else json.dumps(value)
+                    text = str(value) if isinstance(value, (str, int, float)) else json.dumps(value)
+                    changed.append(f"{name}={text}")
         return changed
 
     def command(self, run_dir=None):
         """The line that repeats the run."""
         words = ["ponderzoo", "train", self.entry.name]
         words += ["--run_dir", run_dir] if run_dir else []
-        return _command(self, words, self.settings)
-
-    def check_portable(self):
-        """Raises `ValueError` where the files would tell of this machine, or are too many."""
-        for key, value in {**self.config["config"], **self.config["task_config"]}.items():
-            if isinstance(value, str) and os.path.isabs(value):
-                raise ValueError(f"{self.directory} was trained with {key}={value}, a path of here")
-        size = os.path.getsize(os.path.join(self.directory, "logs", EVENTS))
-        if size >= MOST_EVENT_BYTES:
-            raise ValueError(
-                f"the event file of {self.directory} has {size} bytes, {MOST_EVENT_BYTES} at most; "
-                "train with fewer histograms"
-            )
+        words += ["--set", *self.settings] if self.settings else []
+        return f"KERAS_BACKEND={self.metrics['backend']} {shlex.join(words)}"
 
 
-def _command(run, words, settings):
-    words = words + (["--set", *(f"{k}={v}" for k, v in settings.items())] if settings else [])
-    return f"KERAS_BACKEND={run.metrics['backend']} {shlex.join(words)}"
+def publish(run_dir, baseline=None, sweep=None, output=None):
+    """Writes `output/<entry>/` from a run; what stood there stays until everything is written.
+
+    Args:
+        run_dir: a finished run.
+        baseline: a finished run of the same entry, task and size without the paper's mechanism.
+        sweep: a directory of runs of the entry, of several time penalties.
+        output: directory of all entries, the zoo's own by default.
+
+    Returns:
+        The directory that was written.
+
+    Raises:
+        RuntimeError: Keras runs on another backend than TensorFlow.
+        ValueError: a run is not finished, does not fit, or has files that do not suit the zoo.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "the numbers of pretrained files are those of TensorFlow, "
+            f"this is {keras.backend.backend()}; publish under KERAS_BACKEND=tensorflow"
+        )
+    ours, plain = Run.read(run_dir), Run.read(baseline) if baseline else None
+    _check_portable(ours)
+    models = [run.load() for run in (ours, plain) if run]
+    if plain:
+        _check_baseline(ours, plain, *models)
+    rows = _read_sweep(sweep, ours) if sweep else []
+
+    home = ours.entry.directory
+    if output:
+        home = os.path.join(output, ours.entry.name)
+    if os.path.exists(home) and not os.path.exists(os.path.join(home, "card.md")):
+        raise ValueError(f"{home} holds something else than an entry: it has no card.md")
+    draft = os.path.join(os.path.dirname(home), f".{ours.entry.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        _write(draft, ours, plain, models, rows)
+        _replace(home, draft)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return home
+
+
+def _check_portable(run):
+    for key, value in {**run.config["config"], **run.config["task_config"]}.items():
+        if isinstance(value, str) and os.path.isabs(value):
+            raise ValueError(f"{run.directory} has {key}={value}, a path that others do not have")
 
 
 def _check_baseline(ours, plain, model, plain_model):
@@ -173,45 +167,46 @@ def _check_baseline(ours, plain, model, plain_model):
         raise ValueError(f"{said}: its task is {plain.task}, not {ours.task}")
     if plain.config["config"] == ours.config["config"]:
         raise ValueError(f"{said}: it is the same model")
-    if plain_model.count_params() != model.count_params():
-        sizes = f"{plain_model.count_params()} parameters, not {model.count_params()}"
-        raise ValueError(f"{said}: it has {sizes}")
+    sizes = plain_model.count_params(), model.count_params()
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"{said}: it has {sizes[0]} parameters, not {sizes[1]}")
 
 
 def _read_sweep(directory, ours):
-    """A row for each finished run of a sweep: time penalty (None without ACT), error, ponder."""
+    """A row for each finished run: its time penalty (None without ACT), error, ponder, command."""
     rows = []
-    first = ours.measures[0]
     for name in sorted(os.listdir(directory)):
         try:
             run = Run.read(os.path.join(directory, name))
         except ValueError:
             continue
         if run.entry.name != ours.entry.name:
-            raise ValueError(f"{run.directory} is no run of {ours.entry.name}")
-        config, metrics = run.config["config"], run.metrics
-        row = {"time_penalty": None if config["max_ponder"] == 1 else config["time_penalty"]}
-        row |= {key: metrics[key] for key in ("seed", "updates", first, "ponder")}
+            raise ValueError(f"{run.directory} is a run of {run.entry.name}, not a part of a sweep")
+        config = run.config["config"]
+        row = {
+            "time_penalty": config.get("time_penalty") if config.get("max_ponder") != 1 else None
+        }
+        row |= {key: run.metrics[key] for key in ("seed", "updates", ours.measures[0], "ponder")}
         rows.append({**row, "command": run.command()})
     if not any(row["time_penalty"] is not None for row in rows):
-        raise ValueError(f"{directory} holds no finished runs with a time penalty")
+        raise ValueError(f"{directory} holds no finished run with a time penalty")
     return rows
 
 
 def _write(draft, ours, plain, models, rows):
-    """Collects, measures, draws and writes everything of an entry into `draft`."""
-
     def place(*names):
         return os.path.join(draft, *names)
 
-    os.makedirs(place("logs"))
-    for names in (("model.keras",), ("logs", EVENTS)):
-        shutil.copyfile(os.path.join(ours.directory, *names), place(*names))
+    os.makedirs(draft)
+    shutil.copyfile(os.path.join(ours.directory, "model.keras"), place("model.keras"))
+    write_file(place("logs", EVENTS), _events(os.path.join(ours.directory, "logs", EVENTS)))
     write_json(place("config.json"), ours.config)
     np.savez_compressed(place("golden.npz"), **golden(models[0], ours.task))
 
-    metrics = {**ours.metrics, "version": VERSION, "sha256": _sha256(place("model.keras"))}
-    metrics |= {"command": ours.command(), **_measure(models[0], ours.task)}
+    with open(place("model.keras"), "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    metrics = {**ours.metrics, "version": VERSION, "sha256": digest, "command": ours.command()}
+    metrics |= _measure(models[0], ours.task)
     if plain:
         command = plain.command(run_dir=f"runs/{ours.entry.name}-baseline")
         metrics["baseline"] = {**plain.metrics, "command": command}
@@ -225,63 +220,104 @@ def _write(draft, ours, plain, models, rows):
     figures = _draw(ours, models[0], metrics, histories)
     for name, figure in figures.items():
         write_file(place("figures", f"{name}.png"), _figures.small_png(figure))
-    size = os.path.getsize(place("model.keras"))
-    write_file(place("card.md"), _card(ours, metrics, histories, figures, size))
+    megabytes = os.path.getsize(place("model.keras")) / 1e6
+    write_file(place("card.md"), _card(ours, metrics, histories, figures, megabytes))
+
+
+def _events(path):
+    """The content of an event file with not too many points a curve.
+
+    Raises `ValueError` where that is too long all the same.
+    """
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    events = [Event.FromString(record) for record in RawEventFileLoader(path).Load()]
+    curves = {}
+    for index, event in enumerate(events):
+        for value in event.summary.value:
+            kind = value.metadata.plugin_data.plugin_name
+            if kind == "scalars":
+                curves.setdefault(value.tag, []).append(index)
+            elif kind == "images" and not value.tag.startswith("figures/"):
+                # A curve may have the same name, and TensorBoard shows one kind a name.
+                value.tag = f"figures/{value.tag}"
+    left_out = {i for points in curves.values() for i in {*points} - {*_thinned(points)}}
+    content = io.BytesIO()
+    records = RecordWriter(content)
+    for index, event in enumerate(events):
+        if index not in left_out:
+            records.write(event.SerializeToString())
+    if content.tell() >= MOST_EVENT_BYTES:
+        raise ValueError(
+            f"{path} makes {content.tell()} bytes, {MOST_EVENT_BYTES} or more; "
+            "train with fewer histograms"
+        )
+    return content.getvalue()
+
+
+def _thinned(rows):
+    """`MOST_POINTS` of the rows or fewer, with the first and the last."""
+    kept = np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).round().astype(int)
+    return [rows[index] for index in kept]
 
 
 def golden(model, task):
-    """A small fixed batch and what the model makes of it: `input/<name>` and `output/<name>`."""
+    """A small batch, always the same, and what a model makes of it.
+
+    Returns:
+        Dict of arrays: `input/<name>` and, in float32, `output/<name>`.
+    """
     rng = np.random.default_rng(0)
-    alone = hasattr(task, "inputs_without_data")
-    inputs = task.inputs_without_data(rng, GOLDEN_ROWS) if alone else task.batch(rng, GOLDEN_ROWS)[0]
+    if hasattr(task, "inputs_without_data"):
+        inputs = task.inputs_without_data(rng, GOLDEN_ROWS)
+    else:
+        inputs, _ = task.batch(rng, GOLDEN_ROWS)
     outputs = model.predict_on_batch(inputs)
     return {
         **{f"input/{name}": value for name, value in inputs.items()},
-        **{f"output/{name}": np.asarray(v, "float32") for name, v in outputs.items()},
+        **{f"output/{name}": np.asarray(value, "float32") for name, value in outputs.items()},
     }
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _measure(model, task):
     """Size, what the task reports of a model, and error and ponder against difficulty."""
     measured = {"parameters": model.count_params()}
     if hasattr(task, "report"):
-        measured["report"] = task.report(model)
+        measured |= task.report(model)
     if task.difficulties:
         measured["difficulty"] = sweep_difficulty(model, task)
     return measured
 
 
 def _names(entry):
-    """What the model and its baseline are called in figures."""
+    """What the model and its baseline are called: ("ACT", "without ACT")."""
     mechanism = entry.name.partition("_")[0].upper()
     return mechanism, f"without {mechanism}"
 
 
+def _both(metrics):
+    return [metrics, metrics["baseline"]] if "baseline" in metrics else [metrics]
+
+
 def _draw(ours, model, metrics, histories):
-    """The figures by name."""
-    task, names, both = ours.task, _names(ours.entry), [metrics, metrics.get("baseline")]
     first = ours.measures[0]
-    figures = {"learning_curves": _figures.learning_curves(histories)}
-    if hasattr(task, "figures"):
-        figures |= task.figures(model)
-    if task.difficulties:
-        sweeps = {name: one["difficulty"] for name, one in zip(names, both) if one}
-        figures["difficulty"] = _figures.difficulty(sweeps, task.axis, first)
+    figures = ours.task.figures(model) if hasattr(ours.task, "figures") else {}
+    if "difficulty" in metrics:
+        sweeps = {name: m["difficulty"] for name, m in zip(_names(ours.entry), _both(metrics))}
+        figures["difficulty"] = _figures.difficulty(sweeps, ours.task.axis, first)
+    figures["learning_curves"] = _figures.learning_curves(histories)
     if "sweep" in metrics:
         rows = metrics["sweep"]
-        if both[1] and all(row["time_penalty"] is not None for row in rows):
-            rows = [*rows, {**both[1], "time_penalty": None}]
+        if "baseline" in metrics and all(row["time_penalty"] is not None for row in rows):
+            rows = [*rows, {**metrics["baseline"], "time_penalty": None}]
         figures["penalties"] = _figures.penalties(rows, first)
     return figures
 
 
 def _replace(home, draft):
-    """Gives the directory `draft` the name `home`; what stood there goes only then."""
+    """Gives the directory `draft` the name `home`; what stood there is removed after that."""
     old = f"{draft}.old"
     shutil.rmtree(old, ignore_errors=True)
     if os.path.exists(home):
@@ -295,47 +331,140 @@ def _replace(home, draft):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _card(ours, metrics, histories, figures, size):
-    """The model card, markdown."""
-    entry, paper, plain = ours.entry, ours.entry.paper, metrics.get("baseline")
-    mechanism, without = _names(entry)
-    both = [metrics, plain] if plain else [metrics]
-    heads = ["ours", f"baseline {without}"][: len(both)]
-    captions = {**CAPTIONS, **_said(ours, metrics, histories)}
-
-    results = [
-        [SPELLED.get(name, name.replace("_", " ")), "", *(_shown(name, m[name]) for m in both)]
-        for name in ours.measures
-    ]
-    results[0][1] = entry.paper_result
-    results.append(["parameters", "", *(f"{m['parameters']:,}" for m in both)])
+def _card(ours, metrics, histories, figures, megabytes):
+    entry, paper, both = ours.entry, ours.entry.paper, _both(metrics)
+    heads = ["ours", f"baseline {_names(entry)[1]}"][: len(both)]
+    captions = {**CAPTIONS, **_seen(ours, metrics, histories)}
     settings = {**ours.config["config"], **ours.config["task_config"]}
-    facts = ("seed", "updates", "batch_size", "minutes", "hardware", "backend", "commit")
-    training = [[name.replace("_", " "), *(m[name] for m in both)] for name in facts]
     data = getattr(ours.task, "corpus", None) or f"generated by the task `{ours.task.name}`"
+    results = [[_spelled(n), "", *(_shown(n, m[n]) for m in both)] for n in ours.measures]
+    results[0][1] = entry.paper_result
+    results += [["parameters", "", *(_shown("parameters", m["parameters"]) for m in both)]]
 
     parts = [
         f"# {entry.name}",
-        f"{paper.authors}, [{paper.title}](https://arxiv.org/abs/{paper.arxiv}) ({paper.year}), "
-        f"on the task `{entry.task}`.",
-        f"```python\nimport keras\nfrom ponderzoo import zoo\n\n"
+        f"{paper.authors}, [{paper.title}](https://arxiv.org/abs/{paper.arxiv}), {paper.year}: "
+        f"the task `{entry.task}`.",
+        "```python\nimport keras\nfrom ponderzoo import zoo\n\n"
         f'model = keras.saving.load_model(zoo.path("{entry.name}"))\n```',
-        f"Settings: {', '.join(f'{k} {v}' for k, v in settings.items() if v != '')}. "
-        f"`model.keras` has {metrics['parameters']:,} float32 weights in {size / 1e6:.2f} MB.",
+        f"{metrics['parameters']:,} weights, float32, {megabytes:.2f} MB. Settings: "
+        + ", ".join(f"{_spelled(k)} {v}" for k, v in settings.items() if v != "")
+        + ".",
         "## Results",
         _table(["", "paper", *heads], results),
-        f"Measured on {ours.config['train']['evaluation_rows']:,} rows of the test split.",
+        f"Ours on {ours.config['train']['evaluation_rows']:,} fresh rows of the test split.",
     ]
-    for name, report in metrics.get("report", {}).items():
-        parts += [f"### {_title(name)}", captions.get(name, ""), _report(name, report, both, heads)]
+    for name, report in metrics.items():
+        if isinstance(report, dict) and name not in ("train", "baseline"):
+            parts += [f"### {_spelled(name).capitalize()}", captions.get(name, "")]
+            parts += [_report(report, [m[name] for m in both], heads)]
     parts += ["## Figures"]
-    for name in figures:
-        said = captions.get(name, "")
-        parts += [f"![{_title(name)}](figures/{name}.png)", said]
-    parts += ["## Training", f"```\n{metrics['command']}\n```"]
-    if plain:
-        parts += ["The baseline:", f"```\n{plain['command']}\n```"]
-    parts += [f"Data: {data}.", _table(["", *heads], training)]
+    for name in sorted(figures):
+        parts += [f"![{_spelled(name)}](figures/{name}.png)", captions.get(name, "")]
+    parts += ["## Training", f"```sh\n{metrics['command']}\n```"]
+    if len(both) > 1:
+        parts += [f"The baseline:\n\n```sh\n{both[1]['command']}\n```"]
+    facts = [[_spelled(name), *(_shown(name, m[name]) for m in both)] for name in FACTS]
+    parts += [f"Data: {data}.", _table(["", *heads], facts)]
     if entry.notes:
         parts += ["## Notes", entry.notes.strip()]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _seen(ours, metrics, histories):
+    """What the figures show, in a sentence each."""
+    first, without, both = ours.measures[0], _names(ours.entry)[1], _both(metrics)
+    seen = {}
+    if "difficulty" in metrics:
+        ends = [[m["difficulty"][i] for i in (0, -1)] for m in both]
+        errors = [" to ".join(_shown(first, point[first]) for point in two) for two in ends]
+        low, high = ends[0]
+        seen["difficulty"] = (
+            f"From {low['difficulty']} to {high['difficulty']} {ours.task.axis}, the "
+            f"{_spelled(first)} goes from {errors[0]}"
+            + (f" ({without} from {errors[1]})" if len(both) > 1 else "")
+            + (f", the ponder from {low['ponder']:.2f} to {high['ponder']:.2f}" * ("ponder" in low))
+            + f"; {low['rows']:,} rows a point, the band is the standard deviation of N."
+        )
+    history = next(iter(histories.values()))
+    hardest = [row["difficulty"] for row in history if "difficulty" in row]
+    seen["learning_curves"] = "Error and ponder on the training batches" + (
+        f", while the curriculum goes from {hardest[0]:g} to {hardest[-1]:g} {ours.task.axis}."
+        if hardest
+        else "."
+    )
+    if "sweep" in metrics:
+        runs = [row for row in metrics["sweep"] if row["time_penalty"] is not None]
+        best = min(runs, key=lambda row: row[first])
+        lengths = " or ".join(f"{n:,}" for n in sorted({row["updates"] for row in runs}))
+        seen["penalties"] = (
+            f"{len(runs)} runs of {lengths} updates: the best, {_shown(first, best[first])}, has "
+            f"the time penalty {best['time_penalty']:g} and a ponder of {best['ponder']:.2f}."
+        )
+    return seen
+
+
+def _report(report, all_reports, heads):
+    """A table of plain numbers, ours beside the baseline's; or of ours alone, a row a dict."""
+    if not any(isinstance(value, dict) for value in report.values()):
+        rows = [[_spelled(n), *(_shown(n, one[n]) for one in all_reports)] for n in report]
+        return _table(["", *heads], rows)
+    columns = list(dict.fromkeys(name for row in report.values() for name in row))
+    rows = [[kind, *(_shown(n, row.get(n, "")) for n in columns)] for kind, row in report.items()]
+    return _table(["", *map(_spelled, columns)], rows)
+
+
+def _table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[re.sub(r"([|<])", r"\\\1", str(cell)) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _spelled(name):
+    return SPELLED.get(name, name.replace("_", " "))
+
+
+def _shown(name, value):
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, float):
+        return str(value)
+    if name.endswith(("error", "at_cap", "share")):
+        return f"{100 * value:.3g} %"
+    return f"{value:.2f}" if name in ("ponder", "rho", "minutes") else f"{value:.3f}"
+
+
+def results_table():
+    """The pretrained entries and their numbers, a markdown table."""
+    rows = []
+    for entry in map(info, list_entries()):
+        metrics = entry.metrics
+        if metrics:
+            (first, *_), *_ = task_of(entry).metrics().values()
+            results = [_shown(first.name, one[first.name]) for one in _both(metrics)]
+            rows.append(
+                [
+                    f"[{entry.name}](zoo/pretrained/{entry.name}/card.md)",
+                    entry.task,
+                    entry.paper_result,
+                    f"{results[0]} {_spelled(first.name)}",
+                    *(results[1:] or [""]),
+                    _shown("ponder", metrics.get("ponder", "")),
+                    f"{entry.bytes / 1e6:.2f}",
+                    _shown("minutes", metrics["minutes"]),
+                ]
+            )
+    heads = ["entry", "task", "paper", "ours", "baseline", "mean ponder", "MB", "minutes"]
+    return _table(heads, rows)
+
+
+def write_results(path):
+    """Puts `results_table` between the marks of a markdown file, which is all that changes.
+
+    Raises `ValueError` where the file has no `<!-- results:begin -->` and `<!-- results:end -->`.
+    """
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    if not MARKED.search(text):
+        raise ValueError(f"{path} has no <!-- results:begin --> and <!-- results:end --> lines")
+    write_file(path, MARKED.sub(lambda found: f"{found[1]}{results_table()}\n{found[2]}", text))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import keras
 
+from .. import layers  # noqa: F401, so that `keras.saving.load_model` knows their classes
+
 PRETRAINED = os.path.join(os.path.dirname(__file__), "pretrained")
 _entries = {}
 
@@ -53,6 +55,8 @@ class Entry:
         config: keyword arguments of `build`, plain types.
         train: the recipe, plain types (see `ponderzoo.trainers.fit`).
         signatures: `signatures(model, task) -> {name: Signature}`; the first is `serve`.
+        paper_result: what the paper reports on the task, in a few words.
+        notes: markdown for the card: what was tried, where this departs from the paper.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Entry:
     config: dict = dataclasses.field(default_factory=dict)
     task_config: dict = dataclasses.field(default_factory=dict)
     train: dict = dataclasses.field(default_factory=dict)
+    paper_result: str = ""
+    notes: str = ""
 
     @property
     def directory(self):
@@ -114,17 +120,26 @@ def info(name):
     if name not in _entries:
         close = difflib.get_close_matches(str(name), _entries, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"no entry is called {name!r}.{hint} `zoo.list()` or `ponderzoo list` gives all names.")
+        raise ValueError(
+            f"no entry is called {name!r}.{hint} `zoo.list()` or `ponderzoo list` gives all names."
+        )
     return _entries[name]
 
 
 def list_entries(paper=None, task=None):
-    """Names of all entries, sorted; `paper` (arXiv id or part of the title) and `task` narrow the list."""
+    """Names of all entries, sorted.
+
+    `paper` (arXiv id or part of the title) and `task` narrow the list.
+    """
     _discover()
     return sorted(
         entry.name
         for entry in _entries.values()
-        if (paper is None or paper == entry.paper.arxiv or paper.lower() in entry.paper.title.lower())
+        if (
+            paper is None
+            or paper == entry.paper.arxiv
+            or paper.lower() in entry.paper.title.lower()
+        )
         and (task is None or task == entry.task)
     )
 
@@ -149,7 +164,9 @@ def path(name):
     """The pretrained `.keras` file. Raises `FileNotFoundError` where the entry ships no weights."""
     file = os.path.join(info(name).directory, "model.keras")
     if not os.path.exists(file):
-        raise FileNotFoundError(f"{name} ships no weights; train it with `ponderzoo train {name} --run_dir runs/{name}`")
+        raise FileNotFoundError(
+            f"{name} ships no weights; train it with `ponderzoo train {name} --run_dir runs/{name}`"
+        )
     return file
 
 

@@ -31,13 +31,13 @@ def build(task, cell, units, max_ponder, time_penalty):
         time_penalty: tau.
 
     Returns:
-        `keras.Model`: `sequence` and, where sequences differ in length, `lengths` in; the logits of the
-        task's target, `updates` and `remainder` out.
+        `keras.Model`: `sequence` and, where sequences differ in length, `lengths` in; the logits of
+        the task's target, `updates` and `remainder` out.
     """
     if cell not in CELLS:
         raise ValueError(f"cell must be one of {sorted(CELLS)}, got {cell!r}")
     inputs = {
-        name: keras.Input((None,) + shape[1:] if shape else (), dtype=dtype, name=name)
+        name: keras.Input((None, *shape[1:]) if shape else (), dtype=dtype, name=name)
         for name, (shape, dtype) in task.input_spec.items()
     }
     sequence = inputs["sequence"]
@@ -78,12 +78,14 @@ def parity_signatures(model, task):
     import tensorflow as tf
 
     def serve(bits):
-        tf.debugging.Assert(tf.reduce_all(tf.abs(bits) <= 1), ["bits must be -1, 0 or 1, got", bits])
+        tf.debugging.Assert(
+            tf.reduce_all(tf.abs(bits) <= 1), ["bits must be -1, 0 or 1, got", bits]
+        )
         answer = model({"sequence": tf.cast(bits[:, None], tf.float32)})
         odd = tf.sigmoid(answer["parity"][:, 0])
         return {"odd": tf.cast(odd > 0.5, tf.int32), "probability": odd, **_ponder(answer)}
 
-    inputs, targets = task.batch(np.random.default_rng(0), 3)
+    inputs, _ = task.batch(np.random.default_rng(0), 3)
     return {
         "serve": Signature(
             serve,
@@ -324,9 +326,7 @@ def text_signatures(model, task):
         )
         kept = tf.sequence_mask(length, longest)
         drawn, updates = tf.transpose(drawn.stack()), tf.transpose(updates.stack())
-        text = tf.strings.reduce_join(
-            tf.where(kept, tf.gather(characters, drawn), b""), axis=-1
-        )
+        text = tf.strings.reduce_join(tf.where(kept, tf.gather(characters, drawn), b""), axis=-1)
         return {"text_bytes": text, "updates": tf.where(kept, updates, 0.0)}
 
     texts = np.array([b"The history of [[", b"of the "], object)
@@ -337,7 +337,7 @@ def text_signatures(model, task):
         "probability": "its probability, (batch,)",
     }
     scores = {
-        "bits": "-log2 of the probability of each byte after the first, (batch, bytes); 0 at the first",
+        "bits": "-log2 of the probability of each byte but the first, (batch, bytes)",
         "entropy": "entropy in bits of the distribution after each byte, (batch, bytes)",
     }
     return {
@@ -372,7 +372,7 @@ def text_signatures(model, task):
             {"code": np.array([84, 111], "int32"), "h": state, "c": state},
             {
                 "probabilities": "of the 256 bytes that may come next, (batch, 256)",
-                "next_h": "state to send with the next byte, zeros before the first, (batch, units)",
+                "next_h": "state to send with the next byte; zeros to begin, (batch, units)",
                 "next_c": "likewise",
                 "updates": "N, (batch,)",
                 "remainder": "R, (batch,)",

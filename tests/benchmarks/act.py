@@ -1,4 +1,4 @@
-"""The halting loop against a masked unroll, nested loops and its own matrix products (`make bench-act`).
+"""The halting loop against a masked unroll, nested loops and its own matrix products.
 
 One process, interleaved rounds, medians; times are CPU milliseconds of the process, so that a busy
 neighbour disturbs little. Ratios are what counts: a time means nothing outside its own table.
@@ -8,9 +8,11 @@ neighbour disturbs little. Ratios are what counts: a time means nothing outside 
     layer    `layers.ACT`, XLA
     generic  `layers.ACT` around a cell that it has no fast step for, XLA
     graph    `layers.ACT` without XLA
-    ideal    the matrix products that sum N / B updates of the whole batch need, and the input projection
+    ideal    the matrix products that sum N / B updates of the whole batch need, and the input
+    projection
 
-The products of the ideal are timed one by one, in XLA: forward `[B,H] x [H,4H]` an update and the projection
+The products of the ideal are timed one by one, in XLA: forward `[B,H] x [H,4H]` an update and the
+    projection
 `[T*B,I] x [I,4H]`; a training step has three times as many of equal size.
 """
 
@@ -34,12 +36,13 @@ FLAGS = PARSER.parse_args()
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["KERAS_BACKEND"] = "tensorflow"
 if FLAGS.threads == 1:
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+    )
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-
 from ponderzoo.layers import ACT  # noqa: E402
 
 tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
@@ -82,7 +85,7 @@ def bisect(low, high, set_to, too_high):
 
 
 class Shape:
-    """Data and weights of a shape; the halting unit gives the wanted mean and spread of the updates."""
+    """Data and weights of a shape; the halting unit gives the wanted mean and spread of N."""
 
     def __init__(self, name):
         self.name = name
@@ -99,9 +102,12 @@ class Shape:
 
         def centre(scale):
             self.fast.halting.kernel.assign(scale * kernel)
-            bisect(-12.0, 6.0, lambda b: self.fast.halting.bias.assign([b]), lambda: (
-                tf.reduce_mean(updates()) < MEAN_UPDATES
-            ))
+            bisect(
+                -12.0,
+                6.0,
+                lambda b: self.fast.halting.bias.assign([b]),
+                lambda: tf.reduce_mean(updates()) < MEAN_UPDATES,
+            )
 
         bisect(0.01, 4.0, centre, lambda: tf.math.reduce_std(updates()) > spread)
         self.generic.halting.set_weights(self.fast.halting.get_weights())
@@ -122,7 +128,9 @@ class Shape:
     @property
     def variables(self):
         layer = self.fast
-        return [v.value for v in (*layer.cell.trainable_variables, *layer.halting.trainable_variables)]
+        return [
+            v.value for v in (*layer.cell.trainable_variables, *layer.halting.trainable_variables)
+        ]
 
 
 def of_layer(layer, training):
@@ -244,7 +252,7 @@ def milliseconds(function, *arguments):
 
 
 def peak_bytes(shape, variant):
-    """Bytes that XLA allots to the training step, out of its own report, in a process of its own."""
+    """Bytes of a training step by XLA's own report, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}"
         command = [sys.executable, __file__, "--shapes", shape.name, "--bytes_of", variant]
@@ -269,8 +277,8 @@ def main():
     for name in names:
         shape = Shape(name)
         print(
-            f"## {name}: T {shape.steps}, B {shape.batch}, I {shape.width}, {shape.cell} {shape.units}, "
-            f"M {shape.cap}; N {shape.mean:.2f} +- {shape.std:.2f}, at most {shape.most}\n"
+            f"## {name}: T {shape.steps}, B {shape.batch}, I {shape.width}, {shape.cell} "
+            f"{shape.units}, M {shape.cap}; N {shape.mean:.2f} +- {shape.std:.2f}, at most {shape.most}\n"
             f"updates: useful {shape.useful:.1f}, asynchronous {shape.asynchronous}, "
             f"nested {shape.nested}, unroll {shape.steps * shape.cap}\n"
         )
@@ -287,7 +295,9 @@ def main():
                     some.append(milliseconds(function, shape.x))
         floor = statistics.median(floors)
         first = values[variants[0]][1]
-        print("| variant | forward | x unroll | x ideal | train | x unroll | x ideal | largest difference |")
+        print(
+            "| variant | forward | x unroll | x ideal | train | x unroll | x ideal | difference |"
+        )
         print("|---|---|---|---|---|---|---|---|")
         print(f"| ideal | {floor:.2f} | | 1 | {3 * floor:.2f} | | 1 | |")
         base = [statistics.median(t) for t in times[variants[0]]]
@@ -295,17 +305,21 @@ def main():
             forward, train = (statistics.median(t) for t in times[variant])
             pairs = zip(keras.tree.flatten(values[variant][1]), keras.tree.flatten(first))
             difference = max(
-                float(tf.reduce_max(tf.abs(a - b)) / (tf.reduce_max(tf.abs(b)) + 1e-9)) for a, b in pairs
+                float(tf.reduce_max(tf.abs(a - b)) / (tf.reduce_max(tf.abs(b)) + 1e-9))
+                for a, b in pairs
             )
             print(
                 f"| {variant} | {forward:.2f} | {base[0] / forward:.2f} | {forward / floor:.2f} "
-                f"| {train:.2f} | {base[1] / train:.2f} | {train / (3 * floor):.2f} | {difference:.1e} |"
+                f"| {train:.2f} | {base[1] / train:.2f} | {train / (3 * floor):.2f} "
+                f"| {difference:.1e} |"
             )
         if name == "char-LM" and {"unroll", "layer"} <= set(variants):
             sizes = {v: peak_bytes(shape, v) / 1e6 for v in ("unroll", "layer")}
             share = sizes["layer"] / sizes["unroll"]
-            print(f"\nXLA bytes of a training step: unroll {sizes['unroll']:.0f} MB, "
-                  f"layer {sizes['layer']:.0f} MB, {share:.2f} of it")
+            print(
+                f"\nXLA bytes of a training step: unroll {sizes['unroll']:.0f} MB, "
+                f"layer {sizes['layer']:.0f} MB, {share:.2f} of it"
+            )
         print(flush=True)
 
 
