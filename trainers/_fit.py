@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -40,6 +41,7 @@ class Recipe:
         batch_size: rows in a batch.
         learning_rate: of Adam, at the start.
         learning_rate_schedule: "constant", or "cosine" or "linear" from `learning_rate` down to 0.
+        decay_from: share of the updates after which the learning rate begins to fall.
         beta_1, beta_2, adam_epsilon: Adam's.
         clipnorm: greatest global norm of the gradient, 0 for none.
         ema: momentum of the running average of the weights that becomes the model, 0 for none.
@@ -58,6 +60,7 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float = 1e-3
     learning_rate_schedule: str = "constant"
+    decay_from: float = 0.0
     beta_1: float = 0.9
     beta_2: float = 0.999
     adam_epsilon: float = 1e-7
@@ -110,10 +113,9 @@ class Recipe:
 
     def optimizer(self):
         rate = self.learning_rate
-        if self.learning_rate_schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, self.updates)
-        elif self.learning_rate_schedule == "linear":
-            rate = keras.optimizers.schedules.PolynomialDecay(rate, self.updates, 0.0)
+        if self.learning_rate_schedule != "constant":
+            first = int(self.decay_from * self.updates)
+            rate = Decay(rate, self.learning_rate_schedule, first, self.updates)
         return keras.optimizers.Adam(
             rate,
             beta_1=self.beta_1,
@@ -123,6 +125,23 @@ class Recipe:
             use_ema=self.ema > 0,
             ema_momentum=self.ema,
         )
+
+
+class Decay(keras.optimizers.schedules.LearningRateSchedule):
+    """`rate` up to update `first`, then down to 0 at update `last`, by a "linear" or "cosine" law."""
+
+    def __init__(self, rate, law, first, last):
+        self.rate, self.law, self.first, self.last = rate, law, first, last
+
+    def __call__(self, step):
+        left = (self.last - keras.ops.cast(step, "float32")) / max(self.last - self.first, 1)
+        left = keras.ops.clip(left, 0.0, 1.0)
+        if self.law == "cosine":
+            left = (1 - keras.ops.cos(math.pi * left)) / 2
+        return self.rate * left
+
+    def get_config(self):
+        return {"rate": self.rate, "law": self.law, "first": self.first, "last": self.last}
 
 
 def parse_as(name, default, value):

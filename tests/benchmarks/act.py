@@ -278,7 +278,8 @@ def main():
         shape = Shape(name)
         print(
             f"## {name}: T {shape.steps}, B {shape.batch}, I {shape.width}, {shape.cell} "
-            f"{shape.units}, M {shape.cap}; N {shape.mean:.2f} +- {shape.std:.2f}, at most {shape.most}\n"
+            f"{shape.units}, M {shape.cap}; "
+            f"N {shape.mean:.2f} +- {shape.std:.2f}, at most {shape.most}\n"
             f"updates: useful {shape.useful:.1f}, asynchronous {shape.asynchronous}, "
             f"nested {shape.nested}, unroll {shape.steps * shape.cap}\n"
         )
