@@ -293,7 +293,7 @@ def read_kind(name):
 
 
 def assert_close(found, expected, tolerance, at_least=0.0):
-    """Every array within `tolerance` of the largest entry of what it should be, or of `at_least`."""
+    """Errors stay within `tolerance` of the largest entry of an array, or of `at_least`."""
     for part, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
         assert len(ours) == len(theirs)
         for i, (a, b) in enumerate(zip(ours, theirs)):
@@ -873,7 +873,7 @@ def test_gradient_is_that_of_the_masks_drawn(name, mode):
 
 
 def dropped(kernel, mask):
-    """A kernel of several gates that reads an input through a mask, or through one for each gate."""
+    """A kernel that reads its input through a mask, or through one for each gate."""
     masks = mask if isinstance(mask, list) else [mask]
     gates = tf.split(kernel, len(masks), axis=1)
     return tf.concat([tf.transpose(m) * gate for m, gate in zip(masks, gates)], axis=1)
@@ -895,11 +895,12 @@ def test_masks_stay_for_the_whole_sequence(name):
     drawn.reset_dropout_mask()
     drawn.reset_recurrent_dropout_mask()
     assert set(np.round(np.ravel(of_input), 6)) == {0.0, np.round(1 / 0.6, 6)}
+    masks = of_input, of_state
     for row in range(ROWS):
         one = slice(row, row + 1)
-        a, b = (keras.tree.map_structure(lambda m: m[one], m) for m in (of_input, of_state))
 
-        def masked(weights, x, state, a=a, b=b):
+        def masked(weights, x, state, row=row):
+            a, b = (keras.tree.map_structure(lambda m: m[row : row + 1], m) for m in masks)
             kernel, recurrent, *bias = weights
             return KINDS[name].plain([dropped(kernel, a), dropped(recurrent, b), *bias], x, state)
 

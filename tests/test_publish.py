@@ -352,7 +352,7 @@ def test_golden_text_needs_no_data():
 
     task = trainers.task("characters", root="/nowhere")
     golden = _publish.golden(Echo(), task)
-    assert golden["input/sequence"].shape == (4, 50)
+    assert golden["input/sequence"].shape == (4, 24)
     assert golden["input/sequence"].dtype == np.int32
     assert golden["output/next"].dtype == np.float32
     again = _publish.golden(Echo(), task)

@@ -138,6 +138,9 @@ def ponder_over_text(text, rho, bits, entropy):
         panel.set_ylabel(word)
         panel.set_xlim(-0.5, len(text) - 0.5)
         panel.tick_params(axis="x", length=0)
+    # At least one update high, so that a flat ponder looks flat.
+    low, high = np.floor(min(rho)), max(rho)
+    panels[0].set_ylim(low, max(low + 1, high + 0.08 * (high - low)))
     for panel, values in zip(panels[1:], (bits, entropy)):
         panel.set_ylim(0, 1.08 * max(1.0, *values))
     panels[-1].set_xticks(place, [_glyph(byte) for byte in text])

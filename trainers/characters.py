@@ -131,7 +131,7 @@ class Characters(Task):
 
     def inputs_without_data(self, rng, size):
         """Inputs of chance bytes, which need no text."""
-        return {"sequence": rng.integers(32, 127, (size, min(self.length, 50)), "int32")}
+        return {"sequence": rng.integers(32, 127, (size, min(self.length, 24)), "int32")}
 
 
 def trace(model, text):

@@ -430,7 +430,8 @@ _register(
     train={
         **RECIPE,
         "ema": 0.0,
-        "updates": 300_000,
+        "decay_from": 0.7,
+        "updates": 200_000,
         "batch_size": 128,
         "curriculum": 0.1,
         "curriculum_start": 12,
@@ -473,7 +474,7 @@ _register(
     train={
         **RECIPE,
         "decay_from": 0.6,
-        "updates": 8_000,
+        "updates": 7_000,
         "batch_size": 32,
         "curriculum": 0.3,
     },
@@ -490,7 +491,7 @@ _register(
         **RECIPE,
         "decay_from": 0.5,
         "learning_rate": 2e-3,
-        "updates": 5_000,
+        "updates": 4_000,
         "batch_size": 32,
     },
     paper="bits per character about the same with and without ACT (enwik8, figures only)",

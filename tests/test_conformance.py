@@ -1,0 +1,471 @@
+"""What every public layer, task and entry keeps; a new file is tested without being named here."""
+
+import dataclasses
+import doctest
+import glob
+import hashlib
+import importlib
+import json
+import os
+import re
+import unittest.mock
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ponderzoo import layers, trainers, zoo
+from ponderzoo.export._package import package
+from ponderzoo.zoo._registry import PRETRAINED
+
+LAYERS = {
+    name: cls
+    for name, cls in vars(layers).items()
+    if isinstance(cls, type) and issubclass(cls, keras.layers.Layer)
+}
+SMALL = {"units": 8, "max_ponder": 3}  # for the settings that an entry has
+ROWS = 4
+MOST_PRETRAINED_BYTES = 30_000_000
+MOST_EVENT_BYTES = 300_000
+
+each_layer = pytest.mark.parametrize("name", LAYERS)
+each_task = pytest.mark.parametrize("name", trainers.tasks())
+each_entry = pytest.mark.parametrize("name", zoo.list())
+
+
+def flat(outputs):
+    return [np.asarray(x) for x in keras.tree.flatten(outputs)]
+
+
+def assert_same(found, expected, tolerance=1e-5):
+    """Equal shapes, and errors within `tolerance` of the largest entry of an array."""
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected):
+        assert a.shape == b.shape
+        scale = max(1.0, np.max(np.abs(np.float64(b)), initial=0.0))
+        np.testing.assert_allclose(np.float64(a), np.float64(b), rtol=0, atol=tolerance * scale)
+
+
+# Layers: the case of each is the call that the example in its docstring makes.
+
+
+def example(name, dtype):
+    """The layer of a docstring's example, and the arguments of its call with random numbers."""
+    cls, calls = LAYERS[name], []
+    module = importlib.import_module(cls.__module__)
+    tests = doctest.DocTestFinder(recurse=False).find(cls, name, module, dict(vars(module)))
+    source = "".join(line.source for test in tests for line in test.examples)
+    call = cls.__call__
+
+    def record(self, *args, **kwargs):
+        if type(self) is cls:
+            calls.append((self, args, kwargs))
+        return call(self, *args, **kwargs)
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    keras.utils.set_random_seed(0)
+    try:
+        with unittest.mock.patch.object(cls, "__call__", record):
+            exec(source, dict(vars(module)))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert calls, f"the docstring of {name} has no example that calls it"
+    layer, args, kwargs = calls[0]
+    rng = np.random.default_rng(0)
+
+    def draw(x):
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype)):
+            return tf.convert_to_tensor(x)
+        return tf.constant(rng.normal(size=x.shape), dtype)
+
+    return layer, *keras.tree.map_structure(draw, (args, kwargs))
+
+
+def model_of(layer, args, kwargs):
+    """A model around a layer, its inputs by number, with them."""
+    tensors, inputs = {}, {}
+
+    def enter(x):
+        name = f"input_{len(inputs)}"
+        tensors[name] = x
+        inputs[name] = keras.Input(x.shape[1:], dtype=x.dtype.name, name=name)
+        return inputs[name]
+
+    args, kwargs = keras.tree.map_structure(enter, (args, kwargs))
+    return keras.Model(inputs, keras.tree.flatten(layer(*args, **kwargs))), tensors
+
+
+@each_layer
+def test_layer_comes_back_from_its_config(name):
+    layer, args, kwargs = example(name, "float32")
+    config = json.loads(json.dumps(layer.get_config()))
+    again = type(layer).from_config(config)
+    assert again.get_config() == layer.get_config()
+    again(*args, **kwargs)
+    again.set_weights(layer.get_weights())
+    assert_same(flat(again(*args, **kwargs)), flat(layer(*args, **kwargs)))
+    assert keras.saving.get_registered_name(type(layer)) == f"ponderzoo>{name}"
+
+
+@each_layer
+def test_layer_says_what_it_will_return(name):
+    layer, args, kwargs = example(name, "float32")
+    symbolic = keras.tree.map_structure(
+        lambda x: keras.KerasTensor(x.shape, x.dtype.name), (args, kwargs)
+    )
+    said = keras.tree.flatten(layer.compute_output_spec(*symbolic[0], **symbolic[1]))
+    for spec, real in zip(said, flat(layer(*args, **kwargs)), strict=True):
+        assert (tuple(spec.shape), spec.dtype) == (real.shape, real.dtype.name)
+
+
+@each_layer
+def test_layer_under_xla_gives_the_same_numbers(name):
+    layer, args, kwargs = example(name, "float32")
+    compiled = tf.function(layer, jit_compile=True)
+    assert_same(flat(compiled(*args, **kwargs)), flat(layer(*args, **kwargs)))
+
+
+@each_layer
+def test_layer_has_the_gradient_of_its_outputs(name):
+    """By finite differences in float64, along a random direction of each weight and input."""
+    layer, args, kwargs = example(name, "float64")
+    inputs = [x for x in keras.tree.flatten((args, kwargs)) if x.dtype == "float64"]
+    rng = np.random.default_rng(1)
+    cotangents = [rng.normal(size=x.shape) for x in flat(layer(*args, **kwargs))]
+
+    def value(inputs):
+        given = iter(inputs)
+        moved = keras.tree.map_structure(
+            lambda x: next(given) if x.dtype == "float64" else x, (args, kwargs)
+        )
+        outputs = keras.tree.flatten(layer(*moved[0], **moved[1]))
+        pairs = [(a, b) for a, b in zip(outputs, cotangents) if a.dtype.is_floating]
+        total = sum(
+            (tf.reduce_sum(tf.cast(a, "float64") * b) for a, b in pairs), tf.zeros((), "float64")
+        )
+        return total + sum(tf.cast(loss, "float64") for loss in layer.losses)
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        total = value(inputs)
+    variables = layer.trainable_variables
+    gradients = tape.gradient(
+        total, [*variables, *inputs], unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    step = 1e-6
+    for i, gradient in enumerate(gradients):
+        direction = rng.normal(size=gradient.shape)
+        values = []
+        for sign in (1, -1):
+            moved = list(inputs)
+            if i < len(variables):
+                middle = np.asarray(variables[i])
+                variables[i].assign(middle + sign * step * direction)
+            else:
+                moved[i - len(variables)] += sign * step * direction
+            values.append(float(value(moved)))
+            if i < len(variables):
+                variables[i].assign(middle)
+        slope = (values[0] - values[1]) / (2 * step)
+        assert slope == pytest.approx(float(np.sum(gradient * direction)), rel=1e-5, abs=1e-6)
+
+
+# Tasks.
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    """A small text for the tasks that need one."""
+    path = tmp_path_factory.mktemp("text") / "text"
+    path.write_bytes(b"The [[history]] of the world, as it is told.\n" * 200)
+    return str(path)
+
+
+def with_data(fields, text):
+    return {"root": text} if "root" in fields else {}
+
+
+def find_task(name, text):
+    fields = trainers.task(name).__dataclass_fields__
+    return trainers.task(name, **with_data(fields, text))
+
+
+def assert_equal_batches(a, b):
+    for one, other in zip(a, b, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def differ(a, b):
+    return any(not np.array_equal(x[k], y[k]) for x, y in zip(a, b) for k in x)
+
+
+@each_task
+def test_task_is_its_settings(name):
+    task = trainers.task(name)
+    settings = json.loads(json.dumps(dataclasses.asdict(task)))
+    assert trainers.task(name, **settings) == task and task.name == name
+    with pytest.raises(ValueError, match="no_such_setting"):
+        trainers.task(name, no_such_setting=1)
+
+
+@each_task
+def test_task_batches_are_what_the_specs_say(name, text):
+    task = find_task(name, text)
+    levels = task.difficulties
+    for difficulty in (
+        None,
+        *levels[:1],
+        *levels[-1:],
+        *([(levels[0], levels[-1])] if levels else []),
+    ):
+        batch = task.batch(np.random.default_rng(0), ROWS, difficulty)
+        for arrays, specs in zip(batch, (task.input_spec, task.target_spec), strict=True):
+            assert arrays.keys() == specs.keys()
+            for key, (shape, dtype) in specs.items():
+                assert arrays[key].dtype == dtype and len(arrays[key]) == ROWS
+                assert len(arrays[key].shape) == 1 + len(shape)
+                assert all(want in (None, got) for want, got in zip(shape, arrays[key].shape[1:]))
+    assert set(task.loss()) | set(task.metrics()) <= set(task.target_spec)
+
+
+@each_task
+def test_task_stream_depends_on_seed_split_and_place_alone(name, text):
+    def stream(split="train", seed=1):
+        return find_task(name, text).dataset(split, batch_size=ROWS, steps=3, seed=seed)
+
+    one, two = stream(), stream()
+    two[0]
+    assert_equal_batches(one[2], two[2])
+    assert_equal_batches(one[0], two[0])
+    two.epoch = 1
+    others = (one[1], two[0], stream("test")[0], stream("validation")[0], stream(seed=2)[0])
+    assert all(differ(one[0], other) for other in others)
+
+
+# Entries.
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Untrained models of entries, small."""
+    models = {}
+
+    def build(name):
+        if name not in models:
+            keras.utils.set_random_seed(0)
+            settings = zoo.info(name).config
+            models[name] = zoo.build(name, **{k: v for k, v in SMALL.items() if k in settings})
+        return models[name]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def batch_of(text):
+    """Task and batch of an entry."""
+
+    def draw(name):
+        entry = zoo.info(name)
+        fields = zoo.task_of(entry).__dataclass_fields__
+        task = zoo.task_of(entry, **with_data(fields, text))
+        return task, *task.batch(np.random.default_rng(0), ROWS)
+
+    return draw
+
+
+@each_entry
+def test_entry_is_plain_and_complete(name):
+    entry = zoo.info(name)
+    assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name) and entry.name == name
+    assert entry.paper.title and entry.paper.authors and 1990 < entry.paper.year < 2100
+    assert re.fullmatch(r"\d{4}\.\d{4,5}", entry.paper.arxiv)
+    assert entry.task in trainers.tasks()
+    for settings in (entry.config, entry.task_config, entry.train):
+        assert json.loads(json.dumps(settings)) == settings
+    trainers.Recipe.parse(entry.train)
+    with pytest.raises(ValueError, match="no_such_setting"):
+        zoo.build(name, no_such_setting=1)
+
+
+@each_entry
+def test_entry_model_names_its_inputs_and_outputs(name, small, batch_of):
+    model, (task, inputs, targets) = small(name), batch_of(name)
+    assert set(model.input_names) == set(inputs)
+    outputs = model(inputs)
+    assert set(targets) <= set(outputs)
+    if "updates" in outputs:
+        shape = outputs["updates"].shape
+        assert shape == outputs["remainder"].shape and len(shape) == 2
+        assert outputs["updates"].dtype == outputs["remainder"].dtype == "float32"
+    arrays = {key: np.asarray(value) for key, value in outputs.items()}
+    assert len(task.describe(inputs, targets, arrays)) == ROWS
+    assert len(task.describe(inputs, None, arrays)) == ROWS
+
+
+@each_entry
+def test_entry_comes_back_from_its_config(name, small, batch_of):
+    model, (_, inputs, _) = small(name), batch_of(name)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    again = keras.saving.deserialize_keras_object(config)
+    again.set_weights(model.get_weights())
+    assert_same(flat(again(inputs)), flat(model(inputs)))
+
+
+@each_entry
+def test_entry_learns_with_every_weight(name, small, batch_of):
+    model, (task, inputs, targets) = small(name), batch_of(name)
+    with tf.GradientTape() as tape:
+        outputs = model(inputs, training=True)
+        losses = [loss(targets[key], outputs[key]) for key, loss in task.loss().items()]
+        total = sum(losses) + sum(model.losses)
+    assert losses and np.isfinite(total)
+    gradients = tape.gradient(total, model.trainable_variables)
+    for variable, gradient in zip(model.trainable_variables, gradients):
+        assert gradient is not None, variable.path
+        assert np.all(np.isfinite(gradient)) and np.any(gradient != 0), variable.path
+    for key, metrics in task.metrics().items():
+        for metric in metrics:
+            metric.update_state(targets[key], outputs[key])
+            assert np.isfinite(metric.result())
+
+
+@each_entry
+def test_entry_under_xla_gives_the_same_numbers(name, small, batch_of):
+    model, (_, inputs, _) = small(name), batch_of(name)
+    compiled = tf.function(model, jit_compile=True)
+    tensors = {key: tf.constant(value) for key, value in inputs.items()}
+    assert_same(flat(compiled(tensors)), flat(model(inputs)))
+
+
+@each_entry
+def test_entry_exports_and_passes_the_gate(name, small, batch_of, tmp_path):
+    model, (task, _, _) = small(name), batch_of(name)
+    signatures = zoo.info(name).signatures(model, task)
+    version = package(model, signatures, name, tmp_path)
+    assert os.path.exists(os.path.join(version, "saved_model.pb"))
+
+
+# Files, read in a process that did not write them.
+
+READER = """
+import json, sys
+import numpy as np
+
+with open(sys.argv[1]) as file:
+    cases = json.load(file)
+import keras
+from ponderzoo import zoo
+
+for model, inputs, answer in cases:
+    try:
+        model = keras.saving.load_model(model if model.endswith(".keras") else zoo.path(model))
+        with np.load(inputs) as arrays:
+            given = {k.removeprefix("input/"): arrays[k] for k in arrays if k.startswith("input/")}
+        outputs = model(given)
+        if not isinstance(outputs, dict):
+            outputs = {str(i): x for i, x in enumerate(keras.tree.flatten(outputs))}
+        outputs = {f"output/{key}": np.asarray(x) for key, x in outputs.items()}
+    except Exception as error:
+        outputs = {"error": f"{type(error).__name__}: {error}"}
+    np.savez(answer, **outputs)
+"""
+
+
+@pytest.fixture(scope="session")
+def reloaded(fresh, small, batch_of, tmp_path_factory):
+    """Outputs of small models of all layers and entries: (before saving, in a fresh process)."""
+    home, expected, cases = tmp_path_factory.mktemp("reloaded"), {}, []
+    for kind, names in {"layer": LAYERS, "entry": zoo.list()}.items():
+        for name in names:
+            if kind == "layer":
+                model, inputs = model_of(*example(name, "float32"))
+                outputs = {str(i): x for i, x in enumerate(keras.tree.flatten(model(inputs)))}
+            else:
+                model, (_, inputs, _) = small(name), batch_of(name)
+                outputs = model(inputs)
+            files = [str(home / f"{kind}_{name}{end}") for end in (".keras", "_in.npz", "_out.npz")]
+            model.save(files[0])
+            np.savez(files[1], **{f"input/{key}": np.asarray(x) for key, x in inputs.items()})
+            expected[kind, name] = {f"output/{key}": np.asarray(x) for key, x in outputs.items()}
+            cases.append(files)
+    (home / "cases.json").write_text(json.dumps(cases))
+    fresh(READER, home / "cases.json")
+    return {
+        key: (before, dict(np.load(files[2])))
+        for (key, before), files in zip(expected.items(), cases)
+    }
+
+
+@pytest.mark.parametrize(
+    "kind, name", [*(("layer", n) for n in LAYERS), *(("entry", n) for n in zoo.list())]
+)
+def test_loads_in_a_fresh_process_with_the_same_numbers(kind, name, reloaded):
+    before, after = reloaded[kind, name]
+    assert "error" not in after, after["error"]
+    assert before.keys() == after.keys()
+    assert_same([after[key] for key in before], list(before.values()), 1e-6)
+
+
+# Pretrained files.
+
+
+def shipped(name):
+    """The entry, where it ships weights."""
+    entry = zoo.info(name)
+    if not entry.bytes:
+        pytest.skip(f"{name} ships no weights yet")
+    return entry
+
+
+@pytest.fixture(scope="session")
+def golden(fresh, tmp_path_factory):
+    """What a fresh process makes of the golden inputs of all entries."""
+    home, cases, answers = tmp_path_factory.mktemp("golden"), [], {}
+    for name in zoo.list():
+        file = os.path.join(zoo.info(name).directory, "golden.npz")
+        if zoo.info(name).bytes and os.path.exists(file):
+            cases.append([name, file, str(home / f"{name}.npz")])
+    (home / "cases.json").write_text(json.dumps(cases))
+    if cases:
+        fresh(READER, home / "cases.json")
+    for name, _, answer in cases:
+        answers[name] = dict(np.load(answer))
+    return answers
+
+
+@each_entry
+def test_pretrained_weights_give_the_golden_numbers(name, golden):
+    entry = shipped(name)
+    assert name in golden, f"{name} ships no golden.npz"
+    assert "error" not in golden[name], golden[name]["error"]
+    with np.load(os.path.join(entry.directory, "golden.npz")) as file:
+        expected = {key: file[key] for key in file if key.startswith("output/")}
+    assert expected and expected.keys() <= golden[name].keys()
+    assert_same([golden[name][key] for key in expected], list(expected.values()), 1e-4)
+
+
+@each_entry
+def test_pretrained_weights_are_those_that_were_measured(name):
+    entry = shipped(name)
+    with open(zoo.path(name), "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    assert entry.metrics.get("sha256", digest) == digest
+    assert entry.card
+
+
+def test_pretrained_weights_stay_small():
+    assert sum(zoo.info(name).bytes for name in zoo.list()) < MOST_PRETRAINED_BYTES
+
+
+@each_entry
+def test_event_files_stay_small(name):
+    entry = shipped(name)
+    logs = glob.glob(os.path.join(entry.directory, "logs", "**", "*tfevents*"), recursive=True)
+    assert sum(map(os.path.getsize, logs)) < MOST_EVENT_BYTES
+
+
+def test_no_pretrained_files_stand_without_their_entry():
+    found = os.listdir(PRETRAINED) if os.path.isdir(PRETRAINED) else []
+    assert {name for name in found if not name.startswith(".")} <= set(zoo.list())
