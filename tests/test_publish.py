@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="pretrained files are those of TensorFlow"
 )
 SMALL = "updates=20 steps_per_epoch=10 batch_size=8 evaluation_rows=40 curriculum=0.9 histograms=2"
-SMALL += " figures=false jit_compile=false units=8 bits=5"
+SMALL += " curriculum_start=0 figures=false jit_compile=false units=8 bits=5"
 
 
 def run(words):

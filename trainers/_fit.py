@@ -129,7 +129,7 @@ class Recipe:
 
 
 class Decay(keras.optimizers.schedules.LearningRateSchedule):
-    """`rate` up to update `first`, then down to 0 at update `last`, by a "linear" or "cosine" law."""
+    """`rate` up to update `first`, then down to 0 at update `last`, along a line or a cosine."""
 
     def __init__(self, rate, law, first, last):
         self.rate, self.law, self.first, self.last = rate, law, first, last
