@@ -11,6 +11,12 @@ open_rows, commit, close_rows    a matrix whose rows a loop finishes in any orde
 import keras
 from keras import ops
 
+if keras.backend.backend() not in ("tensorflow", "jax"):
+    raise ImportError(
+        "ponderzoo runs on Keras's tensorflow and jax backends, not on "
+        f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
+    )
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
@@ -124,12 +130,6 @@ if keras.backend.backend() == "tensorflow":
 
 else:
     import jax
-
-    if keras.backend.backend() != "jax":
-        raise ImportError(
-            "ponderzoo runs on Keras's tensorflow and jax backends, not on "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
-        )
 
     def differentiable(primal, forward, backward, save=True):
         function = jax.custom_vjp(primal)
