@@ -239,7 +239,8 @@ def train(build, task, recipe, run_dir):
     record = {"epoch": 0, "event_bytes": 0, "history": []}
     record |= {"seconds": 0.0, "cpu_seconds": 0.0, "data_seconds": 0.0}
     easier = [level for level in task.difficulties if level < recipe.curriculum_start]
-    record["level"] = len(easier) if recipe.curriculum else None
+    hardest = len(task.difficulties) - 1
+    record["level"] = min(len(easier), hardest) if recipe.curriculum else None
     checkpoint = Checkpoint(place("backup", "state.npz"), record)
     checkpoint.restore(model)
     events = EventFile(place("logs"), record["event_bytes"])
@@ -272,7 +273,7 @@ def train(build, task, recipe, run_dir):
     }
     if recipe.figures:
         for name, figure in draw(model, task, place("figures")).items():
-            events.image(name, png(figure, EVENT_DPI), recipe.updates)
+            events.image(f"figures/{name}", png(figure, EVENT_DPI), recipe.updates)
     events.close()
     write_json(place("history.json"), record["history"])
     write_json(place("metrics.json"), metrics)
