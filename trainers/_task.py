@@ -22,8 +22,9 @@ class Task:
       `target_spec`   the same for the targets; each key is the model output that it scores.
       `axis`          what difficulty counts, in words ("bits set").
       `difficulties`  tuple of ints, easy to hard, that sweeps and curricula walk along.
-      `batch(rng, size, difficulty=None)`, `loss`, `metrics`, `describe`; and optionally `figures(model)`,
-      `report(model)` (further numbers for the card) and `inputs_without_data(rng, size)`.
+      `batch(rng, size, difficulty=None)`, `loss`, `metrics`, `describe`; and optionally
+      `figures(model)`, `report(model)` (further numbers for the card) and
+      `inputs_without_data(rng, size)`.
     """
 
     @property

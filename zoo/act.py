@@ -399,7 +399,9 @@ MOST_SAMPLED = 1024
 RECIPE = {"learning_rate_schedule": "cosine", "ema": 0.998, "steps_per_epoch": 250}
 
 
-def _register(task, signatures, cell, units, max_ponder, time_penalty, train, paper, notes=""):
+def _register(
+    task, signatures, cell, units, max_ponder, time_penalty, train, paper, notes="", **task_config
+):
     register(
         Entry(
             name=f"act_{'wikipedia' if task == 'characters' else task}",
@@ -407,6 +409,7 @@ def _register(task, signatures, cell, units, max_ponder, time_penalty, train, pa
             task=task,
             build=build,
             signatures=signatures,
+            task_config=task_config,
             config={
                 "cell": cell,
                 "units": units,
@@ -425,13 +428,14 @@ _register(
     parity_signatures,
     cell="rnn",
     units=128,
+    bits=32,
     max_ponder=20,
     time_penalty=2e-3,
     train={
         **RECIPE,
         "ema": 0.0,
-        "decay_from": 0.7,
-        "updates": 200_000,
+        "decay_from": 0.75,
+        "updates": 160_000,
         "batch_size": 128,
         "curriculum": 0.1,
         "curriculum_start": 12,
