@@ -6,9 +6,14 @@ import pkgutil
 
 import keras
 
-for _module in pkgutil.iter_modules(__path__):
-    if not _module.name.startswith("_"):
-        _found = importlib.import_module(f"{__name__}.{_module.name}")
-        for _name, _object in inspect.getmembers(_found, inspect.isclass):
-            if _object.__module__ == _found.__name__ and issubclass(_object, keras.layers.Layer):
-                globals()[_name] = _object
+
+def _found():
+    for file in pkgutil.iter_modules(__path__):
+        if not file.name.startswith("_"):
+            module = importlib.import_module(f"{__name__}.{file.name}")
+            for name, thing in inspect.getmembers(module, inspect.isclass):
+                if thing.__module__ == module.__name__ and issubclass(thing, keras.layers.Layer):
+                    yield name, thing
+
+
+globals().update(_found())
