@@ -100,6 +100,7 @@ if keras.backend.backend() == "tensorflow":
             elif (
                 operation.type in ("AddV2", "BiasAdd")
                 and len(weight.shape) == 1
+                and weight.shape[0] == z.shape[-1]
                 and len(z.shape) == 2
             ):
                 uses.append((None, z))

@@ -179,7 +179,7 @@ def test_event_file_is_whole_and_small(finished):
     history = read(finished[0], "history.json")
     scalars = {name for name in history[0] if name not in ("updates", "seconds")}
     written = set(events.Tags()["tensors"])
-    assert scalars | {"ponder", "examples", "line"} <= written
+    assert scalars | {"ponder", "examples", "figures/line"} <= written
     assert {
         "loss",
         "more_loss",
