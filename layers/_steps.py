@@ -160,7 +160,7 @@ class _SimpleRNN(_Projected):
 
 
 class _Generic:
-    """Any cell, through `stateless_call`; its gradient is the backend's own, update by update."""
+    """Any cell, through a stateless call; its gradient is the backend's own, update by update."""
 
     output_leaf = -1
 
@@ -191,7 +191,10 @@ class _Generic:
         inputs = ops.concatenate([row, flag], axis=-1)
         state = keras.tree.pack_sequence_as(self.state_structure, list(state))
         options = {"training": self.training} if self.cell._call_has_training_arg else {}
-        (output, state), _ = self.cell.stateless_call(weights, self.fixed, inputs, state, **options)
+        variables = [*self.cell.trainable_variables, *self.cell.non_trainable_variables]
+        # A call, unlike `stateless_call`, casts the variables as the cell's own policy has it.
+        with keras.StatelessScope(state_mapping=list(zip(variables, [*weights, *self.fixed]))):
+            output, state = self.cell(inputs, state, **options)
         return [*keras.tree.flatten(state), output]
 
     def forward(self, weights, row, flag, state):
