@@ -441,6 +441,12 @@ _register(
         "curriculum_start": 12,
     },
     paper="mean error below 5 % for time penalties up to 0.03; almost 40 % without ACT",
+    notes=(
+        "The paper's vectors have 64 elements, ours 32. With 64 a curriculum reached 62 of the 64 "
+        "places in 300,000 updates, but the learning rate, a cosine from the start, was gone by "
+        "then: 35 % error on the full task. From the second half of training on N is 4 and hardly "
+        "depends on the number of bits: the network takes several bits in one update."
+    ),
 )
 _register(
     "logic",
@@ -451,6 +457,14 @@ _register(
     time_penalty=1e-3,
     train={**RECIPE, "decay_from": 0.6, "updates": 20_000, "batch_size": 64},
     paper="practically zero for time penalties up to 0.01; about 0.2 without ACT",
+    notes=(
+        "The network takes all 8 updates that it may for every input, easy or hard; the error "
+        "target is met, the paper's growth of N with the number of gates is not shown. Tried with "
+        "one seed each: a cap of 20 with penalties of 1e-3 to 5e-3 drives N to 17 and more within "
+        "1,000 updates; 1e-2 without a curriculum falls to N = 1.3; 1e-2 with a curriculum and a "
+        "cap of 8 gives N = 6.6, but stood at 20 % error, its learning rate gone, after 30,000 "
+        "updates; 2e-2 with a curriculum stays at N = 2 and 20 % error at five gates."
+    ),
 )
 _register(
     "addition",
@@ -467,6 +481,12 @@ _register(
         "curriculum": 0.35,
     },
     paper="solved for every time penalty; not without ACT (figures give no number)",
+    notes=(
+        "Not solved in the time given: numbers of one to three digits were learnt one after the "
+        "other (the curriculum), four digits in part, five hardly; the baseline saw all lengths "
+        "from the start. A penalty of 1e-2 let N grow to 14 at single digits, 6e-2 keeps it near "
+        "5. The paper trained some hundred times as long."
+    ),
 )
 _register(
     "sort",
