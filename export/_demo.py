@@ -210,7 +210,7 @@ def _draw(sums, answers, updates):
         curve.plot(levels, mean, color=colour, marker="o", markersize=4, label=f"{name} numbers")
     curve.set(xlabel="digits of a number (mean ± standard deviation)")
     curve.set_xticks(levels)
-    curve.legend(frameon=False, loc="lower right")
+    curve.legend(frameon=False, loc="upper left")
     return figure
 
 

@@ -166,9 +166,11 @@ def open_rows(count, likes):
         return tuple(ops.zeros((count + 1, like.shape[-1]), like.dtype) for like in likes)
 
     def array(dtype, *width):
-        return tf.TensorArray(
-            dtype, 0, dynamic_size=True, infer_shape=False, element_shape=(None, *width)
+        rows = tf.TensorArray(
+            dtype, 1, dynamic_size=True, infer_shape=False, element_shape=(None, *width)
         )
+        # No rows at first: where nothing is ever committed there is still something to join.
+        return rows.write(0, tf.zeros((0, *width), dtype))
 
     return (array("int32"), *(array(like.dtype, like.shape[-1]) for like in likes))
 
@@ -180,7 +182,7 @@ def commit(handle, step, index, keep, values):
         target = ops.where(keep, index, last - 1)[:, None]
         return tuple(ops.scatter_update(h, target, v) for h, v in zip(handle, values))
     chosen = tf.where(keep)[:, 0]
-    return tuple(h.write(step, tf.gather(v, chosen)) for h, v in zip(handle, (index, *values)))
+    return tuple(h.write(step + 1, tf.gather(v, chosen)) for h, v in zip(handle, (index, *values)))
 
 
 def close_rows(handle, count):

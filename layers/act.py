@@ -133,11 +133,20 @@ class ACT(keras.layers.Layer):
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
         sequence = ops.cast(sequence, self.cell.compute_dtype)
-        batch, steps = ops.shape(sequence)[:2]
+        batch, given = ops.shape(sequence)[:2]
+        steps = given
+        if not isinstance(given, int) or given == 0:
+            # The loop gathers rows, so there must be one to gather.
+            steps = ops.maximum(given, 1)
+            missing = ops.zeros((batch, steps - given, sequence.shape[-1]), sequence.dtype)
+            sequence = ops.concatenate([sequence, missing], axis=1)
+            if mask is not None:
+                missing = ops.zeros((batch, steps - given), "bool")
+                mask = ops.concatenate([ops.cast(mask, "bool"), missing], axis=1)
         if initial_state is None:
             initial_state = _zero_state(self.cell, batch)
         state = [ops.cast(s, self.cell.compute_dtype) for s in keras.tree.flatten(initial_state)]
-        order, rank, lengths = _compaction(mask, batch, steps)
+        order, rank, lengths = _compaction(mask, batch, given)
         if order is not None:
             sequence = ops.take_along_axis(sequence, order[:, :, None], axis=1)
 
@@ -155,7 +164,7 @@ class ACT(keras.layers.Layer):
         )
         dropout.release()
         if self.time_penalty:
-            ponder = ops.mean(ops.sum(updates + remainder, axis=1))
+            ponder = ops.sum(updates + remainder) / ops.cast(ops.maximum(batch, 1), updates.dtype)
             self.add_loss(self.time_penalty * ponder)
         output = ops.cast(output, self.compute_dtype)
         if rank is not None:
@@ -163,11 +172,9 @@ class ACT(keras.layers.Layer):
             # The loop's answer for a masked step is the one before; it took no updates of its own.
             real = ops.cast(mask, updates.dtype)
             updates, remainder = updates * real, remainder * real
-        if not self.return_sequences:
-            output = output[:, -1]
-        return self._pack(
-            output, [ops.cast(s, self.compute_dtype) for s in state], updates, remainder
-        )
+        output = output[:, :given] if self.return_sequences else output[:, -1]
+        state = [ops.cast(s, self.compute_dtype) for s in state]
+        return self._pack(output, state, updates[:, :given], remainder[:, :given])
 
     def _pack(self, output, state, updates, remainder):
         result = [output]
@@ -229,13 +236,13 @@ def _compaction(mask, batch, steps):
 
     Returns:
         order `(batch, time)`: the original step of each step at the front; rank `(batch, time)`:
-            where the
-        last real step up to each step went, -1 before the first; lengths `(batch,)`: how many there
-        are.
+        where the last real step up to each step went, -1 before the first; lengths `(batch,)`: how
+        many there are.
     """
     if mask is None:
         return None, None, ops.full((batch,), steps, dtype="int32")
     mask = ops.cast(mask, "int32")
+    steps = ops.shape(mask)[1]
     order = ops.argsort((1 - mask) * steps + ops.arange(steps, dtype="int32"), axis=1)
     return order, ops.cumsum(mask, axis=1) - 1, ops.sum(mask, axis=1)
 
