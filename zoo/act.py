@@ -444,8 +444,8 @@ _register(
     notes=(
         "The paper's vectors have 64 elements, ours 32. With 64 a curriculum reached 62 of the 64 "
         "places in 300,000 updates, but the learning rate, a cosine from the start, was gone by "
-        "then: 35 % error on the full task. From the second half of training on N is 4 and hardly "
-        "depends on the number of bits: the network takes several bits in one update."
+        "then: 35 % error on the full task. A penalty of 1e-3 with a curriculum by the clock "
+        "instead of by the error did not learn."
     ),
 )
 _register(
