@@ -169,11 +169,8 @@ class _Generic:
         self.training = training
         self.dropout = dropout
         self.uses = None  # places in the memo of what each weight is multiplied with
-        self.state_structure = (
-            cell.state_size if keras.tree.is_nested(cell.state_size) else [cell.state_size]
-        )
         self.output_size = output_size(cell)
-        self.leaf_sizes = [*keras.tree.flatten(self.state_structure), self.output_size]
+        self.leaf_sizes = [*keras.tree.flatten(cell.state_size), self.output_size]
         self.weight_count = len(cell.trainable_variables)
 
     def enter(self, sequence):
@@ -189,7 +186,7 @@ class _Generic:
     def _call(self, weights, row, flag, state, times=1):
         self.dropout.repeat(times)
         inputs = ops.concatenate([row, flag], axis=-1)
-        state = keras.tree.pack_sequence_as(self.state_structure, list(state))
+        state = pack_state(self.cell, state)
         options = {"training": self.training} if self.cell._call_has_training_arg else {}
         variables = [*self.cell.trainable_variables, *self.cell.non_trainable_variables]
         # A call, unlike `stateless_call`, casts the variables as the cell's own policy has it.
@@ -283,6 +280,12 @@ class Dropout:
         for cell in self.cells:
             cell.reset_dropout_mask()
             cell.reset_recurrent_dropout_mask()
+
+
+def pack_state(cell, tensors):
+    """A list of state tensors, nested as the cell wants them."""
+    size = cell.state_size
+    return keras.tree.pack_sequence_as(size if keras.tree.is_nested(size) else [size], [*tensors])
 
 
 def output_size(cell):

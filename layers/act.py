@@ -6,7 +6,7 @@ from keras import ops
 from . import _backend as backend
 from ._base import serializable
 from ._halting_loop import Setting, halting_loop
-from ._steps import Dropout, output_size, step_of
+from ._steps import Dropout, output_size, pack_state, step_of
 
 
 @serializable
@@ -128,6 +128,10 @@ class ACT(keras.layers.Layer):
         if not self.cell.built:
             self.cell.build((sequence_shape[0], sequence_shape[-1] + 1))
             self.cell.built = True
+        if not all(layer.built for layer in self.cell._flatten_layers()):
+            # Its first call builds layers of the cell, and must not be within the loop.
+            inputs = ops.zeros((1, sequence_shape[-1] + 1), self.cell.compute_dtype)
+            self.cell(inputs, _zero_state(self.cell, 1))
         if not self.halting.built:
             self.halting.build((sequence_shape[0], output_size(self.cell)))
 
@@ -151,7 +155,7 @@ class ACT(keras.layers.Layer):
             sequence = ops.take_along_axis(sequence, order[:, :, None], axis=1)
 
         first = ops.concatenate([sequence[:, 0], ops.ones_like(sequence[:, 0, :1])], axis=-1)
-        dropout = Dropout(self.cell, first, initial_state, training)
+        dropout = Dropout(self.cell, first, pack_state(self.cell, state), training)
         step = step_of(self.cell, training, dropout)
         rows, weights = step.enter(sequence)
         halting = (
