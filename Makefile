@@ -15,7 +15,7 @@ demo: .venv/installed ## packages, serves and asks the pretrained act_addition
 	@$(BIN)/python -m ponderzoo.export._demo
 
 test: .venv/developer ## runs every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/developer ## checks style, format and which room imports which
 	$(BIN)/ruff check .
