@@ -125,6 +125,7 @@ class ACT(keras.layers.Layer):
                 "ACT needs a sequence of shape (batch, time, features) with known features; "
                 f"got {tuple(sequence_shape)}"
             )
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequence_shape[-1]})
         if not self.cell.built:
             self.cell.build((sequence_shape[0], sequence_shape[-1] + 1))
             self.cell.built = True
