@@ -122,6 +122,14 @@ def test_metrics_are_those_of_both_runs(installed, runs):
     assert "time_penalty=0.0001" in metrics["sweep"][0]["command"]
 
 
+def test_a_sweep_on_a_smaller_task_says_so(runs, tmp_path):
+    copy(runs / "ours", tmp_path / "sweep" / "a", task_config__bits=4)
+    _publish.publish(runs / "ours", runs / "baseline", tmp_path / "sweep", tmp_path / "zoo")
+    card = (tmp_path / "zoo" / "act_parity" / "card.md").read_text()
+    assert "1 runs of 20 updates on the task with bits 4: " in card
+    assert "bits=4" in card.partition("A run is repeated by `")[2].partition("`")[0]
+
+
 def test_the_commands_repeat_the_runs(installed, runs):
     metrics = installed.metrics
     for name, command in (
@@ -248,6 +256,8 @@ def test_errors_are_said_in_a_line(runs, tmp_path, capsys):
     copy(ours, tmp_path / "bits", task_config__bits=6)
     copy(ours, tmp_path / "logic", entry="act_logic")
     copy(ours, tmp_path / "sweep" / "logic", entry="act_logic")
+    copy(ours, tmp_path / "mixed" / "five")
+    copy(ours, tmp_path / "mixed" / "four", task_config__bits=4)
     small = copy(ours, tmp_path / "small", config__units=4)
     zoo.info("act_parity").build(
         trainers.task("parity", bits=5), **read_json(f"{small}/config.json")["config"]
@@ -270,6 +280,7 @@ def test_errors_are_said_in_a_line(runs, tmp_path, capsys):
         ("{ours} --baseline {tmp}/small", "{tmp}/small is no baseline of {ours}: it has"),
         ("{ours} --sweep {tmp}/empty", "{tmp}/empty holds no finished run with a time penalty"),
         ("{ours} --sweep {tmp}/sweep", "{tmp}/sweep/logic is a run of act_logic"),
+        ("{ours} --sweep {tmp}/mixed", "{tmp}/mixed holds runs of several tasks"),
         ("{ours} --output {tmp}/other", "{tmp}/other/act_parity holds something else"),
         ("--readme {tmp}/plain.md", "{tmp}/plain.md has no <!-- results:begin -->"),
         ("", "publish wants a RUN or --readme FILE"),

@@ -173,7 +173,10 @@ def _check_baseline(ours, plain, model, plain_model):
 
 
 def _read_sweep(directory, ours):
-    """A row for each finished run: its time penalty (None without ACT), error, ponder, command."""
+    """A row for each finished run: its time penalty (None without ACT), error, ponder, command.
+
+    `task` is what the task of the sweep has other than that of `ours`.
+    """
     rows = []
     for name in sorted(os.listdir(directory)):
         try:
@@ -182,14 +185,17 @@ def _read_sweep(directory, ours):
             continue
         if run.entry.name != ours.entry.name:
             raise ValueError(f"{run.directory} is a run of {run.entry.name}, not a part of a sweep")
-        config = run.config["config"]
+        config, task = run.config["config"], dataclasses.asdict(run.task)
         row = {
-            "time_penalty": config.get("time_penalty") if config.get("max_ponder") != 1 else None
+            "time_penalty": config.get("time_penalty") if config.get("max_ponder") != 1 else None,
+            "task": {k: v for k, v in task.items() if v != getattr(ours.task, k)},
         }
         row |= {key: run.metrics[key] for key in ("seed", "updates", ours.measures[0], "ponder")}
         rows.append({**row, "command": run.command()})
     if not any(row["time_penalty"] is not None for row in rows):
         raise ValueError(f"{directory} holds no finished run with a time penalty")
+    if any(row["task"] != rows[0]["task"] for row in rows):
+        raise ValueError(f"{directory} holds runs of several tasks, which do not compare")
     return rows
 
 
@@ -310,7 +316,8 @@ def _draw(ours, model, metrics, histories):
     figures["learning_curves"] = _figures.learning_curves(histories)
     if "sweep" in metrics:
         rows = metrics["sweep"]
-        if "baseline" in metrics and all(row["time_penalty"] is not None for row in rows):
+        same = "baseline" in metrics and not rows[0]["task"]
+        if same and all(row["time_penalty"] is not None for row in rows):
             rows = [*rows, {**metrics["baseline"], "time_penalty": None}]
         figures["penalties"] = _figures.penalties(rows, first)
     return figures
@@ -399,9 +406,11 @@ def _seen(ours, metrics, histories):
         runs = [row for row in metrics["sweep"] if row["time_penalty"] is not None]
         best = min(runs, key=lambda row: row[first])
         lengths = " or ".join(f"{n:,}" for n in sorted({row["updates"] for row in runs}))
+        task = ", ".join(f"{_spelled(k)} {v}" for k, v in best["task"].items())
         seen["penalties"] = (
-            f"{len(runs)} runs of {lengths} updates: the best, {_shown(first, best[first])}, has "
-            f"the time penalty {best['time_penalty']:g} and a ponder of {best['ponder']:.2f}."
+            f"{len(runs)} runs of {lengths} updates{f' on the task with {task}' * bool(task)}: the "
+            f"best, {_shown(first, best[first])}, has the time penalty {best['time_penalty']:g} and "
+            f"a ponder of {best['ponder']:.2f}. A run is repeated by `{best['command']}`."
         )
     return seen
 
