@@ -408,9 +408,10 @@ def _seen(ours, metrics, histories):
         lengths = " or ".join(f"{n:,}" for n in sorted({row["updates"] for row in runs}))
         task = ", ".join(f"{_spelled(k)} {v}" for k, v in best["task"].items())
         seen["penalties"] = (
-            f"{len(runs)} runs of {lengths} updates{f' on the task with {task}' * bool(task)}: the "
-            f"best, {_shown(first, best[first])}, has the time penalty {best['time_penalty']:g} and "
-            f"a ponder of {best['ponder']:.2f}. A run is repeated by `{best['command']}`."
+            f"{len(runs)} runs of {lengths} updates{f' on the task with {task}' * bool(task)}: "
+            f"the best, {_shown(first, best[first])}, has the time penalty "
+            f"{best['time_penalty']:g} and a ponder of {best['ponder']:.2f}. A run is repeated by "
+            f"`{best['command']}`."
         )
     return seen
 
