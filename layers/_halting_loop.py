@@ -2,14 +2,16 @@
 
 A row of the batch has its own position in its sequence. As soon as it halts it commits its averaged
 state and output and moves on to its own next input, while other rows still ponder theirs. The loop
-therefore ends after max_b sum_t N(b, t) updates of the whole batch; a loop that waits for the
-slowest row at every step takes sum_t max_b N(b, t), a fixed unroll T * M.
+therefore ends after max_b sum_t N(b, t) updates, the last of them without the half or three
+quarters of the rows that finished first; a loop that waits for the slowest row at every step takes
+sum_t max_b N(b, t) updates of the whole batch, a fixed unroll T * M.
 
 The gradient is written by hand. Forward stores a trajectory of at most `chunk` updates and the
 loop's carry at the start of every chunk; backward walks the chunks from the last to the first and
 replays those whose trajectory has been overwritten.
 """
 
+import copy
 import dataclasses
 import functools
 import re
@@ -21,6 +23,7 @@ from keras import ops
 from . import _backend as backend
 from ._steps import BLOCK
 
+FEWEST_ROWS, MOST_SEGMENTS = 8, 3  # each segment costs seconds to compile
 LIKELY_UPDATES = 8  # of an input, on average, in the slowest row of a batch
 
 
@@ -83,6 +86,17 @@ class _Inputs:
         self.steps = setting.steps
         self.batch = ops.shape(self.lengths)[0]
         self.start = ops.arange(self.batch, dtype="int32") * self.steps
+        # With one input a sequence, the current rows are all there are.
+        self.all_rows = isinstance(self.steps, int) and self.steps == 1
+
+    def of(self, sequences):
+        """The same, for some of the sequences alone."""
+        some = copy.copy(self)
+        some.batch, some.all_rows = sequences.shape[0], False
+        some.start, some.lengths, some.state = _rows_of(
+            (self.start, self.lengths, self.state), sequences
+        )
+        return some
 
     def index(self, t):
         return self.start + ops.minimum(t, self.steps - 1)
@@ -91,9 +105,8 @@ class _Inputs:
         return self.pick(self.rows, index)
 
     def pick(self, matrix, index):
-        """The current row of each sequence; with one input a sequence, all there is."""
-        one_input = isinstance(self.steps, int) and self.steps == 1
-        return matrix if one_input else ops.take(matrix, index, axis=0)
+        """The current row of each sequence."""
+        return matrix if self.all_rows else ops.take(matrix, index, axis=0)
 
     def zeros(self, *shape):
         return ops.zeros((self.batch, *shape), self.dtype)
@@ -106,8 +119,10 @@ def _at_first(setting, inputs):
     return counter, counter, inputs.zeros(), list(inputs.state), sums
 
 
-def _unfinished(inputs, carry):
-    return ops.any(carry[0] < inputs.lengths)
+def _unfinished(inputs, carry, most=0):
+    """Whether more than `most` sequences are still being read."""
+    reading = carry[0] < inputs.lengths
+    return ops.sum(ops.cast(reading, "int32")) > most if most else ops.any(reading)
 
 
 def _update(setting, inputs, carry):
@@ -167,31 +182,79 @@ def _templates(setting, inputs, carry):
 
 
 def _primal(setting, *tensors):
-    inputs = _Inputs(setting, tensors)
-    carry = _at_first(setting, inputs)
+    outputs, _ = _run(setting, _Inputs(setting, tensors), _read)
+    return outputs
+
+
+def _forward(setting, *tensors):
+    """`_primal`, and the residuals of `_backward`."""
+    outputs, segments = _run(setting, _Inputs(setting, tensors), _read_and_save)
+    return outputs, (tensors, segments)
+
+
+def _run(setting, inputs, read):
+    """Reads all sequences, in segments of ever fewer of them.
+
+    Once half of the sequences are finished the others go on among themselves, where they are at
+    least `FEWEST_ROWS` and their number is known beforehand.
+
+    Returns:
+        The outputs of `_forward`; and for each segment what `read` saved, and which sequences of
+        this segment the next one has, None at the last.
+    """
     count = inputs.batch * inputs.steps
+    carry = _at_first(setting, inputs)
     handle = backend.open_rows(count, _templates(setting, inputs, carry)[1])
+    j, states, segments = 0, [], []
+    while True:
+        order = len(segments)
+        half = inputs.batch // 2 if isinstance(inputs.batch, int) else 0
+        if half < FEWEST_ROWS or order == MOST_SEGMENTS - 1 or setting.step.fixed_rows:
+            half = 0
+        j, carry, handle, saved = read(setting, inputs, order, half, j, carry, handle)
+        states.append(carry[3])
+        if not half:
+            break
+        finished = ops.cast(carry[0] >= inputs.lengths, "int32")
+        others = ops.argsort(finished)[:half]
+        segments.append((saved, others))
+        inputs, carry = inputs.of(others), _rows_of(carry, others)
+    segments.append((saved, None))
+    state = states.pop()
+    for _, others in segments[-2::-1]:
+        state = _put_rows(states.pop(), others, state)
+    return (*backend.close_rows(handle, count), *state), segments
+
+
+def _rows_of(tensors, chosen):
+    return keras.tree.map_structure(lambda x: ops.take(x, chosen, axis=0), tensors)
+
+
+def _put_rows(tensors, chosen, rows):
+    return keras.tree.map_structure(
+        lambda x, some: ops.scatter_update(x, chosen[:, None], some), tensors, rows
+    )
+
+
+def _read(setting, inputs, order, most, j, carry, handle):
+    """Updates until at most `most` sequences are unfinished; `j` counts those of all segments."""
 
     def body(j, carry, handle):
         carry, _, (index, end, answer) = _update(setting, inputs, carry)
         return j + 1, carry, backend.commit(handle, j, index, end, answer)
 
-    _, carry, handle = ops.while_loop(
-        lambda j, carry, handle: _unfinished(inputs, carry), body, (0, carry, handle)
-    )
-    return (*backend.close_rows(handle, count), *carry[3])
+    return *ops.while_loop(
+        lambda j, carry, handle: _unfinished(inputs, carry, most), body, (j, carry, handle)
+    ), None
 
 
-def _forward(setting, *tensors):
-    """`_primal`, and the residuals of `_backward`."""
-    inputs = _Inputs(setting, tensors)
-    carry = _at_first(setting, inputs)
-    count = inputs.batch * inputs.steps
-    record, answer = _templates(setting, inputs, carry)
-    handle = backend.open_rows(count, answer)
-    chunk, chunks = _chunks(setting, inputs, record)
+def _read_and_save(setting, inputs, order, most, j, carry, handle):
+    """`_read`, and what `_reverse_segment` needs: trajectory, checkpoints, chunks and updates."""
+    record, _ = _templates(setting, inputs, carry)
+    chunk, chunks = _chunks(setting, inputs, order, record)
     trajectory = [backend.buffer(chunk, leaf) for leaf in record]
     checkpoints = [backend.buffer(chunks, leaf) for leaf in keras.tree.flatten(carry)]
+    start = j
 
     def run_chunk(c, j, carry, handle, trajectory, checkpoints):
         leaves = keras.tree.flatten(carry)
@@ -203,34 +266,33 @@ def _forward(setting, *tensors):
             return i + 1, carry, handle, _store(trajectory, i, record)
 
         i, carry, handle, trajectory = ops.while_loop(
-            lambda i, carry, *_: ops.logical_and(i < chunk, _unfinished(inputs, carry)),
+            lambda i, carry, *_: ops.logical_and(i < chunk, _unfinished(inputs, carry, most)),
             body,
             (0, carry, handle, trajectory),
         )
         return c + 1, j + i, carry, handle, trajectory, checkpoints
 
     c, j, carry, handle, trajectory, checkpoints = ops.while_loop(
-        lambda c, j, carry, *_: _unfinished(inputs, carry),
+        lambda c, j, carry, *_: _unfinished(inputs, carry, most),
         run_chunk,
-        (0, 0, carry, handle, trajectory, checkpoints),
+        (0, j, carry, handle, trajectory, checkpoints),
     )
-    outputs = (*backend.close_rows(handle, count), *carry[3])
-    return outputs, (tensors, trajectory, checkpoints, c, j)
+    return j, carry, handle, (trajectory, checkpoints, c, j - start)
 
 
 def _store(trajectory, i, record):
     return [backend.write(array, i, leaf) for array, leaf in zip(trajectory, record)]
 
 
-def _chunks(setting, inputs, record):
+def _chunks(setting, inputs, order, record):
     """(updates in a chunk, a multiple of BLOCK; the most chunks that there can be).
 
-    A chunk holds what the budget lets it, but no more than is likely to be needed: fresh memory
-    costs time, used or not, and a longer loop is only replayed in part.
+    A chunk holds what the budget lets it, but no more than is likely to be needed in this segment
+    of the loop: fresh memory costs time, used or not, and a longer loop is only replayed in part.
     """
     width = sum(int(np.prod(leaf.shape[1:])) * _bytes(leaf.dtype) for leaf in record)
     longest, fits = inputs.steps * setting.max_ponder, setting.budget // (inputs.batch * width + 1)
-    likely = inputs.steps * LIKELY_UPDATES + 2 * BLOCK
+    likely = inputs.steps * LIKELY_UPDATES // 2**order + 2 * BLOCK
     static = isinstance(longest, int) and isinstance(fits, int)
     smaller, larger = (min, max) if static else (ops.minimum, ops.maximum)
     chunk = (larger(smaller(smaller(fits, likely), longest), 1) + BLOCK - 1) // BLOCK * BLOCK
@@ -260,14 +322,14 @@ def _replay(setting, inputs, carry, limit, trajectory):
 def _reverse_update(setting, inputs, prepared, cotangents, trajectory, i, carry):
     """Takes the gradient through update `i` of the trajectory.
 
-    The carry holds, as cotangents, lam of the state after this update and m of the averages that
-    this input ends in; g of the last update of this input; and the sums that the cotangents of its
-    row and of the halting unit are. Returns the new carry, what `weight_gradients` needs, and the
-    row to commit.
+    The carry is of the rows, as cotangents, lam of the state after this update and m of the
+    averages that this input ends in, g of the last update of this input, and the sum that the
+    cotangent of its row is; and of the halting unit, the sums that its cotangents are. Returns the
+    new carry, what `weight_gradients` needs, and the row to commit.
     """
     step, dtype, states = setting.step, inputs.dtype, len(inputs.state)
     d_answers, d_remainders = cotangents
-    lam, m, g_end, d_row_sum, d_kernel, d_bias = carry
+    (lam, m, g_end, d_row_sum), (d_kernel, d_bias) = carry
     code, p, *rest = (backend.read(array, i) for array in trajectory)
     index, first, end, active = _unpack(code)
     goes_on = ops.logical_and(active, ops.logical_not(end))
@@ -298,20 +360,56 @@ def _reverse_update(setting, inputs, prepared, cotangents, trajectory, i, carry)
     d_kernel = d_kernel + ops.sum(d_logit * leaves[step.output_leaf], axis=0)
     d_bias = d_bias + ops.sum(d_logit)
     row = (index, ops.logical_and(first, active), (ops.cast(d_row_sum, inputs.rows.dtype),))
-    return (lam, m, g_end, d_row_sum, d_kernel, d_bias), memo, row
+    return ((lam, m, g_end, d_row_sum), (d_kernel, d_bias)), memo, row
 
 
 def _backward(setting, residuals, cotangents):
     """Cotangents of all tensors of `_forward` (Graves, 2016, eqs. 14-20, with N a constant)."""
-    tensors, trajectory, checkpoints, chunks_run, updates_run = residuals
+    tensors, segments = residuals
     inputs = _Inputs(setting, tensors)
-    step, states = setting.step, len(inputs.state)
-    prepared = step.prepare(inputs.weights)
     d_answers, d_ponder, *d_state = cotangents
     cotangents = d_answers, d_ponder[:, 1]
+    zeros, count = inputs.zeros, inputs.batch * inputs.steps
+    rows = (
+        [ops.cast(x, inputs.dtype) for x in d_state],
+        [zeros(size) for size in setting.step.leaf_sizes],
+        zeros(),
+        zeros(inputs.rows.shape[-1]),
+    )
+    halting = ops.zeros_like(inputs.kernel), ops.zeros_like(inputs.bias)
+    row = ops.zeros((inputs.batch, inputs.rows.shape[-1]), inputs.rows.dtype)
+    handle = backend.open_rows(count, (row,))
+    d_weights = [ops.zeros_like(x, dtype=inputs.dtype) for x in inputs.weights]
+
+    wider = []
+    for saved, others in segments:
+        wider.append((inputs, rows, saved, others))
+        if others is not None:
+            inputs, rows = inputs.of(others), _rows_of(rows, others)
+    commits = 0
+    for order, (inputs, all_rows, saved, others) in reversed([*enumerate(wider)]):
+        rows = all_rows if others is None else _put_rows(all_rows, others, rows)
+        commits, (rows, halting), handle, d_weights = _reverse_segment(
+            setting, inputs, order, saved, cotangents, commits, (rows, halting), handle, d_weights
+        )
+    (d_rows,) = backend.close_rows(handle, count)
+    return (
+        d_rows,
+        *(ops.cast(x, w.dtype) for x, w in zip(d_weights, inputs.weights)),
+        *halting,
+        *(ops.cast(x, s.dtype) for x, s in zip(rows[0], inputs.state)),
+        None,
+    )
+
+
+def _reverse_segment(setting, inputs, order, saved, cotangents, commits, carry, handle, d_weights):
+    """Takes the gradient through what one `_read_and_save` has read."""
+    trajectory, checkpoints, chunks_run, updates_run = saved
+    step, states = setting.step, len(inputs.state)
+    prepared = step.prepare(inputs.weights)
     origin = _at_first(setting, inputs)
     record, _ = _templates(setting, inputs, origin)
-    chunk, chunks = _chunks(setting, inputs, record)
+    chunk, chunks = _chunks(setting, inputs, order, record)
 
     def reverse_block(trajectory, used, block, commits, carry, scratch, handle, d_weights):
         start = block * BLOCK
@@ -346,7 +444,7 @@ def _backward(setting, residuals, cotangents):
     def reverse_chunk(trajectory, used, *loop):
         _, *loop = ops.while_loop(
             lambda block, *_: block >= 0,
-            lambda *loop: reverse_block(trajectory, used, *loop),
+            lambda block, *loop: reverse_block(trajectory, used, block, *loop),
             ((used + BLOCK - 1) // BLOCK - 1, *loop),
         )
         return loop
@@ -360,45 +458,19 @@ def _backward(setting, residuals, cotangents):
         used = ops.where(last, updates_run - c * chunk, chunk)
         return (c - 1, trajectory, *reverse_chunk(trajectory, used, *loop))
 
-    zeros = inputs.zeros
-    carry = (
-        [ops.cast(x, inputs.dtype) for x in d_state],
-        [zeros(size) for size in step.leaf_sizes],
-        zeros(),
-        zeros(inputs.rows.shape[-1]),
-        ops.zeros_like(inputs.kernel),
-        ops.zeros_like(inputs.bias),
-    )
-    _, memo, (_, _, row) = _reverse_update(
-        setting, inputs, prepared, cotangents, _written(record), 0, carry
-    )
+    _, memo, _ = _reverse_update(setting, inputs, prepared, cotangents, _written(record), 0, carry)
     scratch = [backend.buffer(BLOCK, x) for x in memo]
     for slot in range(BLOCK):
         scratch = _store(scratch, slot, [ops.zeros_like(x) for x in memo])
-    loop = (
-        0,
-        carry,
-        scratch,
-        backend.open_rows(inputs.batch * inputs.steps, row),
-        [ops.zeros_like(x, dtype=inputs.dtype) for x in inputs.weights],
-    )
+    loop = commits, carry, scratch, handle, d_weights
     if isinstance(chunks, int) and chunks == 1:
         loop = reverse_chunk(trajectory, updates_run, *loop)
     else:
         _, _, *loop = ops.while_loop(
             lambda c, *_: c >= 0, replay_and_reverse, (chunks_run - 1, trajectory, *loop)
         )
-    _, carry, _, handle, d_weights = loop
-    lam, _, _, _, d_kernel, d_bias = carry
-    (d_rows,) = backend.close_rows(handle, inputs.batch * inputs.steps)
-    return (
-        d_rows,
-        *(ops.cast(x, w.dtype) for x, w in zip(d_weights, inputs.weights)),
-        d_kernel,
-        d_bias,
-        *(ops.cast(x, s.dtype) for x, s in zip(lam, inputs.state)),
-        None,
-    )
+    commits, carry, _, handle, d_weights = loop
+    return commits, carry, handle, d_weights
 
 
 def _written(record):

@@ -20,9 +20,11 @@ class _Projected:
     Attributes of subclasses:
         leaf_sizes: sizes of what is averaged, the states.
         weight_count: flag kernel, recurrent kernel, and a recurrent bias where there is one.
+        fixed_rows: whether the step must be given all rows of the batch, in their order.
     """
 
     output_leaf = 0
+    fixed_rows = False
 
     def __init__(self, cell):
         self.units = cell.units
@@ -168,6 +170,7 @@ class _Generic:
         self.cell = cell
         self.training = training
         self.dropout = dropout
+        self.fixed_rows = dropout.active  # a mask belongs to a row
         self.uses = None  # places in the memo of what each weight is multiplied with
         self.output_size = output_size(cell)
         self.leaf_sizes = [*keras.tree.flatten(cell.state_size), self.output_size]

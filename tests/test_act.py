@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 from ponderzoo import layers
-from ponderzoo.layers import ACT
+from ponderzoo.layers import ACT, _halting_loop
 
 ROWS, STEPS, FEATURES, CAP = 5, 4, 3, 5
 EXACT, SINGLE = 1e-12, 1e-5  # relative to the largest entry
@@ -355,6 +355,35 @@ def test_chunks_that_are_computed_again_change_nothing(name, mode):
     layer = make(name, memory_budget=1)
     assert read_kind(name)[0][-2].sum(axis=1).max() > 8  # more updates than a chunk holds
     assert_close(evaluate(layer, problem(layer), mode), read_kind(name), EXACT)
+
+
+@pytest.mark.parametrize(
+    "name, mode, budget",
+    [
+        *itertools.product(["lstm", "own"], ["eager", "graph"], [1, 2**27]),
+        ("gru", "xla", 2**27),
+        ("own", "xla", 1),
+    ],
+)
+def test_rows_that_finish_early_change_nothing_for_the_others(name, mode, budget, monkeypatch):
+    monkeypatch.setattr(_halting_loop, "FEWEST_ROWS", 1)
+    layer = make(name, memory_budget=budget)
+    assert_close(evaluate(layer, problem(layer), mode), read_kind(name), EXACT)
+    task, lengths = problem(layer, rows=9), np.array([4, 0, 1, 2, 4, 1, 3, 0, 3])
+    mask = np.arange(STEPS) < lengths[:, None]
+    expected = read(layer, KINDS[name].plain, task, lengths, spread(mask))
+    assert_close(evaluate(layer, task, mode, mask), expected, EXACT)
+
+
+@pytest.mark.parametrize("name", ["lstm", "own"])
+def test_one_input_a_row_ends_in_segments_too(name, monkeypatch):
+    monkeypatch.setattr(_halting_loop, "FEWEST_ROWS", 1)
+    layer = make(name)
+    task = problem(layer, rows=12, steps=1)
+    assert len(np.unique(evaluate(layer, task)[0][-2])) > 2
+    expected = read(layer, KINDS[name].plain, task)
+    assert_close(evaluate(layer, task, "graph"), expected, EXACT)
+    assert_close(evaluate(layer, task, training=False), expected, EXACT)
 
 
 @pytest.mark.parametrize("budget", [1, 2**27])
@@ -1104,6 +1133,7 @@ def test_fit_learns_the_same_with_and_without_xla():
 
 
 JAX_CASES = ["lstm", "gru", "rnn", "own", "stacked", "lstm masked", "own in chunks"]
+JAX_CASES += ["lstm masked in segments", "own in segments"]
 
 
 def case_of_both(case):
@@ -1119,6 +1149,7 @@ def answer_in_jax(path):
     assert keras.backend.backend() == "jax"
     answers = {}
     for case in JAX_CASES:
+        _halting_loop.FEWEST_ROWS = 1 if "segments" in case else ROWS
         layer, mask = case_of_both(case)
         x, state, cotangents = (
             jax.numpy.asarray(a) if isinstance(a, np.ndarray) else [jax.numpy.asarray(b) for b in a]
