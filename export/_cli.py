@@ -298,7 +298,8 @@ def _publish(arguments):
     The files are weights, numbers, figures and card. --readme puts the results of all entries
     between the lines <!-- results:begin --> and <!-- results:end --> of a file.
     """
-    from ..zoo._publish import publish, write_results
+    from ..zoo._card import write_results
+    from ..zoo._publish import publish
 
     if not (arguments.name or arguments.readme):
         raise ValueError("publish wants a RUN or --readme FILE")

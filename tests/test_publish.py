@@ -15,7 +15,7 @@ from ponderzoo import trainers, zoo
 from ponderzoo.export import _cli
 from ponderzoo.trainers._callbacks import EVENTS, EventFile, write_json
 from ponderzoo.trainers._fit import read_json
-from ponderzoo.zoo import _publish, _registry
+from ponderzoo.zoo import _card, _publish, _registry
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="pretrained files are those of TensorFlow"
@@ -169,14 +169,14 @@ def test_the_card_says_what_was_measured(installed):
         if len(cells) > 2
     }
     for name in ("sequence_error", "ponder", "parameters"):
-        _, ours, baseline = lines[_publish._spelled(name)]
-        assert ours.strip() == _publish._shown(name, metrics[name])
-        assert baseline.strip() == _publish._shown(name, metrics["baseline"][name])
+        _, ours, baseline = lines[_card.spelled(name)]
+        assert ours.strip() == _card.shown(name, metrics[name])
+        assert baseline.strip() == _card.shown(name, metrics["baseline"][name])
     assert float(lines["sequence error"][1].strip(" %")) == pytest.approx(
         100 * metrics["sequence_error"], rel=0.01
     )
     for name in ("seed", "updates", "minutes", "hardware", "commit"):
-        assert _publish._shown(name, metrics[name]) in lines[name][0]
+        assert _card.shown(name, metrics[name]) in lines[name][0]
     assert metrics["command"] in card and metrics["baseline"]["command"] in card
     pictures = re.findall(r"!\[.*\]\((.*)\)\n\n(.*)", card)
     assert {os.path.basename(path) for path, _ in pictures} == set(
@@ -190,7 +190,7 @@ def test_the_card_has_the_words_of_the_entry(installed, published, runs):
     words = {"paper_result": "below 5 %, |tau| small", "notes": "Seed 3 did *not* learn.\n"}
     entry = _registry.Entry(**{**vars(installed), **words})
     ours = _publish.Run(ours.directory, entry, ours.task, ours.config, ours.metrics)
-    card = _publish._card(ours, installed.metrics, {"ACT": ours.history}, {}, 0.1)
+    card = _card.card_of(ours, installed.metrics, {"ACT": ours.history}, {}, 0.1)
     assert "| sequence error | below 5 %, \\|tau\\| small | " in card
     assert card.endswith("## Notes\n\nSeed 3 did *not* learn.\n")
     assert installed.notes in installed.card
@@ -213,7 +213,7 @@ def test_a_failure_leaves_the_files_that_were_there(published, runs, tmp_path, m
     def fail(*arguments):
         raise OSError("the disk is full")
 
-    for place in ("_card", "_replace"):
+    for place in ("card_of", "_replace"):
         with monkeypatch.context() as patch:
             patch.setattr(_publish, "_measure", lambda model, task: {"parameters": 1})
             patch.setattr(_publish, place, fail)
@@ -335,7 +335,7 @@ def test_the_table_of_results_goes_between_the_marks(installed, tmp_path):
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     metrics = installed.metrics
     assert cells[0] == "[act_parity](zoo/pretrained/act_parity/card.md)" and cells[1] == "parity"
-    error = _publish._shown("sequence_error", metrics["sequence_error"])
+    error = _card.shown("sequence_error", metrics["sequence_error"])
     assert cells[3] == f"{error} sequence error"
     assert cells[5] == f"{metrics['ponder']:.2f}"
 
@@ -349,9 +349,11 @@ def test_text_is_measured_beside_compressors(tmp_path):
     assert report["corpus"] == "text"
     assert {"bits_per_character", "bzip2", "xz"} <= set(report["compression"])
     assert {"space", "full stop", "inside a word"} <= set(report["ponder_by_class"])
-    table = _publish._report(report["ponder_by_class"], [], ["ours"])
+    table = _card.report_table(report["ponder_by_class"], [], ["ours"])
     assert "| space | " in table and "| \\< | " in table
-    table = _publish._report(report["compression"], [report["compression"]] * 2, ["ours", "plain"])
+    table = _card.report_table(
+        report["compression"], [report["compression"]] * 2, ["ours", "plain"]
+    )
     assert table.splitlines()[0] == "|  | ours | plain |"
     assert f"| bzip2 | {report['compression']['bzip2']:.3f} | " in table
 
