@@ -8,12 +8,10 @@ neighbour disturbs little. Ratios are what counts: a time means nothing outside 
     layer    `layers.ACT`, XLA
     generic  `layers.ACT` around a cell that it has no fast step for, XLA
     graph    `layers.ACT` without XLA
-    ideal    the matrix products that sum N / B updates of the whole batch need, and the input
-    projection
+    ideal    the matrix products of sum N / B updates of the whole batch and of the input projection
 
-The products of the ideal are timed one by one, in XLA: forward `[B,H] x [H,4H]` an update and the
-    projection
-`[T*B,I] x [I,4H]`; a training step has three times as many of equal size.
+The products of the ideal are timed one by one, in XLA: forward `[B,H] x [H,4H]` an update and
+`[T*B,I] x [I,4H]` for the projection; a training step has three times as many of equal size.
 """
 
 import argparse
