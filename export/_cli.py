@@ -139,6 +139,10 @@ def _parser():
         argument("--version", type=int, help="version number (one more than the highest)"),
     )
     command(
+        _verify,
+        argument("directory", metavar="DIR", help="packages of models, of one, or one version"),
+    )
+    command(
         _publish,
         argument("name", metavar="RUN", nargs="?", help="a finished run directory"),
         argument("--baseline", metavar="RUN", help="a finished run without the paper's mechanism"),
@@ -290,6 +294,31 @@ def _export(arguments):
         signatures = trained.entry.signatures(model, trained.task)
         card = trained.entry.card or None
         print(package(model, signatures, trained.name, arguments.output, version, card))
+
+
+def _verify(arguments):
+    """Checks packages as export does before it writes one, and as often as you like.
+
+    The graph is read for what the stock server cannot run; then the server's C++ session, with XLA
+    off, answers every warm-up request, one by one and eight at a time.
+    """
+    from ._gate import GateError, verify
+    from ._server import packages
+    from ._session import THREADS
+
+    refused = 0
+    for directory in packages(arguments.directory):
+        try:
+            report = verify(directory)
+        except GateError as error:
+            refused += 1
+            print(error)
+        else:
+            print(
+                f"{directory}: passed, {len(report.signatures)} signatures, {report.runs} requests "
+                f"and as many {THREADS} at a time, {report.seconds:.0f} s"
+            )
+    return int(refused > 0)
 
 
 def _publish(arguments):

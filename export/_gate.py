@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import itertools
 import os
 import pickle
 import re
@@ -13,7 +14,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from . import client
-from ._session import TYPES, StatusError
+from ._session import THREADS, TYPES, StatusError
 
 INIT_SIGNATURE = "__saved_model_init_op"
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
@@ -142,7 +143,8 @@ def verify(directory, expected=None):
 
     The graph is read for what the stock server cannot run. Then a fresh process without
     TensorFlow's Python loads the directory in the C++ session, with XLA off, and answers the
-    expected cases, the warm-up requests and, to be reported alone, a batch of no rows.
+    expected cases, the warm-up requests and, to be reported alone, a batch of no rows; one by one,
+    and all of them again from several threads at once.
 
     Args:
         directory: with `saved_model.pb` in it.
@@ -178,8 +180,10 @@ def verify(directory, expected=None):
         rule = f"the server's session cannot load it: {answers}"
         failures.append(Failure("saved_model.pb", rule, "export again"))
         raise GateError(directory, failures)
-    for run, answer in zip(runs, answers):
+    answers, again = answers
+    for index, (run, answer) in enumerate(zip(runs, answers)):
         failures.extend(_compare(run, answer))
+        failures.extend(_compare_threads(run, answer, again[index :: len(answers)]))
     if failures:
         raise GateError(directory, failures)
     return Report(
@@ -303,7 +307,7 @@ def _empty_runs(runs):
 
 
 def _answers(directory, graph, runs):
-    """A dict of arrays or a `StatusError` for each run, or one `StatusError` of the load."""
+    """What `_session._probe` answers, with dicts of arrays for lists of them."""
     calls, keys = [], []
     for run in runs:
         signature = graph.signature_def[run.signature]
@@ -334,8 +338,11 @@ def _answers(directory, graph, runs):
     if isinstance(answers, StatusError):
         return answers
     return [
-        answer if isinstance(answer, StatusError) else dict(zip(names, answer))
-        for names, answer in zip(keys, answers)
+        [
+            answer if isinstance(answer, StatusError) else dict(zip(names, answer))
+            for names, answer in zip(itertools.cycle(keys), some)
+        ]
+        for some in answers
     ]
 
 
@@ -355,6 +362,22 @@ def _compare(run, answer):
         if difference:
             rule = f"{run.label}: {key!r} {difference}"
             yield Failure("variables/", rule, "export again; the files differ from the model")
+
+
+def _compare_threads(run, answer, again):
+    if isinstance(answer, StatusError):
+        return
+    for other in again:
+        if isinstance(other, StatusError):
+            said = f"is refused: {other}"
+        else:
+            differences = ((key, _difference(other[key], answer[key])) for key in answer)
+            said = next((f"answers otherwise: {k!r} {text}" for k, text in differences if text), "")
+        if said:
+            rule = f"{run.label}, asked by {THREADS} threads at once, {said}"
+            mend = "let no request write what another one reads"
+            yield Failure("saved_model.pb", rule, mend)
+            return
 
 
 def _difference(found, expected):

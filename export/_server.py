@@ -291,6 +291,15 @@ def read_config(path):
     return config
 
 
+def packages(path):
+    """Version directories of all models that `read_config` finds; `path` itself where it is one."""
+    if os.path.isfile(os.path.join(path, "saved_model.pb")):
+        return [os.path.abspath(path)]
+    blocks = read_config(path).model_config_list.config
+    found = (sorted(version_directories(block.base_path).items()) for block in blocks)
+    return [directory for versions in found for _, directory in versions]
+
+
 def _add(config, name, base):
     config.model_config_list.config.add(name=name, base_path=base, model_platform="tensorflow")
 

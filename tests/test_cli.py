@@ -77,6 +77,7 @@ def test_help_explains_every_command(capsys):
         "sweep",
         "evaluate",
         "serve",
+        "verify",
         "predict",
         "tensorboard",
         "data",
@@ -171,6 +172,24 @@ def test_figures_are_files(ponderzoo, trained, tmp_path):
     _, out, _ = ponderzoo(f"figures {trained} --output {tmp_path}")
     assert out.split() == [str(tmp_path / "difficulty.png")]
     assert (tmp_path / "difficulty.png").stat().st_size > 1000
+
+
+def test_verify_looks_at_every_version(ponderzoo, trained, tmp_path):
+    for version in (3, 12):
+        ponderzoo(f"export {trained} --output {tmp_path} --version {version}")
+    third, twelfth = (tmp_path / "act_parity" / version for version in ("3", "12"))
+    code, out, _ = ponderzoo(f"verify {tmp_path}")
+    assert code == 0
+    assert [line.partition(":")[0] for line in out.splitlines()] == [str(third), str(twelfth)]
+    assert out.count(": passed, 2 signatures, ") == 2
+    os.remove(third / "variables" / "variables.index")
+    code, out, _ = ponderzoo(f"verify {tmp_path / 'act_parity'}")
+    assert code == 1
+    assert f"{third} breaks" in out and "there is no variables.index" in out
+    assert f"{twelfth}: passed" in out
+    assert ponderzoo(f"verify {twelfth}")[0] == 0
+    code, _, err = ponderzoo(f"verify {tmp_path / 'nothing'}")
+    assert code == 1 and "holds no model" in err
 
 
 def test_export_then_predict(ponderzoo, trained, tmp_path):

@@ -277,6 +277,19 @@ def test_gate_refuses_python_in_the_graph(tmp_path):
     refused(save(tmp_path / "1", shaped, numbers()), "EagerPyFunc calls Python", "No OpKernel")
 
 
+def test_gate_refuses_requests_that_meet_in_a_variable(tmp_path):
+    asked = tf.Variable(0.0)
+
+    def function(state):
+        return {"state": state + asked.assign_add(1.0)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(asked)
+    archive.add_endpoint("serve", function, input_signature=[numbers()])
+    archive.write_out(str(tmp_path / "1"), verbose=False)
+    refused(tmp_path / "1", "asked by 8 threads at once, answers otherwise: 'state' differs")
+
+
 def test_gate_refuses_xla(tmp_path):
     double = tf.function(lambda x: x * 2, jit_compile=True)
     directory = save(tmp_path / "1", lambda state: {"state": double(state)}, numbers())
