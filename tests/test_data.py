@@ -296,6 +296,7 @@ def test_trace_aligns_surprise_and_entropy_with_the_bytes_read():
     )
     assert read["entropy"] == pytest.approx([1 + 0.5 * np.log2(255)] * 5)
     assert read["rho"].tolist() == [1.5, 1.5, 1.5, 1.5, 5.5]
+    assert read["updates"].tolist() == [1, 1, 1, 1, 5]
 
 
 def test_text_in_words_and_pictures(tmp_path):

@@ -726,7 +726,7 @@ def test_penalties_figure(penalties):
 
 def test_ponder_over_text_figure():
     text = "a $5 [[é]]\n_x^2".encode()
-    assert_drawn(_figures.ponder_over_text(text, *np.ones((3, len(text)))), 3)
+    assert_drawn(_figures.ponder_over_text(text, *np.ones((4, len(text)))), 3)
 
 
 def test_ponder_per_step_figure():

@@ -118,11 +118,12 @@ def _scale(values):
     return "log" if (values > 0).all() and len(values) > 1 else "linear"
 
 
-def ponder_over_text(text, rho, bits, entropy):
-    """Three aligned rows above a text: N + R, surprise, and entropy.
+def ponder_over_text(text, updates, rho, bits, entropy):
+    """Three aligned rows above a text: N as bars with N + R as a line, surprise, and entropy.
 
     Args:
         text: bytes that were read, best 60 to 150 of them.
+        updates: `(bytes,)`, N at each byte.
         rho: `(bytes,)`, N + R at each byte.
         bits: `(bytes,)`, -log2 of the probability that the following byte was given.
         entropy: `(bytes,)`, entropy of the prediction of the following byte, in bits.
@@ -130,7 +131,7 @@ def ponder_over_text(text, rho, bits, entropy):
     place = np.arange(len(text))
     width = max(6.0, 0.115 * len(text) + 1.0)
     figure, panels = _panels(3, 1, size=(width, 4.8), sharex=True)
-    words = ("ponder\nN + R", "surprise\nin bits", "entropy\nin bits")
+    words = ("updates N\nline: N + R", "surprise\nin bits", "entropy\nin bits")
     for panel, values, word, colour in zip(panels, (rho, bits, entropy), words, COLOURS):
         for gap in place[[byte in b" \n" for byte in text]]:
             panel.axvspan(gap - 0.5, gap + 0.5, color="#f0f0f0", lw=0)
@@ -138,10 +139,9 @@ def ponder_over_text(text, rho, bits, entropy):
         panel.set_ylabel(word)
         panel.set_xlim(-0.5, len(text) - 0.5)
         panel.tick_params(axis="x", length=0)
-    # At least one update high, so that a flat ponder looks flat.
-    low, high = np.floor(min(rho)), max(rho)
-    panels[0].set_ylim(low, max(low + 1, high + 0.08 * (high - low)))
-    for panel, values in zip(panels[1:], (bits, entropy)):
+    panels[0].bar(place, updates, width=0.7, color=COLOURS[0], alpha=0.35, lw=0)
+    panels[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+    for panel, values in zip(panels, (rho, bits, entropy)):
         panel.set_ylim(0, 1.08 * max(1.0, *values))
     panels[-1].set_xticks(place, [_glyph(byte) for byte in text])
     panels[-1].tick_params(axis="x", labelfontfamily="monospace", labelsize=9, pad=4)

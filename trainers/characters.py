@@ -139,8 +139,8 @@ def trace(model, text):
 
     Returns:
         Dict of `text` (the bytes read) and arrays of its length: `bits`, -log2 of the probability
-        that the next byte was given; `entropy` of that prediction, in bits; `rho`, N + R, where the
-        model ponders.
+        that the next byte was given; `entropy` of that prediction, in bits; and, where the model
+        ponders, `updates`, N, and `rho`, N + R.
     """
     text = np.frombuffer(bytes(text), np.uint8).astype("int32")
     outputs = model.predict_on_batch({"sequence": text[None, :-1]})
@@ -151,7 +151,8 @@ def trace(model, text):
         "entropy": -(np.exp2(logp) * logp).sum(axis=-1),
     }
     if "updates" in outputs:
-        read["rho"] = outputs["updates"][0] + outputs["remainder"][0]
+        read["updates"] = outputs["updates"][0]
+        read["rho"] = read["updates"] + outputs["remainder"][0]
     return read
 
 
