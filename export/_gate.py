@@ -2,7 +2,9 @@
 
 import dataclasses
 import glob
+import hashlib
 import itertools
+import json
 import os
 import pickle
 import re
@@ -18,6 +20,7 @@ from ._session import THREADS, TYPES, StatusError
 
 INIT_SIGNATURE = "__saved_model_init_op"
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
+MANIFEST = os.path.join("assets.extra", "manifest.json")
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 TIMEOUT = 600.0
 
@@ -133,6 +136,19 @@ def read_warmup(directory):
     return requests
 
 
+def manifest(directory):
+    """Path of each file in a version directory but the manifest -> its `bytes` and `sha256`."""
+    found = {}
+    for folder, _, files in os.walk(directory):
+        for file in files:
+            path = os.path.relpath(os.path.join(folder, file), directory)
+            if path != MANIFEST:
+                with open(os.path.join(folder, file), "rb") as content:
+                    digest = hashlib.file_digest(content, "sha256").hexdigest()
+                    found[path] = {"bytes": content.tell(), "sha256": digest}
+    return dict(sorted(found.items()))
+
+
 def signatures_of(graph):
     """Signature name -> `SignatureDef`, without the entry that initialises the model."""
     return {name: s for name, s in sorted(graph.signature_def.items()) if name != INIT_SIGNATURE}
@@ -141,7 +157,8 @@ def signatures_of(graph):
 def verify(directory, expected=None):
     """Checks a version directory, then runs it as TensorFlow Serving will.
 
-    The graph is read for what the stock server cannot run. Then a fresh process without
+    The files are compared with the manifest, where there is one, and the graph is read for what the
+    stock server cannot run. Then a fresh process without
     TensorFlow's Python loads the directory in the C++ session, with XLA off, and answers the
     expected cases, the warm-up requests and, to be reported alone, a batch of no rows; one by one,
     and all of them again from several threads at once.
@@ -165,7 +182,8 @@ def verify(directory, expected=None):
     operations = {node.op for node in nodes}
     operations -= {f.signature.name for f in graph.graph_def.library.function}
 
-    failures = [*_operations(operations), *_xla(graph, nodes), *_variables(directory, operations)]
+    failures = [*_files(directory), *_operations(operations), *_xla(graph, nodes)]
+    failures += _variables(directory, operations)
     for name, signature in signatures_of(graph).items():
         failures.extend(_signature(name, signature))
     if "serving_default" not in signatures_of(graph):
@@ -199,6 +217,26 @@ def verify(directory, expected=None):
         },
         seconds=time.monotonic() - start,
     )
+
+
+def _files(directory):
+    path, mend = os.path.join(directory, MANIFEST), "copy the whole directory again"
+    if not os.path.exists(path):
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            written = {name: (row["bytes"], row["sha256"]) for name, row in json.load(file).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        yield Failure(MANIFEST, f"it cannot be read ({type(error).__name__}: {error})", mend)
+        return
+    found = manifest(directory)
+    for name, (size, digest) in written.items():
+        if name not in found:
+            yield Failure(name, "it is not there, the manifest has it", mend)
+        elif found[name]["bytes"] != size:
+            yield Failure(name, f"it has {found[name]['bytes']} bytes, {size} were written", mend)
+        elif found[name]["sha256"] != digest:
+            yield Failure(name, "its content is not what was written", mend)
 
 
 def _operations(operations):

@@ -141,6 +141,8 @@ def _write(directory, model, signatures, name, card):
     for file_name, text in texts.items():
         with open(os.path.join(extra, file_name), "w", encoding="utf-8") as file:
             file.write(text)
+    with open(os.path.join(directory, _gate.MANIFEST), "w", encoding="utf-8") as file:
+        json.dump(_gate.manifest(directory), file, indent=1)
 
 
 def _endpoint(name, signature):

@@ -115,7 +115,8 @@ def read_config(output):
 def test_version_directory_is_whole(written):
     assert os.path.isabs(written) and written.endswith(os.path.join("ponder", "1"))
     extra = os.path.join(written, "assets.extra")
-    assert sorted(os.listdir(extra)) == ["card.md", "signatures.json", "tf_serving_warmup_requests"]
+    files = ["card.md", "manifest.json", "signatures.json", "tf_serving_warmup_requests"]
+    assert sorted(os.listdir(extra)) == files
     assert visible(os.path.dirname(written)) == ["1"]
     (block,) = read_config(os.path.join(written, "..", "..")).model_config_list.config
     assert (block.name, block.model_platform) == ("ponder", "tensorflow")
@@ -315,6 +316,7 @@ def test_gate_refuses_the_variables_of_another_model(copy, model, tmp_path):
     sample = make_signatures(model)["serve"].sample
     state, updates = model((sample["state"], sample["steps"]))
     outputs = {"state": state.numpy(), "updates": updates.numpy()}
+    (copy / "assets.extra" / "manifest.json").unlink()
     error = refused(copy, "differs from the model", expected={"serve": [(sample, outputs)]})
     (failure,) = error.failures
     assert failure.file == "variables/"
@@ -355,6 +357,25 @@ def test_gate_refuses_what_is_no_model(copy, tmp_path):
     (copy / "saved_model.pb").write_bytes(b"not a model")
     with pytest.raises(GateError, match="cannot be read"):
         verify(copy)
+
+
+def test_gate_refuses_files_that_are_not_those_that_were_written(copy):
+    with open(os.path.join(copy, "assets.extra", "manifest.json")) as file:
+        names = [*json.load(file)]
+    assert {"saved_model.pb", "variables/variables.index", "assets.extra/card.md"} <= {*names}
+    card = os.path.join(copy, "assets.extra", "card.md")
+    with open(card, "w") as file:
+        file.write("# Wonder")
+    refused(copy, "assets.extra/card.md: its content is not what was written. Mend: copy the whole")
+    with open(card, "w") as file:
+        file.write("# Pon")
+    refused(copy, "assets.extra/card.md: it has 5 bytes, 8 were written")
+    os.remove(card)
+    refused(copy, "assets.extra/card.md: it is not there")
+    for content in ("", "[]", '{"saved_model.pb": 3}', '{"saved_model.pb": {}}'):
+        with open(os.path.join(copy, "assets.extra", "manifest.json"), "w") as file:
+            file.write(content)
+        refused(copy, "assets.extra/manifest.json: it cannot be read")
 
 
 def test_gate_refuses_another_tag(copy):
