@@ -5,6 +5,7 @@ vjp                 outputs, and the map from their cotangents to those of the a
 vjp_and_uses        the same, and what the weights are multiplied with
 value               the tensor of a variable, never the variable itself
 buffer, write, read a list of equal tensors that a loop fills one by one
+compiles            whether XLA compiles what is traced, so that all sizes are known then
 open_rows, commit, close_rows    a matrix whose rows a loop finishes in any order
 """
 
@@ -120,14 +121,14 @@ if keras.backend.backend() == "tensorflow":
     def read(array, index):
         return array.read(index)
 
-    def _in_xla():
+    def compiles():
         return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
             tf.compat.v1.get_default_graph()
         )
 
     def _ragged():
         # Outside XLA a scatter inside a loop copies its whole target at every iteration.
-        return not _in_xla()
+        return not compiles()
 
 else:
     import jax
@@ -155,6 +156,9 @@ else:
 
     def read(array, index):
         return jax.lax.dynamic_index_in_dim(array, index, 0, keepdims=False)
+
+    def compiles():
+        return True
 
     def _ragged():
         return False

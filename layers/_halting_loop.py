@@ -89,10 +89,10 @@ class _Inputs:
         # With one input a sequence, the current rows are all there are.
         self.all_rows = isinstance(self.steps, int) and self.steps == 1
 
-    def of(self, sequences):
-        """The same, for some of the sequences alone."""
+    def of(self, sequences, count):
+        """The same, for `count` of the sequences alone."""
         some = copy.copy(self)
-        some.batch, some.all_rows = sequences.shape[0], False
+        some.batch, some.all_rows = count, False
         some.start, some.lengths, some.state = _rows_of(
             (self.start, self.lengths, self.state), sequences
         )
@@ -122,7 +122,9 @@ def _at_first(setting, inputs):
 def _unfinished(inputs, carry, most=0):
     """Whether more than `most` sequences are still being read."""
     reading = carry[0] < inputs.lengths
-    return ops.sum(ops.cast(reading, "int32")) > most if most else ops.any(reading)
+    if isinstance(most, int) and most == 0:
+        return ops.any(reading)
+    return ops.sum(ops.cast(reading, "int32")) > most
 
 
 def _update(setting, inputs, carry):
@@ -207,23 +209,30 @@ def _run(setting, inputs, read):
     handle = backend.open_rows(count, _templates(setting, inputs, carry)[1])
     j, states, segments = 0, [], []
     while True:
-        order = len(segments)
-        half = inputs.batch // 2 if isinstance(inputs.batch, int) else 0
-        if half < FEWEST_ROWS or order == MOST_SEGMENTS - 1 or setting.step.fixed_rows:
-            half = 0
-        j, carry, handle, saved = read(setting, inputs, order, half, j, carry, handle)
+        order, half = len(segments), _half(inputs.batch)
+        last = half is None or order == MOST_SEGMENTS - 1 or setting.step.fixed_rows
+        most = 0 if last else half
+        j, carry, handle, saved = read(setting, inputs, order, most, j, carry, handle)
         states.append(carry[3])
-        if not half:
+        if last:
             break
         finished = ops.cast(carry[0] >= inputs.lengths, "int32")
         others = ops.argsort(finished)[:half]
         segments.append((saved, others))
-        inputs, carry = inputs.of(others), _rows_of(carry, others)
+        inputs, carry = inputs.of(others, half), _rows_of(carry, others)
     segments.append((saved, None))
     state = states.pop()
     for _, others in segments[-2::-1]:
         state = _put_rows(states.pop(), others, state)
     return (*backend.close_rows(handle, count), *state), segments
+
+
+def _half(batch):
+    """Half of the rows, None where they are too few or only a run will tell how many they are."""
+    half = batch // 2
+    if isinstance(half, int):
+        return half if half >= FEWEST_ROWS else None
+    return ops.where(half >= FEWEST_ROWS, half, 0) if backend.compiles() else None
 
 
 def _rows_of(tensors, chosen):
@@ -385,7 +394,8 @@ def _backward(setting, residuals, cotangents):
     for saved, others in segments:
         wider.append((inputs, rows, saved, others))
         if others is not None:
-            inputs, rows = inputs.of(others), _rows_of(rows, others)
+            inputs = inputs.of(others, _half(inputs.batch))
+            rows = _rows_of(rows, others)
     commits = 0
     for order, (inputs, all_rows, saved, others) in reversed([*enumerate(wider)]):
         rows = all_rows if others is None else _put_rows(all_rows, others, rows)

@@ -22,8 +22,8 @@ class ACT(keras.layers.Layer):
     constant for the gradient (section 2.1).
 
     Every row of a batch runs at its own pace: a row that halts goes on to its next input at once.
-    Where the size of the batch is known when the graph is made, rows that are finished cost nothing
-    as soon as they are half of the batch.
+    Under XLA, and where else the size of the batch is known when the graph is made, rows that are
+    finished cost nothing as soon as they are half of the batch.
 
     Args:
         cell: a Keras RNN cell, or a list of cells to stack. A cell must treat the rows of a batch

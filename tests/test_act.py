@@ -235,16 +235,19 @@ def runner(layer, cotangents, mode="eager", mask=None, training=True):
             loss = scalar(outputs, cotangents)
         return outputs, tape.gradient(loss, [x, *state, *layer.trainable_variables])
 
-    if mode == "dynamic":
+    jit = "xla" in mode
+    if "dynamic" in mode:
         specs = [tf.TensorSpec([None, None], "bool"), tf.TensorSpec([None, None, FEATURES], dtype)]
         specs += [tf.TensorSpec([None, size], dtype) for size in sizes(layer)]
         if mask is None:
-            unmasked = tf.function(functools.partial(both, None), input_signature=specs[1:])
+            unmasked = tf.function(
+                functools.partial(both, None), input_signature=specs[1:], jit_compile=jit
+            )
             both = lambda mask, *tensors: unmasked(*tensors)  # noqa: E731
         else:
-            both = tf.function(both, input_signature=specs)
+            both = tf.function(both, input_signature=specs, jit_compile=jit)
     elif mode != "eager":
-        both = tf.function(both, jit_compile=mode == "xla")
+        both = tf.function(both, jit_compile=jit)
 
     def run(x, *state):
         tensors = [tf.constant(a, dtype) for a in (x, *state)]
@@ -363,6 +366,7 @@ def test_chunks_that_are_computed_again_change_nothing(name, mode):
         *itertools.product(["lstm", "own"], ["eager", "graph"], [1, 2**27]),
         ("gru", "xla", 2**27),
         ("own", "xla", 1),
+        ("rnn", "dynamic xla", 2**27),
     ],
 )
 def test_rows_that_finish_early_change_nothing_for_the_others(name, mode, budget, monkeypatch):
