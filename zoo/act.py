@@ -454,16 +454,25 @@ _register(
     cell="lstm",
     units=128,
     max_ponder=8,
-    time_penalty=1e-3,
-    train={**RECIPE, "decay_from": 0.6, "updates": 20_000, "batch_size": 64},
+    time_penalty=1e-2,
+    train={
+        **RECIPE,
+        "decay_from": 0.6,
+        "updates": 48_000,
+        "batch_size": 64,
+        "curriculum": 0.1,
+    },
     paper="practically zero for time penalties up to 0.01; about 0.2 without ACT",
     notes=(
-        "The network takes all 8 updates that it may for every input, easy or hard; the error "
-        "target is met, the paper's growth of N with the number of gates is not shown. Tried with "
-        "one seed each: a cap of 20 with penalties of 1e-3 to 5e-3 drives N to 17 and more within "
-        "1,000 updates; 1e-2 without a curriculum falls to N = 1.3; 1e-2 with a curriculum and a "
-        "cap of 8 gives N = 6.6, but stood at 20 % error, its learning rate gone, after 30,000 "
-        "updates; 2e-2 with a curriculum stays at N = 2 and 20 % error at five gates."
+        "Three things are needed together: a penalty of 1e-2, a curriculum of one more gate after "
+        "every epoch under 10 % error, and a learning rate that is held until all ten gates are "
+        "learnt. 4 of 10,141 sequences of length 10 were wrong (0.04 %), with 5.07 updates an "
+        "input. Tried with one seed each: a penalty of 1e-3 without a curriculum and a cap of 8 "
+        "solves the task (0.02 %) with 8 updates for every input, easy or hard; a cap of 20 with "
+        "penalties of 1e-3 to 5e-3 drives N to 17 and more within 1,000 updates; 1e-2 without a "
+        "curriculum falls to N = 1.3; 1e-2 with a curriculum and a cosine from the start stood at "
+        "20 % error, its learning rate gone, after 30,000 updates; 2e-2 with a curriculum stays at "
+        "N = 2 and 20 % error at five gates."
     ),
 )
 _register(
@@ -475,17 +484,20 @@ _register(
     time_penalty=6e-2,
     train={
         **RECIPE,
-        "decay_from": 0.75,
-        "updates": 64_000,
+        "decay_from": 0.8,
+        "updates": 240_000,
         "batch_size": 32,
-        "curriculum": 0.35,
+        "curriculum": 0.4,
+        "steps_per_epoch": 500,
     },
     paper="solved for every time penalty; not without ACT (figures give no number)",
     notes=(
-        "Not solved in the time given: numbers of one to three digits were learnt one after the "
-        "other (the curriculum), four digits in part, five hardly; the baseline saw all lengths "
-        "from the start. A penalty of 1e-2 let N grow to 14 at single digits, 6e-2 keeps it near "
-        "5. The paper trained some hundred times as long."
+        "Not solved in the time given. The curriculum of one more digit after every epoch under "
+        "40 % error reached five digits after 111,500 updates, and there the error still fell, "
+        "slowly. The baseline saw all lengths from the start, for 64,000 updates. A penalty of "
+        "1e-2 let N grow to 14 at single digits, 6e-2 keeps it near 5. Other learning rates were "
+        "tried for some thousand updates at three and four digits: 2e-3 learnt slower than 1e-3, "
+        "5e-4 no faster. The paper trained some sixty times as long."
     ),
 )
 _register(
@@ -493,16 +505,22 @@ _register(
     sort_signatures,
     cell="lstm",
     units=256,
-    max_ponder=10,
-    time_penalty=1e-3,
+    max_ponder=6,
+    time_penalty=5e-3,
     train={
         **RECIPE,
-        "decay_from": 0.6,
-        "updates": 7_000,
+        "decay_from": 0.7,
+        "updates": 24_000,
         "batch_size": 32,
-        "curriculum": 0.3,
+        "curriculum": 0.5,
     },
     paper="about 6 % for the best time penalty; about 12 % without ACT",
+    notes=(
+        "Stopped long before the paper's 16 million updates, while the curriculum of one more "
+        "number after every epoch under 50 % error stood at 14 of 15. The baseline had the same "
+        "curriculum and as many updates. The network ponders little, and less the longer the "
+        "list: the paper's growth of N with the list and its peak at the end are not shown."
+    ),
 )
 _register(
     "characters",
@@ -510,7 +528,13 @@ _register(
     cell="lstm",
     units=256,
     max_ponder=5,
-    time_penalty=3e-2,
-    train={**RECIPE, "decay_from": 0.5, "updates": 2_500, "batch_size": 32},
+    time_penalty=0.1,
+    train={**RECIPE, "decay_from": 0.5, "updates": 6_000, "batch_size": 32},
     paper="bits per character about the same with and without ACT (enwik8, figures only)",
+    notes=(
+        "The text is another than the paper's, the network has 256 cells for 1,500, windows have "
+        "100 bytes for 500, and 19 MB were read in all, so the bits per character do not compare; "
+        "what does is where the network ponders. A penalty of 3e-2 let N run to the cap of 5 for "
+        "every byte within 500 updates."
+    ),
 )
