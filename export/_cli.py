@@ -26,7 +26,13 @@ def main():
 def _run(arguments):
     try:
         _import(arguments.needs)
-        return arguments.function(arguments)
+        code = arguments.function(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` has; nor must the interpreter try to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ERRORS as error:
         if os.environ.get("PONDERZOO_TRACEBACK") or isinstance(error, NotImplementedError):
             raise

@@ -23,7 +23,8 @@ from keras import ops
 from . import _backend as backend
 from ._steps import BLOCK
 
-FEWEST_ROWS, MOST_SEGMENTS = 8, 3  # each segment costs seconds to compile
+# A segment costs seconds to compile, and some time at every run.
+FEWEST_ROWS, FEWEST_UPDATES, MOST_SEGMENTS = 8, 32, 3
 LIKELY_UPDATES = 8  # of an input, on average, in the slowest row of a batch
 
 
@@ -198,7 +199,7 @@ def _run(setting, inputs, read):
     """Reads all sequences, in segments of ever fewer of them.
 
     Once half of the sequences are finished the others go on among themselves, where they are at
-    least `FEWEST_ROWS` and their number is known beforehand.
+    least `FEWEST_ROWS`, their number is known beforehand, and `FEWEST_UPDATES` may be taken.
 
     Returns:
         The outputs of `_forward`; and for each segment what `read` saved, and which sequences of
@@ -208,9 +209,11 @@ def _run(setting, inputs, read):
     carry = _at_first(setting, inputs)
     handle = backend.open_rows(count, _templates(setting, inputs, carry)[1])
     j, states, segments = 0, [], []
+    longest = inputs.steps * setting.max_ponder
+    whole = setting.step.fixed_rows or (isinstance(longest, int) and longest < FEWEST_UPDATES)
     while True:
         order, half = len(segments), _half(inputs.batch)
-        last = half is None or order == MOST_SEGMENTS - 1 or setting.step.fixed_rows
+        last = whole or half is None or order == MOST_SEGMENTS - 1
         most = 0 if last else half
         j, carry, handle, saved = read(setting, inputs, order, most, j, carry, handle)
         states.append(carry[3])

@@ -371,6 +371,7 @@ def test_chunks_that_are_computed_again_change_nothing(name, mode):
 )
 def test_rows_that_finish_early_change_nothing_for_the_others(name, mode, budget, monkeypatch):
     monkeypatch.setattr(_halting_loop, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(_halting_loop, "FEWEST_UPDATES", 1)
     layer = make(name, memory_budget=budget)
     assert_close(evaluate(layer, problem(layer), mode), read_kind(name), EXACT)
     task, lengths = problem(layer, rows=9), np.array([4, 0, 1, 2, 4, 1, 3, 0, 3])
@@ -382,6 +383,7 @@ def test_rows_that_finish_early_change_nothing_for_the_others(name, mode, budget
 @pytest.mark.parametrize("name", ["lstm", "own"])
 def test_one_input_a_row_ends_in_segments_too(name, monkeypatch):
     monkeypatch.setattr(_halting_loop, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(_halting_loop, "FEWEST_UPDATES", 1)
     layer = make(name)
     task = problem(layer, rows=12, steps=1)
     assert len(np.unique(evaluate(layer, task)[0][-2])) > 2
@@ -1154,6 +1156,7 @@ def answer_in_jax(path):
     answers = {}
     for case in JAX_CASES:
         _halting_loop.FEWEST_ROWS = 1 if "segments" in case else ROWS
+        _halting_loop.FEWEST_UPDATES = 1
         layer, mask = case_of_both(case)
         x, state, cotangents = (
             jax.numpy.asarray(a) if isinstance(a, np.ndarray) else [jax.numpy.asarray(b) for b in a]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -48,6 +49,12 @@ def test_list_is_quiet():
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == zoo.list()
     assert "Adaptive Computation Time" in done.stdout
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"set -o pipefail; {shlex.join(PROGRAM)} info act_logic | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == ""
 
 
 def test_wrong_backend_is_one_clear_error():
