@@ -1,6 +1,5 @@
 """The program `ponderzoo`: one subcommand a function."""
 
-import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -11,6 +10,8 @@ import sys
 
 from absl import app, logging
 from absl.flags import argparse_flags
+
+from ._session import quiet
 
 PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
 ERRORS = (ValueError, ArithmeticError, OSError, ImportError, RuntimeError)
@@ -49,24 +50,9 @@ def _import(needs):
     if backend not in ("tensorflow", "jax"):
         raise ValueError(f"KERAS_BACKEND must be tensorflow or jax, got {backend!r}")
     if needs:
-        with _quiet():
+        with quiet():
             # To train on JAX, too, Keras loads TensorFlow.
             importlib.import_module("keras" if needs == "keras" else "tensorflow")
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Sends what C++ code prints while it is imported to nowhere."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _parser():
@@ -346,8 +332,7 @@ def _publish(arguments):
 
 def _serve(arguments):
     """Serves a directory of packages by gRPC until SIGTERM."""
-    with _quiet():
-        from ._server import serve
+    from ._server import serve
 
     return serve(arguments.directory, arguments.port, arguments.host)
 

@@ -6,6 +6,7 @@ the same words.
 """
 
 import concurrent.futures
+import contextlib
 import ctypes
 import functools
 import glob
@@ -129,6 +130,21 @@ _FUNCTIONS = {
 }
 
 
+@contextlib.contextmanager
+def quiet():
+    """Sends what C++ code prints while it is loaded to nowhere."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 @functools.cache
 def _library():
     """The C API of the installed TensorFlow. Raises `ImportError` where there is none."""
@@ -139,7 +155,8 @@ def _library():
         raise ImportError(
             f"no libtensorflow_cc stands in {list(folders)}; is tensorflow installed?"
         )
-    library = ctypes.CDLL(files[0])
+    with quiet():
+        library = ctypes.CDLL(files[0])
     for name, (result, *arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
