@@ -158,10 +158,9 @@ def verify(directory, expected=None):
     """Checks a version directory, then runs it as TensorFlow Serving will.
 
     The files are compared with the manifest, where there is one, and the graph is read for what the
-    stock server cannot run. Then a fresh process without
-    TensorFlow's Python loads the directory in the C++ session, with XLA off, and answers the
-    expected cases, the warm-up requests and, to be reported alone, a batch of no rows; one by one,
-    and all of them again from several threads at once.
+    stock server cannot run. Then a fresh process without TensorFlow's Python loads the directory in
+    the C++ session, with XLA off, and answers the expected cases, the warm-up requests and, to be
+    reported alone, a batch of no rows; one by one, and all of them again from several threads.
 
     Args:
         directory: with `saved_model.pb` in it.

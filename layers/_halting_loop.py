@@ -36,7 +36,7 @@ class Setting:
         step: a step of `_steps.py`.
         steps: T, the padded length.
         max_ponder, threshold: M and 1 - epsilon.
-        budget: bytes that the stored trajectory may take.
+        budget: bytes that the stored trajectory of a segment may take.
     """
 
     step: object

@@ -35,8 +35,9 @@ class ACT(keras.layers.Layer):
         return_sequences: whether to return the output of every input or of the last one.
         return_state: whether to return the last state as well.
         return_ponder: whether to return, last, the updates N and the remainders R.
-        memory_budget: bytes that training may use to remember updates. What does not fit is
-            computed again.
+        memory_budget: bytes that training may use to remember the updates of the whole batch. What
+            does not fit is computed again. Half of the rows, and a quarter, that go on alone may
+            use as much each.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
