@@ -15,17 +15,24 @@ import time
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from . import client
+from . import _schema, client
 from ._session import THREADS, TYPES, StatusError
 
 INIT_SIGNATURE = "__saved_model_init_op"
+BATCHING = "batching_params.pbtxt"
+CARD = os.path.join("assets.extra", "signatures.json")
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MANIFEST = os.path.join("assets.extra", "manifest.json")
+PADDING = 2
+LENGTHS = "lengths"
+"""The input that says how much of each row is real."""
+WARMUP_LIMIT = 1000
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 TIMEOUT = 600.0
 
 _PYTHON_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 _XLA = "_XlaMustCompile"
+_DEFAULT_BATCH = 1000  # the server's, where max_batch_size is not given
 _LOOPS = {"While", "StatelessWhile"}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -63,6 +70,7 @@ class Report:
         runs: how many requests the session answered.
         compared: how many of them were compared with expected values.
         empty_batch: signature -> whether it answers a batch of no rows.
+        requires_xla: whether the server must be started with XLA on.
         seconds: how long it took.
     """
 
@@ -73,6 +81,7 @@ class Report:
     runs: int
     compared: int
     empty_batch: dict
+    requires_xla: bool
     seconds: float
 
 
@@ -82,6 +91,7 @@ class _Run:
     signature: str
     inputs: dict
     expected: dict | None = None
+    padded: int | None = None  # the place of the request that this one is with padding
 
 
 def read_meta_graph(directory):
@@ -154,13 +164,47 @@ def signatures_of(graph):
     return {name: s for name, s in sorted(graph.signature_def.items()) if name != INIT_SIGNATURE}
 
 
+def unbounded(signature):
+    """Inputs of a `SignatureDef` that a server which pads them would change.
+
+    TensorFlow Serving batches rows of different length by repeating a tensor's first element.
+    That is harmless where the input `lengths` says what is real; without it, every input with a
+    free size beside the batch is listed here.
+    """
+    if LENGTHS in signature.inputs:
+        return []
+    return [key for key, info in sorted(signature.inputs.items()) if is_free(info)]
+
+
+def is_free(info):
+    """Whether a `TensorInfo` has a free size beside the batch."""
+    shape = info.tensor_shape
+    return shape.unknown_rank or any(dim.size < 0 for dim in shape.dim[1:])
+
+
+def requires_xla(directory):
+    """Whether the package of a version directory asks for XLA, by its signature card.
+
+    Raises `ValueError` where the card cannot be read.
+    """
+    path = os.path.join(directory, CARD)
+    if not os.path.exists(path):
+        return False
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file).get("requires_xla") is True
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+
+
 def verify(directory, expected=None):
     """Checks a version directory, then runs it as TensorFlow Serving will.
 
     The files are compared with the manifest, where there is one, and the graph is read for what the
     stock server cannot run. Then a fresh process without TensorFlow's Python loads the directory in
-    the C++ session, with XLA off, and answers the expected cases, the warm-up requests and, to be
-    reported alone, a batch of no rows; one by one, and all of them again from several threads.
+    the C++ session, with XLA off unless the package asks for it, and answers the expected cases,
+    the warm-up requests, one of them padded where the server would pad and, to be reported alone, a
+    batch of no rows; one by one, and all of them again from several threads.
 
     Args:
         directory: with `saved_model.pb` in it.
@@ -181,8 +225,16 @@ def verify(directory, expected=None):
     operations = {node.op for node in nodes}
     operations -= {f.signature.name for f in graph.graph_def.library.function}
 
-    failures = [*_files(directory), *_operations(operations), *_xla(graph, nodes)]
+    failures = [*_files(directory), *_operations(operations)]
+    try:
+        xla = requires_xla(directory)
+    except ValueError as error:
+        xla = False
+        failures.append(Failure(CARD, str(error), "copy the whole directory again"))
+    if not xla:
+        failures += _xla(graph, nodes)
     failures += _variables(directory, operations)
+    failures += _batching(directory, graph)
     for name, signature in signatures_of(graph).items():
         failures.extend(_signature(name, signature))
     if "serving_default" not in signatures_of(graph):
@@ -192,14 +244,18 @@ def verify(directory, expected=None):
     runs, problems = _runs(directory, graph, expected or {})
     failures.extend(problems)
     empty = _empty_runs(runs)
-    answers = _answers(directory, graph, runs + list(empty.values()))
+    runs += _padded_runs(runs, graph) if os.path.exists(os.path.join(directory, BATCHING)) else []
+    answers = _answers(directory, graph, runs + list(empty.values()), xla)
     if isinstance(answers, StatusError):
         rule = f"the server's session cannot load it: {answers}"
         failures.append(Failure("saved_model.pb", rule, "export again"))
         raise GateError(directory, failures)
     answers, again = answers
     for index, (run, answer) in enumerate(zip(runs, answers)):
-        failures.extend(_compare(run, answer))
+        if run.padded is None:
+            failures.extend(_compare(run, answer))
+        else:
+            failures.extend(_compare_padded(run, answer, answers[run.padded]))
         failures.extend(_compare_threads(run, answer, again[index :: len(answers)]))
     if failures:
         raise GateError(directory, failures)
@@ -214,6 +270,7 @@ def verify(directory, expected=None):
             name: not isinstance(answer, StatusError)
             for name, answer in zip(empty, answers[len(runs) :])
         },
+        requires_xla=xla,
         seconds=time.monotonic() - start,
     )
 
@@ -260,7 +317,8 @@ def _xla(graph, nodes):
         rule = (
             f"{len(marked)} node(s) must be compiled by XLA ({marked[0]}), which servers switch off"
         )
-        yield Failure("saved_model.pb", rule, "take jit_compile=True off the function")
+        mend = "take jit_compile=True off the function, or `ponderzoo export --xla` to keep it"
+        yield Failure("saved_model.pb", rule, mend)
 
 
 def _variables(directory, operations):
@@ -270,6 +328,47 @@ def _variables(directory, operations):
         if not glob.glob(os.path.join(glob.escape(directory), "variables", pattern)):
             rule = f"the graph has variables and there is no {pattern}"
             yield Failure("variables/", rule, "copy the whole directory, or export again")
+
+
+def _batching(directory, graph):
+    """The rules of a `batching_params.pbtxt`, where there is one."""
+    path = os.path.join(directory, BATCHING)
+    if not os.path.exists(path):
+        return
+    try:
+        given = _schema.read_text(path, _schema.BatchingParameters())
+    except (ValueError, OSError) as error:
+        yield Failure(BATCHING, f"it cannot be read: {error}", "export again, or take it away")
+        return
+    numbers = ("max_batch_size", "num_batch_threads", "max_enqueued_batches")
+    for field in numbers:
+        if given.HasField(field) and getattr(given, field).value < 1:
+            rule = f"{field} is {getattr(given, field).value}"
+            yield Failure(BATCHING, rule, "write a number from 1")
+    if given.batch_timeout_micros.value < 0:
+        rule = f"batch_timeout_micros is {given.batch_timeout_micros.value}"
+        yield Failure(BATCHING, rule, "write a number from 0")
+    last = "max_execution_batch_size" if given.enable_large_batch_splitting.value else numbers[0]
+    most = getattr(given, last).value if given.HasField(last) else _DEFAULT_BATCH
+    sizes = list(given.allowed_batch_sizes)
+    if sizes != sorted({size for size in sizes if size > 0}):
+        rule = f"allowed_batch_sizes must rise, they are {sizes}"
+        yield Failure(BATCHING, rule, "write them in order, each once")
+    if sizes and sizes[-1] != most:
+        rule = f"the last of allowed_batch_sizes must be {last}, {most}, it is {sizes[-1]}"
+        yield Failure(BATCHING, rule, "give both the same number")
+    for name, signature in signatures_of(graph).items():
+        loose = unbounded(signature)
+        if loose:
+            rule = (
+                f"signature {name!r} takes {loose[0]!r} of any length without {LENGTHS!r}; rows of "
+                "different length would be padded with what looks real"
+            )
+            mend = f"take the file away, or give the signature an input {LENGTHS!r}"
+            yield Failure(BATCHING, rule, mend)
+        elif not given.pad_variable_length_inputs and any(map(is_free, signature.inputs.values())):
+            rule = f"signature {name!r} takes rows of any length, and they are not padded"
+            yield Failure(BATCHING, rule, "write pad_variable_length_inputs: true")
 
 
 def _signature(name, signature):
@@ -283,7 +382,10 @@ def _signature(name, signature):
                 mend = "name it by keras.Input(name=...) and the keys of the returned dict"
                 yield Failure(where, f"the {kind} {key!r} is not snake case", mend)
             if info.dtype not in TYPES:
-                rule = f"the {kind} {key!r} has type number {info.dtype}, which is none of {served}"
+                rule = (
+                    f"the {kind} {key!r} has type number {info.dtype} ({_type_name(info.dtype)}), "
+                    f"which is none of {served}"
+                )
                 yield Failure(where, rule, "cast it to float32 inside the signature")
             shape = info.tensor_shape
             if shape.unknown_rank or not shape.dim or shape.dim[0].size != -1:
@@ -294,6 +396,13 @@ def _signature(name, signature):
                 )
 
 
+def _type_name(number):
+    with client.light_protos():
+        from tensorflow.core.framework import types_pb2
+
+    return types_pb2.DataType.Name(number) if number in types_pb2.DataType.values() else "unknown"
+
+
 def _runs(directory, graph, expected):
     """The requests to run, and what is wrong with the requests themselves."""
     runs, failures = [], []
@@ -302,7 +411,12 @@ def _runs(directory, graph, expected):
             rows = len(next(iter(inputs.values()))) if inputs else 0
             runs.append(_Run(f"signature {name!r}, batch of {rows}", name, inputs, outputs))
     try:
-        for index, request in enumerate(read_warmup(directory)):
+        requests = read_warmup(directory)
+        if len(requests) > WARMUP_LIMIT:
+            rule = f"it has {len(requests)} records, the server takes {WARMUP_LIMIT}"
+            failures.append(Failure(WARMUP, rule, "write fewer"))
+            requests = []
+        for index, request in enumerate(requests):
             inputs = {key: client.from_proto(proto) for key, proto in request.inputs.items()}
             name = request.model_spec.signature_name or "serving_default"
             runs.append(_Run(f"warm-up request {index}", name, inputs))
@@ -343,7 +457,29 @@ def _empty_runs(runs):
     return empty
 
 
-def _answers(directory, graph, runs):
+def _padded_runs(runs, graph):
+    """One request of each signature as a server pads it that batches it with longer ones.
+
+    Every free size grows by `PADDING`, filled with the tensor's first element.
+    """
+    padded = {}
+    for place, run in enumerate(runs):
+        signature = graph.signature_def[run.signature]
+        free = {key: info for key, info in signature.inputs.items() if is_free(info)}
+        whole = all(run.inputs[key].size for key in free)
+        if not free or unbounded(signature) or not whole or run.signature in padded:
+            continue
+        inputs = dict(run.inputs)
+        for key, info in free.items():
+            sizes = [dim.size for dim in info.tensor_shape.dim]
+            grown = [(0, PADDING if axis and size < 0 else 0) for axis, size in enumerate(sizes)]
+            array = inputs[key]
+            inputs[key] = np.pad(array, grown, constant_values=array.flat[0])
+        padded[run.signature] = _Run(f"{run.label}, padded", run.signature, inputs, padded=place)
+    return list(padded.values())
+
+
+def _answers(directory, graph, runs, xla):
     """What `_session._probe` answers, with dicts of arrays for lists of them."""
     calls, keys = [], []
     for run in runs:
@@ -356,7 +492,7 @@ def _answers(directory, graph, runs):
     try:
         probe = subprocess.run(
             [sys.executable, "-m", f"{__package__}._session"],
-            input=pickle.dumps((os.path.abspath(directory), calls)),
+            input=pickle.dumps((os.path.abspath(directory), calls, xla)),
             capture_output=True,
             env=environment,
             timeout=TIMEOUT,
@@ -401,6 +537,24 @@ def _compare(run, answer):
             yield Failure("variables/", rule, "export again; the files differ from the model")
 
 
+def _compare_padded(run, answer, plain):
+    """What a row answers may not depend on how far the server has padded it."""
+    if isinstance(plain, StatusError):
+        return
+    mend = f"look at {LENGTHS!r} alone for what is real, or take {BATCHING} away"
+    if isinstance(answer, StatusError):
+        yield Failure(BATCHING, f"{run.label} is refused: {answer}", mend)
+        return
+    for key, expected in plain.items():
+        found = answer[key]
+        if found.ndim == expected.ndim:
+            found = found[tuple(map(slice, expected.shape))]
+        difference = _difference(found, expected, "the same row without padding")
+        if difference:
+            rule = f"{run.label}: {key!r} {difference}"
+            yield Failure(BATCHING, rule, mend)
+
+
 def _compare_threads(run, answer, again):
     if isinstance(answer, StatusError):
         return
@@ -417,18 +571,18 @@ def _compare_threads(run, answer, again):
             return
 
 
-def _difference(found, expected):
+def _difference(found, expected, other="the model"):
     """In words, or an empty text where the two agree."""
     if expected.dtype.kind in "SU":
         expected = expected.astype(object)
     if found.dtype != expected.dtype or found.shape != expected.shape:
         return (
             f"is {found.dtype.name} {found.shape}, "
-            f"the model gives {expected.dtype.name} {expected.shape}"
+            f"{other} gives {expected.dtype.name} {expected.shape}"
         )
     if found.dtype.kind not in "fc":
         wrong = int(np.sum(found != expected))
-        return f"differs from the model in {wrong} of {found.size} values" if wrong else ""
+        return f"differs from {other} in {wrong} of {found.size} values" if wrong else ""
     if np.allclose(found, expected, RELATIVE, ABSOLUTE, equal_nan=True):
         return ""
-    return f"differs from the model by up to {np.max(np.abs(found - expected)):.3g}"
+    return f"differs from {other} by up to {np.max(np.abs(found - expected)):.3g}"

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -11,22 +10,38 @@ import shutil
 import keras
 import numpy as np
 
-from . import _gate, client
-from ._server import CONFIG, ModelServerConfig, parse_config, version_directories
+from . import _gate, _recipes, _repository, _schema, client
+from ._config import version_directories
 from ._session import STRING, TYPES
 
-BATCH_SIZES = (1, 2, 7)
-"""Rows of the requests that warm a model up and that the gate compares."""
+ALLOWED_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+"""Rows that a server fills its batches up to, and of the requests that warm a model up."""
+
+BATCH_SIZES = (1, 2, 7, ALLOWED_BATCH_SIZES[-1])
+"""Rows of the requests that the gate compares with the model's own answers."""
+
+DEFAULT_SIGNATURE = "serving_default"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def package(model, signatures, name, output, version=None, card=None):
+def package(
+    model,
+    signatures,
+    name,
+    output,
+    version=None,
+    card=None,
+    versions=None,
+    labels=None,
+    xla=False,
+):
     """Writes `output/<name>/<version>/` and lists the model in `output/models.config`.
 
     The directory is written under another name, passes the gate there, is brought to disk and
     takes its name in one step: at any moment the version is whole or not there. One writer at a
-    time works in `output`; others wait.
+    time works in `output`; others wait. Beside the models stand `monitoring.config` and, in `run/`,
+    recipes to serve them.
 
     Args:
         model: a built `keras.Model`.
@@ -35,6 +50,10 @@ def package(model, signatures, name, output, version=None, card=None):
         output: directory of all models.
         version: a number; None for one more than the highest there is.
         card: text of the model card, written beside the signatures.
+        versions: which versions to serve: "latest:2", "all" or "specific:1,2"; None for what
+            `models.config` says already, the latest one where it says nothing.
+        labels: dict: label -> version number, beside those that are there.
+        xla: compile the signatures with XLA; servers must then be started with XLA on.
 
     Returns:
         The absolute path of the version directory.
@@ -50,17 +69,20 @@ def package(model, signatures, name, output, version=None, card=None):
             f"only Keras's TensorFlow backend exports, this is {keras.backend.backend()}; "
             "load the .keras file under KERAS_BACKEND=tensorflow"
         )
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"a model's name is letters, digits and _.-, got {name!r}")
+    if not _NAME.fullmatch(name) or name == _recipes.FOLDER:
+        raise ValueError(
+            f"a model's name is letters, digits and _.-, and not {_recipes.FOLDER!r}, got {name!r}"
+        )
     if version is not None and (not isinstance(version, int) or version < 0):
         raise ValueError(f"a version is a whole number from 0, got {version!r}")
     _check(signatures)
+    if xla:
+        _check_xla(signatures)
 
     output = os.path.abspath(output)
     home = os.path.join(output, name)
     os.makedirs(home, exist_ok=True)
-    with _alone(output):
-        _read_config(output)
+    with _repository.alone(output):
         taken = version_directories(home)
         if version is None:
             version = max(taken, default=0) + 1
@@ -69,11 +91,12 @@ def package(model, signatures, name, output, version=None, card=None):
                 f"version {version} of {name} stands in {home} already; "
                 "a version never changes, so export the next one"
             )
+        config = _repository.plan(output, name, version, versions, labels)
         final = os.path.join(home, str(version))
         draft = os.path.join(home, f".{version}.writing-{os.getpid()}")
         _sweep(home)
         try:
-            _write(draft, model, signatures, name, card)
+            _write(draft, model, signatures, name, card, xla)
             _gate.verify(draft, _expected(signatures))
             _to_disk(draft)
             os.rename(draft, final)
@@ -82,8 +105,8 @@ def package(model, signatures, name, output, version=None, card=None):
             with contextlib.suppress(OSError):
                 os.rmdir(home)
             raise
-        _sync(home)
-        _list_model(output, name, home)
+        _repository.sync(home)
+        _repository.publish(output, config)
     return final
 
 
@@ -116,7 +139,29 @@ def _check(signatures):
                 )
 
 
-def _write(directory, model, signatures, name, card):
+def _check_xla(signatures):
+    """Raises `ValueError`, with the operation's name, for what XLA cannot compile."""
+    import tensorflow as tf
+
+    for name, signature in signatures.items():
+        where, mend = f"signature {name!r} cannot be compiled by XLA", "export without --xla"
+        for key, (_, dtype) in signature.inputs.items():
+            if dtype == "string":
+                raise ValueError(f"{where}: its input {key!r} is text; {mend}")
+        with tf.device("CPU:0"):
+            tensors = {
+                key: tf.constant(signature.sample[key], dtype)
+                for key, (_, dtype) in signature.inputs.items()
+            }
+            try:
+                tf.function(signature.function, jit_compile=True, autograph=False)(**tensors)
+            except tf.errors.OpError as error:
+                found = re.findall(r"(\w+) \(No registered '\w+' OpKernel", error.message)
+                why = f"it has no {', '.join(sorted({*found}))}" if found else error.message
+                raise ValueError(f"{where}: {why}; {mend}") from error
+
+
+def _write(directory, model, signatures, name, card, xla):
     import tensorflow as tf
 
     # The model itself is not tracked: the functions bring their variables along, and a tracked
@@ -127,7 +172,7 @@ def _write(directory, model, signatures, name, card):
             tf.TensorSpec(shape, dtype, name=input_name)
             for input_name, (shape, dtype) in signature.inputs.items()
         ]
-        archive.add_endpoint(key, _endpoint(key, signature), input_signature=specs)
+        archive.add_endpoint(key, _endpoint(key, signature, xla), input_signature=specs)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(directory, options=options, verbose=False)
 
@@ -135,19 +180,65 @@ def _write(directory, model, signatures, name, card):
     os.makedirs(extra)
     _write_warmup(os.path.join(directory, _gate.WARMUP), signatures, name)
     graph = _gate.read_meta_graph(directory)
-    texts = {"signatures.json": _describe(graph, model.count_params(), signatures, name)}
+    parameters, batching = _batching(graph)
+    about = {
+        "model": name,
+        "parameters": model.count_params(),
+        "batching": batching,
+        "requires_xla": xla,
+    }
+    texts = {_gate.CARD: _describe(graph, signatures, name, about)}
+    if parameters is not None:
+        texts[_gate.BATCHING] = _schema.write_text(parameters)
     if card:
-        texts["card.md"] = card
+        texts[os.path.join("assets.extra", "card.md")] = card
     for file_name, text in texts.items():
-        with open(os.path.join(extra, file_name), "w", encoding="utf-8") as file:
+        with open(os.path.join(directory, file_name), "w", encoding="utf-8") as file:
             file.write(text)
     with open(os.path.join(directory, _gate.MANIFEST), "w", encoding="utf-8") as file:
         json.dump(_gate.manifest(directory), file, indent=1)
 
 
-def _endpoint(name, signature):
+def _batching(graph):
+    """`BatchingParameters` of a package, None where rows may not be batched, and the card's words.
+
+    A server batches all signatures of a model or none.
+    """
+    signatures = _gate.signatures_of(graph)
+    for name, signature in signatures.items():
+        loose = _gate.unbounded(signature)
+        if loose and name != DEFAULT_SIGNATURE:
+            why = (
+                f"{name!r} takes {loose[0]!r} of any length without an input {_gate.LENGTHS!r}; a "
+                "server pads with the first element, which would look real"
+            )
+            return None, {"enabled": False, "why": why}
+    pads = any(_gate.is_free(info) for s in signatures.values() for info in s.inputs.values())
+    parameters = _schema.BatchingParameters(
+        allowed_batch_sizes=ALLOWED_BATCH_SIZES, pad_variable_length_inputs=pads
+    )
+    # One batch runs while the next is put together; the operations of a run share all cores anyhow.
+    # TensorFlow Serving itself takes as many threads as there are cores, for all models together.
+    parameters.num_batch_threads.value = 2
+    parameters.max_batch_size.value = ALLOWED_BATCH_SIZES[-1]
+    parameters.batch_timeout_micros.value = 2000
+    parameters.max_enqueued_batches.value = 100
+    words = {"enabled": True, "max_batch_size": ALLOWED_BATCH_SIZES[-1], "pads": pads}
+    if pads:
+        words["why"] = (
+            f"rows of different length are padded; {_gate.LENGTHS!r} says what is real, in the "
+            "answers too, which are as long as the longest row of the batch"
+        )
+    return parameters, words
+
+
+def _endpoint(name, signature, xla):
     """The signature as a function of tensors in order, which is what ExportArchive calls."""
     import tensorflow as tf
+
+    function = signature.function
+    if xla:
+        function = tf.function(function, jit_compile=True, autograph=False)
 
     def endpoint(*tensors):
         # A wrong shape is refused here, by the input's name and not by some kernel's.
@@ -155,7 +246,7 @@ def _endpoint(name, signature):
             key: tf.ensure_shape(tensor, shape, name=key)
             for tensor, (key, (shape, _)) in zip(tensors, signature.inputs.items())
         }
-        outputs = signature.function(**named)
+        outputs = function(**named)
         if not isinstance(outputs, dict) or set(outputs) != set(signature.outputs):
             found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
             raise ValueError(
@@ -202,17 +293,24 @@ def _write_warmup(path, signatures, model):
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
+    first = next(iter(signatures.values()))
     with tf.io.TFRecordWriter(path) as writer:
-        for name, signature in signatures.items():
-            for count in BATCH_SIZES:
+        for name, signature in {**signatures, DEFAULT_SIGNATURE: first}.items():
+            for count in ALLOWED_BATCH_SIZES:
                 log = prediction_log_pb2.PredictionLog()
                 request = _request(model, name, rows(signature.sample, count))
+                for key, array in rows(signature.sample, count).items():
+                    if array.size and np.all(array == array.flat[0]):
+                        # One value stands for all that follow: the zeros of a state take no room.
+                        one = client.to_proto(array.reshape(-1)[:1], typed=True)
+                        one.tensor_shape.CopyFrom(request.inputs[key].tensor_shape)
+                        request.inputs[key].CopyFrom(one)
                 log.predict_log.request.CopyFrom(request)
                 writer.write(log.SerializeToString())
 
 
-def _describe(graph, parameters, signatures, model):
-    """What a person or a program must know to call the model, as JSON."""
+def _describe(graph, signatures, model, about):
+    """What a person or a program must know to call the model, as JSON; `about` comes first."""
     from google.protobuf import json_format
 
     described = {}
@@ -236,8 +334,7 @@ def _describe(graph, parameters, signatures, model):
         }
     text = json.dumps(
         {
-            "model": model,
-            "parameters": parameters,
+            **about,
             "default_signature": next(iter(signatures)),
             "signatures": described,
             "tensorflow_version": graph.meta_info_def.tensorflow_version,
@@ -266,14 +363,6 @@ def _plain(value):
     return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
-@contextlib.contextmanager
-def _alone(output):
-    """Holds the directory's lock, which the kernel frees however the holder ends."""
-    with open(os.path.join(output, ".lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _sweep(home):
     """Removes what dead writers left; whoever holds the lock knows that none is alive."""
     for entry in os.listdir(home):
@@ -281,43 +370,8 @@ def _sweep(home):
             shutil.rmtree(os.path.join(home, entry), ignore_errors=True)
 
 
-def _sync(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _to_disk(directory):
     for folder, _, files in os.walk(directory, topdown=False):
         for file in files:
-            _sync(os.path.join(folder, file))
-        _sync(folder)
-
-
-def _read_config(output):
-    path = os.path.join(output, CONFIG)
-    return parse_config(path) if os.path.exists(path) else ModelServerConfig()
-
-
-def _list_model(output, name, home):
-    """Adds the model to `models.config`, with other models of `output` that are not in it yet."""
-    from google.protobuf import text_format
-
-    config = _read_config(output)
-    blocks = {block.name: block for block in config.model_config_list.config}
-    found = {entry: os.path.join(output, entry) for entry in sorted(os.listdir(output))}
-    unlisted = {
-        key: path for key, path in found.items() if key not in blocks and version_directories(path)
-    }
-    for key, path in {**unlisted, name: home}.items():
-        block = blocks.get(key) or config.model_config_list.config.add(name=key)
-        block.base_path, block.model_platform = path, "tensorflow"
-    draft = os.path.join(output, f".{CONFIG}.writing")
-    with open(draft, "w", encoding="utf-8") as file:
-        file.write(text_format.MessageToString(config))
-    parse_config(draft)
-    _sync(draft)
-    os.replace(draft, os.path.join(output, CONFIG))
-    _sync(output)
+            _repository.sync(os.path.join(folder, file))
+        _repository.sync(folder)

@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 from keras import ops
-from ponderzoo.export import _gate
+from ponderzoo.export import _gate, _package, _schema
 from ponderzoo.export._gate import GateError, verify
-from ponderzoo.export._package import package
+from ponderzoo.export._package import ALLOWED_BATCH_SIZES, package
 from ponderzoo.zoo._registry import Signature
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -118,6 +118,7 @@ def test_version_directory_is_whole(written):
     files = ["card.md", "manifest.json", "signatures.json", "tf_serving_warmup_requests"]
     assert sorted(os.listdir(extra)) == files
     assert visible(os.path.dirname(written)) == ["1"]
+    assert os.path.exists(os.path.join(written, "batching_params.pbtxt"))
     (block,) = read_config(os.path.join(written, "..", "..")).model_config_list.config
     assert (block.name, block.model_platform) == ("ponder", "tensorflow")
     assert block.base_path == os.path.dirname(written)
@@ -134,14 +135,47 @@ def test_signatures_json_tells_how_to_call(written):
     assert serve["grpc"]["inputs"]["steps"]["int_val"] == [2, 0]
     assert shout["rest"]["body"]["inputs"]["text"][0] == {"b64": "b25l"}
     assert described["min_consumer"] <= described["producer"]
+    assert described["batching"] == {"enabled": True, "max_batch_size": 32, "pads": False}
+    assert described["requires_xla"] is False
 
 
 def test_gate_runs_every_signature_and_keeps_the_loop(written):
     report = verify(written)
     assert report.signatures == ("serve", "serving_default", "shout")
     assert report.loops == 1
-    assert report.runs == 2 * 3 + 2
-    assert report.empty_batch == {"serve": True, "shout": True}
+    assert report.runs == 3 * len(ALLOWED_BATCH_SIZES) + 3
+    assert report.empty_batch == {"serve": True, "serving_default": True, "shout": True}
+    assert not report.requires_xla
+
+
+def test_gate_compares_every_signature_at_batches_of_1_2_7_and_the_largest(model, written):
+    expected = _package._expected(make_signatures(model))
+    sizes = {
+        name: [len(next(iter(inputs.values()))) for inputs, _ in cases]
+        for name, cases in expected.items()
+    }
+    assert sizes == {"serve": [1, 2, 7, 32], "shout": [1, 2, 7, 32]}
+    assert verify(written, expected).compared == 8
+
+
+def test_every_signature_is_warmed_up_at_every_allowed_batch_size(written):
+    requests = _gate.read_warmup(written)
+    found = {
+        (request.model_spec.signature_name, proto.tensor_shape.dim[0].size)
+        for request in requests
+        for proto in request.inputs.values()
+    }
+    names = ("serve", "serving_default", "shout")
+    assert found == {(name, size) for name in names for size in ALLOWED_BATCH_SIZES}
+    assert len(requests) == len(found)
+
+
+def test_a_state_of_zeros_takes_no_room_in_the_warm_up_file(tmp_path):
+    state = np.zeros((2, 1000), "float32")
+    serve = Signature(lambda h: {"h": h}, {"h": ((None, 1000), "float32")}, {"h": state}, {"h": ""})
+    path = str(tmp_path / "requests")
+    _package._write_warmup(path, {"serve": serve}, "m")
+    assert os.path.getsize(path) < 2000
 
 
 def test_serving_default_shares_the_graph_of_serve(written):
@@ -157,6 +191,60 @@ def test_each_variable_is_written_once(written, model):
     names = tf.train.list_variables(os.path.join(written, "variables", "variables"))
     shapes = sorted(tuple(shape) for name, shape in names if name.endswith("VARIABLE_VALUE"))
     assert shapes == sorted(tuple(variable.shape) for variable in model.variables)
+
+
+def ragged(lengths, function=None):
+    """A signature that takes rows of any length, with or without the input that tells it."""
+
+    def serve(numbers, lengths=None):
+        real = tf.sequence_mask(lengths, tf.shape(numbers)[1], numbers.dtype)
+        return {"total": tf.reduce_sum(numbers * real, axis=1)}
+
+    inputs = {"numbers": ((None, None), "float32"), "lengths": ((None,), "int32")}
+    sample = {"numbers": np.ones((2, 3), "float32"), "lengths": np.array([3, 1], "int32")}
+    if not lengths:
+        inputs.pop("lengths"), sample.pop("lengths")
+        function = function or (lambda numbers: {"total": tf.reduce_sum(numbers, axis=1)})
+    return {"serve": Signature(function or serve, inputs, sample, {"total": "a sum"})}
+
+
+def read_batching(directory):
+    path = os.path.join(directory, "batching_params.pbtxt")
+    return _schema.read_text(path, _schema.BatchingParameters())
+
+
+def read_card(directory):
+    with open(os.path.join(directory, "assets.extra", "signatures.json")) as file:
+        return json.load(file)
+
+
+def test_a_package_says_how_to_batch_it(written):
+    found = read_batching(written)
+    assert list(found.allowed_batch_sizes) == [1, 2, 4, 8, 16, 32]
+    assert found.max_batch_size.value == 32 and found.max_enqueued_batches.value == 100
+    assert found.batch_timeout_micros.value == 2000 and found.num_batch_threads.value == 2
+    assert not found.pad_variable_length_inputs
+    assert "batching_params.pbtxt" in _gate.manifest(written)
+
+
+def test_rows_of_any_length_are_batched_only_where_lengths_are_told(model, tmp_path):
+    padded = package(model, ragged(lengths=True), "padded", tmp_path)
+    assert read_batching(padded).pad_variable_length_inputs
+    assert read_card(padded)["batching"]["pads"]
+    assert verify(padded).runs == 2 * len(ALLOWED_BATCH_SIZES) + 2 + 2  # of 0, and padded
+    alone = package(model, ragged(lengths=False), "alone", tmp_path)
+    assert not os.path.exists(os.path.join(alone, "batching_params.pbtxt"))
+    card = read_card(alone)["batching"]
+    assert not card["enabled"] and "'serve' takes 'numbers' of any length" in card["why"]
+
+
+def test_a_signature_that_reads_the_padding_is_refused(model, tmp_path):
+    def serve(numbers, lengths):
+        return {"total": tf.reduce_sum(numbers, axis=1) + 0 * tf.cast(lengths, tf.float32)}
+
+    with pytest.raises(GateError, match="padded: 'total' differs from the same row without"):
+        package(model, ragged(True, serve), "ponder", tmp_path)
+    assert visible(tmp_path) == []
 
 
 def test_versions_count_on_and_are_never_overwritten(model, tmp_path):
@@ -221,10 +309,77 @@ def test_killed_writer_leaves_no_version_and_the_next_one_cleans_up(model, tmp_p
     assert os.listdir(tmp_path / "ponder") == ["1"]
 
 
+KILLED_EVERYWHERE = """
+import json, os, shutil, signal, sys
+import numpy as np
+from ponderzoo.export import _gate, _package, _repository
+from ponderzoo.zoo._registry import Signature
+
+whole, output = sys.argv[1:]
+_package._write = lambda draft, *_: shutil.copytree(whole, draft)
+_gate.verify = _package._expected = lambda *_: None
+sample = {"x": np.zeros((2, 1), "float32")}
+signatures = {"serve": Signature(None, {"x": ((None, 1), "float32")}, sample, {})}
+
+
+def write(moment=None):
+    seen = [0]
+
+    def audit(event, arguments):
+        # Every change of a name and every file that is opened, until the process ends.
+        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"):
+            if str(arguments[0]).startswith(output):
+                seen[0] += 1
+                if seen[0] == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(audit)
+    _package.package(None, signatures, "ponder", output)
+
+
+def look():
+    versions = _package.version_directories(os.path.join(output, "ponder"))
+    broken = {v: list(map(str, _gate._files(path))) for v, path in versions.items()}
+    files = list(map(str, _repository.failures(output)))
+    blocks = _repository.read(output).model_config_list.config
+    return [sorted(versions), any(broken.values()) or bool(files), len(blocks)]
+
+
+moments, ended = [], False
+while not ended:
+    shutil.rmtree(output, ignore_errors=True)
+    os.mkdir(output)
+    child = os.fork()
+    if not child:
+        write(len(moments) + 1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    ended = status == 0
+    assert ended or os.WIFSIGNALED(status), status
+    after = look()
+    _package.package(None, signatures, "ponder", output)
+    moments.append([after, look(), os.listdir(os.path.join(output, "ponder"))])
+print(json.dumps(moments))
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_versions_alone(written, tmp_path, fresh):
+    """The package is a copy here: what is killed is the way from a draft to a listed version."""
+    moments = json.loads(fresh(KILLED_EVERYWHERE, written, tmp_path / "out").splitlines()[-1])
+    assert len(moments) > 30
+    for (versions, broken, listed), (later, broken_later, listed_later), names in moments:
+        assert versions in ([], [1]) and not broken and listed in (0, 1)
+        assert later == [*versions, len(versions) + 1] and not broken_later
+        assert listed_later == 1 and sorted(names) == list(map(str, later))
+    assert {len(versions) for (versions, *_), *_ in moments} == {0, 1}
+    assert {listed for (_, _, listed), *_ in moments} == {0, 1}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"name": "a/b"}, "name is letters"),
+        ({"name": "run"}, "and not 'run'"),
         ({"version": -1}, "whole number"),
         ({"signatures": {}}, "first signature must be 'serve'"),
     ],
@@ -294,7 +449,34 @@ def test_gate_refuses_requests_that_meet_in_a_variable(tmp_path):
 def test_gate_refuses_xla(tmp_path):
     double = tf.function(lambda x: x * 2, jit_compile=True)
     directory = save(tmp_path / "1", lambda state: {"state": double(state)}, numbers())
-    refused(directory, "must be compiled by XLA", "XLA compilation disabled")
+    refused(directory, "must be compiled by XLA", "XLA compilation disabled", "export --xla")
+
+
+def test_xla_is_kept_where_it_is_asked_for(model, tmp_path):
+    signatures = {"serve": make_signatures(model)["serve"]}
+    directory = package(model, signatures, "ponder", tmp_path, xla=True)
+    assert read_card(directory)["requires_xla"] is True
+    assert verify(directory).requires_xla
+    script = (tmp_path / "run" / "serve.sh").read_text()
+    assert "--xla_cpu_compilation_enabled=true" in script
+    card = os.path.join(directory, "assets.extra", "signatures.json")
+    with open(card) as file:
+        text = file.read().replace('"requires_xla": true', '"requires_xla": false')
+    with open(card, "w") as file:
+        file.write(text)
+    refused(directory, "must be compiled by XLA", "XLA compilation disabled", "were written")
+
+
+def test_xla_says_which_operation_it_cannot_compile(model, tmp_path):
+    with pytest.raises(ValueError, match=r"'shout' cannot be compiled by XLA: its input 'text'"):
+        package(model, make_signatures(model), "ponder", tmp_path, xla=True)
+
+    def serve(numbers):
+        return {"total": tf.strings.to_number(tf.strings.as_string(numbers[:, 0]))}
+
+    with pytest.raises(ValueError, match="'serve' cannot be compiled by XLA: it has no AsString"):
+        package(model, ragged(False, serve), "ponder", tmp_path, xla=True)
+    assert visible(tmp_path) == []
 
 
 def test_gate_refuses_a_keras_model_saved_by_tensorflow(model, tmp_path):
@@ -348,7 +530,7 @@ def test_gate_refuses_names_and_shapes_that_clients_trip_over(tmp_path):
 
 def test_gate_refuses_half_precision(tmp_path):
     directory = save(tmp_path / "1", lambda x: {"x": x}, numbers(name="x", dtype="float16"))
-    refused(directory, "the input 'x' has type number 19", "the output 'x'")
+    refused(directory, "the input 'x' has type number 19 (DT_HALF)", "the output 'x'")
 
 
 def test_gate_refuses_what_is_no_model(copy, tmp_path):
@@ -403,3 +585,60 @@ def test_gate_refuses_broken_warmup_requests(copy):
     file = copy / "assets.extra" / "tf_serving_warmup_requests"
     file.write_bytes(file.read_bytes()[:-3])
     refused(copy, "is cut off")
+
+
+def test_gate_refuses_more_warmup_requests_than_the_server_takes(copy):
+    file = copy / "assets.extra" / "tf_serving_warmup_requests"
+    content = file.read_bytes()
+    records = 3 * len(ALLOWED_BATCH_SIZES)
+    file.write_bytes(content * (1000 // records + 1))
+    refused(copy, f"it has {records * (1000 // records + 1)} records, the server takes 1000")
+
+
+SIZES = "allowed_batch_sizes: 8 allowed_batch_sizes: 32 "
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("max_batch_size: 32", "it cannot be read"),
+        (
+            "max_batch_size { value: 16 } " + SIZES,
+            "the last of allowed_batch_sizes must be max_batch_size, 16, it is 32",
+        ),
+        (SIZES, "the last of allowed_batch_sizes must be max_batch_size, 1000, it is 32"),
+        (
+            "max_batch_size { value: 64 } enable_large_batch_splitting { value: true } "
+            "max_execution_batch_size { value: 16 } " + SIZES,
+            "must be max_execution_batch_size, 16, it is 32",
+        ),
+        (
+            "max_batch_size { value: 8 } allowed_batch_sizes: 32 allowed_batch_sizes: 8",
+            "allowed_batch_sizes must rise, they are [32, 8]",
+        ),
+        ("num_batch_threads { value: 0 }", "num_batch_threads is 0"),
+        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros is -1"),
+    ],
+)
+def test_gate_refuses_batching_that_no_server_takes(written, tmp_path, text, rule):
+    (tmp_path / "batching_params.pbtxt").write_text(text)
+    (failure,) = _gate._batching(tmp_path, _gate.read_meta_graph(written))
+    assert failure.file == "batching_params.pbtxt" and failure.mend
+    assert rule in failure.rule
+
+
+def test_gate_refuses_batching_of_rows_that_do_not_fit_together(model, tmp_path):
+    text = "max_batch_size { value: 32 } pad_variable_length_inputs: "
+    directory = package(model, ragged(lengths=False), "alone", tmp_path)
+    with open(os.path.join(directory, "batching_params.pbtxt"), "w") as file:
+        file.write(text + "true")
+    refused(directory, "takes 'numbers' of any length without 'lengths'")
+    directory = package(model, ragged(lengths=True), "padded", tmp_path)
+    with open(os.path.join(directory, "batching_params.pbtxt"), "w") as file:
+        file.write(text + "false")
+    refused(directory, "takes rows of any length, and they are not padded")
+
+
+def test_gate_refuses_a_card_that_cannot_be_read(copy):
+    (copy / "assets.extra" / "signatures.json").write_text("[]")
+    refused(copy, "assets.extra/signatures.json: ", "cannot be read")

@@ -1,0 +1,100 @@
+"""What a server is told to serve: `models.config` and the directories it names."""
+
+import os
+import re
+
+from . import client
+from ._schema import read_text
+
+with client.light_protos():
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+CONFIG, MONITORING, TLS = "models.config", "monitoring.config", "ssl.config"
+METRICS_PATH = "/monitoring/prometheus/metrics"
+
+
+def read_config(path):
+    """The `ModelServerConfig` to serve a path by, which `Server` describes.
+
+    Raises:
+        FileNotFoundError: nothing stands there that could be served.
+        ValueError: the file is no such configuration, or breaks a rule of it.
+    """
+    path = os.path.abspath(path)
+    config = ModelServerConfig()
+    listed = os.path.join(path, CONFIG) if os.path.isdir(path) else path
+    if os.path.isfile(listed):
+        config = parse_config(listed)
+    elif version_directories(path):
+        _add(config, os.path.basename(path), path)
+    elif os.path.isdir(path):
+        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+            if version_directories(entry.path):
+                _add(config, entry.name, entry.path)
+    if not config.model_config_list.config:
+        raise FileNotFoundError(f"{path} holds no model: no {CONFIG} and no <name>/<version>/")
+    check_config(config)
+    return config
+
+
+def parse_config(path):
+    """The `ModelServerConfig` in a text file. Raises `ValueError` where it is none."""
+    return read_text(path, ModelServerConfig())
+
+
+def check_config(config):
+    """Raises `ValueError` where a `ModelServerConfig` breaks a rule."""
+    blocks = config.model_config_list.config
+    names = [block.name for block in blocks]
+    for block in blocks:
+        if names.count(block.name) > 1:
+            raise ValueError(f"Illegal to list model {block.name} multiple times in config list")
+        if not os.path.isabs(block.base_path) or "\0" in block.base_path:
+            raise ValueError(
+                f"Expected model {block.name} to have an absolute path or URI; "
+                f"got base_path()={block.base_path}"
+            )
+        if block.model_platform != "tensorflow":
+            raise ValueError(
+                f"model {block.name}: model_platform must be tensorflow, "
+                f"got {block.model_platform!r}"
+            )
+
+
+def versions_to_serve(block, must=True):
+    """Number -> directory of the versions that a `ModelConfig` asks for.
+
+    Raises `ValueError` where there are none and there `must` be some.
+    """
+    found = version_directories(block.base_path)
+    policy = block.model_version_policy
+    if policy.HasField("specific"):
+        missing = sorted(set(policy.specific.versions) - set(found))
+        if missing and must:
+            raise ValueError(f"{block.name} has no version {missing[0]} in {block.base_path}")
+        numbers = set(policy.specific.versions) & set(found)
+    elif policy.HasField("all"):
+        numbers = set(found)
+    else:
+        numbers = sorted(found)[-(policy.latest.num_versions or 1) :]
+    if must and not numbers:
+        raise ValueError(
+            f"model {block.name} has no version: no numbered folder in {block.base_path}"
+        )
+    return {number: found[number] for number in numbers}
+
+
+def version_directories(base):
+    """Number -> path of a model's versions; folders whose names are no numbers are none."""
+    if not os.path.isdir(base):
+        return {}
+    return {
+        int(entry.name): entry.path
+        for entry in os.scandir(base)
+        # Where a link leads in a circle, entry.is_dir() raises.
+        if re.fullmatch("[0-9]{1,18}", entry.name) and os.path.isdir(entry.path)
+    }
+
+
+def _add(config, name, base):
+    config.model_config_list.config.add(name=name, base_path=base, model_platform="tensorflow")
