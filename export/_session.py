@@ -307,8 +307,7 @@ class Session:
             tensors.extend(map(_new_tensor, feeds.values()))
             if timeout is not None:
                 # RunOptions with its second field, timeout_in_ms, alone.
-                # gRPC says centuries where a caller has no deadline; TensorFlow would overflow.
-                message = b"\x10" + _varint(max(1, round(min(timeout, 1e9) * 1000)))
+                message = b"\x10" + _varint(max(1, round(timeout * 1000)))
                 options = library.TF_NewBufferFromString(message, len(message))
             with _Status() as status:
                 library.TF_SessionRun(
@@ -344,6 +343,11 @@ class Session:
             self._found[name] = _Output(handle, int(index or 0))
         return self._found[name]
 
+    def cancel(self):
+        """Ends the runs that are under way; they raise, as all that follow do."""
+        with _Status() as status:
+            _library().TF_CloseSession(self._session, status)
+
     def close(self):
         """Frees the session. No run may be under way; a second call does nothing."""
         library = _library()
@@ -374,19 +378,21 @@ def _attempt(function, *arguments):
 def _probe():
     """The gate's other half, in a process of its own: pickles in on stdin, pickles out on stdout.
 
-    Reads `(directory, [(feeds, fetches), ...])` and writes two lists with the arrays or the
+    Reads `(directory, [(feeds, fetches), ...], xla)` and writes two lists with the arrays or the
     `StatusError` of each run, or the one `StatusError` of the load. The first list is of the runs
-    one by one, the second of all runs `THREADS` times over, as many at a time.
+    one by one, the second of all runs several times over, `THREADS` at a time.
     """
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    directory, runs = pickle.load(sys.stdin.buffer)
-    disable_xla()
+    directory, runs, xla = pickle.load(sys.stdin.buffer)
+    if not xla:
+        disable_xla()
     session = _attempt(Session, directory)
     if not isinstance(session, StatusError):
         answers = [_attempt(session.run, *run) for run in runs]
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-            again = list(pool.map(lambda run: _attempt(session.run, *run), runs * THREADS))
+            times = max(2, -(-4 * THREADS // max(1, len(runs))))
+            again = list(pool.map(lambda run: _attempt(session.run, *run), runs * times))
         pickle.dump((answers, again), answer)
     else:
         pickle.dump(session, answer)

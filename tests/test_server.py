@@ -9,16 +9,23 @@ import threading
 import time
 
 import grpc
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import json_format
-from ponderzoo.export._package import package
 from ponderzoo.export._server import Server
 from ponderzoo.export._session import StatusError
 from ponderzoo.export.client import Client, PredictError, from_proto, to_proto
-from ponderzoo.zoo._registry import Signature
+from serving import (
+    NOT_FOUND,
+    ONES,
+    SAMPLE,
+    make_model,
+    make_signatures,
+    request,
+    write_config,
+    write_packages,
+)
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -27,56 +34,6 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-
-SAMPLE = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
-
-
-def make_model(bias=0.0):
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((4,), name="state")
-    outputs = keras.layers.Dense(4, "tanh", bias_initializer=keras.initializers.Constant(bias))
-    return keras.Model(inputs, outputs(inputs))
-
-
-def make_signatures(model):
-    def serve(state, scale):
-        state = model(state) * scale[:, None]
-        return {"state": state, "norm": tf.norm(state, axis=1)}
-
-    def shout(text):
-        return {"text": tf.strings.upper(text)}
-
-    def repeat(state, times):
-        """Calls the model `times[0]` times, to keep the session busy for as long as one likes."""
-        return {
-            "state": keras.ops.while_loop(
-                lambda step, _: step < times[0],
-                lambda step, state: (step + 1, model(state)),
-                (tf.constant(0), state),
-            )[1]
-        }
-
-    state, whole = {"state": ((None, 4), "float32")}, ((None,), "int32")
-    return {
-        "serve": Signature(
-            serve,
-            {**state, "scale": ((None,), "float32")},
-            {"state": SAMPLE, "scale": np.ones(3, "float32")},
-            {"state": "scaled", "norm": "its length"},
-        ),
-        "shout": Signature(
-            shout,
-            {"text": ((None,), "string")},
-            {"text": np.array([b"a", b"b"], object)},
-            {"text": "in capitals"},
-        ),
-        "repeat": Signature(
-            repeat,
-            {**state, "times": whole},
-            {"state": SAMPLE, "times": np.ones(3, "int32")},
-            {"state": "the last one"},
-        ),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +44,7 @@ def models():
 @pytest.fixture(scope="module")
 def exports(models, tmp_path_factory):
     """Two versions of one model."""
-    output = tmp_path_factory.mktemp("exports")
-    for model in models:
-        package(model, make_signatures(model), "dense", output)
-    return output
+    return write_packages(models, tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(scope="module")
@@ -113,19 +67,6 @@ def stub(channel):
 @pytest.fixture
 def status(channel):
     return model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
-
-
-def request(name="dense", signature="", version=None, label=None, outputs=(), **inputs):
-    message = predict_pb2.PredictRequest(output_filter=outputs)
-    message.model_spec.name, message.model_spec.signature_name = name, signature
-    if version is not None:
-        message.model_spec.version.value = version
-    if label is not None:
-        message.model_spec.version_label = label
-    for key, value in (inputs or {"state": SAMPLE, "scale": np.ones(3, "float32")}).items():
-        proto = value if isinstance(value, tensor_pb2.TensorProto) else to_proto(value)
-        message.inputs[key].CopyFrom(proto)
-    return message
 
 
 DTYPES = (
@@ -228,85 +169,6 @@ def test_messages_above_four_mebibytes_pass(server):
     assert answer["state"].shape == state.shape
 
 
-SHORT = tensor_pb2.TensorProto(dtype=1, tensor_content=b"123")
-SHORT.tensor_shape.dim.add(size=3)
-ONES = np.ones(3, "float32")
-LENGTHS = (
-    "input size does not match signature: 1!=2 len({state}) != len({scale,state}). "
-    "Sent extra: {}. Missing but required: {scale}."
-)
-EXTRA = (
-    "input size does not match signature: 3!=2 len({more,scale,state}) != len({scale,state}). "
-    "Sent extra: {more}. Missing but required: {}."
-)
-OTHER = (
-    "Signature input alias: scale(feed name: serving_default_scale:0) not found in request and no "
-    "default value provided. Inputs expected to be in the request {scales,state}, or default input "
-    "alias set: "
-)
-INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
-LATEST = "Servable not found for request: Latest(other)"
-CONTRACT = {
-    "no model_spec": (predict_pb2.PredictRequest(), INVALID, "Missing ModelSpec"),
-    "no name": (request(name=""), INVALID, "ModelSpec has no name specified."),
-    "unknown model": (request(name="other"), NOT_FOUND, LATEST),
-    "unknown version": (
-        request(version=7),
-        NOT_FOUND,
-        "Servable not found for request: Specific(dense, 7)",
-    ),
-    "unknown label": (
-        request(label="stable"),
-        INVALID,
-        "Unrecognized servable version label: stable",
-    ),
-    "unknown signature": (
-        request(signature="x"),
-        grpc.StatusCode.FAILED_PRECONDITION,
-        'Serving signature key "x" not found.',
-    ),
-    "missing input": (request(state=SAMPLE), INVALID, LENGTHS),
-    "extra input": (request(state=SAMPLE, scale=ONES, more=ONES), INVALID, EXTRA),
-    "wrong input name": (request(state=SAMPLE, scales=ONES), INVALID, OTHER),
-    "malformed tensor": (
-        request(state=SAMPLE, scale=SHORT),
-        INVALID,
-        "tensor parsing error: scale",
-    ),
-    "wrong dtype": (
-        request(state=SAMPLE, scale=np.ones(3, "int32")),
-        INVALID,
-        "to be float but int32 is provided",
-    ),
-    "wrong shape": (
-        request(state=SAMPLE[:, :3], scale=ONES),
-        INVALID,
-        "[3,3] is not compatible with expected shape [?,4]",
-    ),
-    "unequal rows": (request(state=SAMPLE, scale=np.ones(2, "float32")), INVALID, "ncompatible"),
-    "unknown output": (
-        request(outputs=["z"]),
-        INVALID,
-        "output tensor alias not found in signature: z Outputs expected to be in the set "
-        "{norm,state}.",
-    ),
-    "output twice": (
-        request(outputs=["norm", "norm"]),
-        INVALID,
-        "duplicate output tensor alias: norm",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CONTRACT)
-def test_wrong_requests_get_the_codes_and_words_of_the_stock_server(stub, case):
-    message, code, text = CONTRACT[case]
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.Predict(message)
-    assert caught.value.code() == code
-    assert text in caught.value.details()
-
-
 def test_long_texts_are_cut(stub):
     with pytest.raises(grpc.RpcError) as caught:
         stub.Predict(request(signature="x" * 2000))
@@ -321,25 +183,9 @@ def test_metadata_holds_the_signatures(stub):
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("dense", 2)
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert answer.metadata["signature_def"].Unpack(signatures)
-    names = ["__saved_model_init_op", "repeat", "serve", "serving_default", "shout"]
+    names = ["__saved_model_init_op", "any", "near", "repeat", "serve", "serving_default", "shout"]
     assert sorted(signatures.signature_def) == names
     assert signatures.signature_def["serve"].inputs["scale"].dtype == 1
-
-
-@pytest.mark.parametrize(
-    ("fields", "name", "code", "text"),
-    [
-        ([], "dense", INVALID, "must specify at least one metadata_field"),
-        (["size"], "dense", INVALID, "Metadata field size is not supported"),
-        (["signature_def"], "other", NOT_FOUND, LATEST),
-    ],
-)
-def test_wrong_questions_for_metadata(stub, fields, name, code, text):
-    question = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
-    question.model_spec.name = name
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.GetModelMetadata(question)
-    assert caught.value.code() == code and text in caught.value.details()
 
 
 def test_status_lists_what_is_available(status):
@@ -360,6 +206,9 @@ def test_status_lists_what_is_available(status):
         with pytest.raises(grpc.RpcError, match=text) as caught:
             status(question)
         assert caught.value.code() == NOT_FOUND
+
+
+LATEST = "Servable not found for request: Latest(other)"
 
 
 def test_client_tells_who_said_what(server):
@@ -395,11 +244,6 @@ def test_requests_of_many_threads_do_not_mix(server):
     assert not wrong
 
 
-def write_config(path, *blocks):
-    path.write_text("model_config_list {" + "".join(f"config {{ {b} }}" for b in blocks) + "}")
-    return path
-
-
 def test_config_chooses_versions_and_labels(exports, tmp_path):
     block = f'name: "m" base_path: "{exports}/dense" model_platform: "tensorflow" '
     block += "model_version_policy { specific { versions: 1 versions: 2 } } "
@@ -423,7 +267,7 @@ def test_one_model_directory_is_enough(exports):
     ("blocks", "text"),
     [
         (['name: "m" base_path: "m" model_platform: "tensorflow"'], "absolute path or URI; got"),
-        (['name: "m" base_path: "/m"'], "must have the platform 'tensorflow', got ''"),
+        (['name: "m" base_path: "/m"'], "model_platform must be tensorflow, got ''"),
         (['name: "m" base_path: "/no" model_platform: "tensorflow"'], "no numbered folder in /no"),
         (['name: "m"', 'name: "m"'], "Illegal to list model m multiple times in config list"),
         (["nonsense"], "is no ModelServerConfig"),

@@ -1,0 +1,341 @@
+"""What a running server does when the world around it changes."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ponderzoo.export._server import Server
+from ponderzoo.export.client import Client, PredictError
+from serving import ONES, SAMPLE, make_model, write_config, write_packages
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+)
+
+INPUTS = {"state": SAMPLE, "scale": ONES}
+State = get_model_status_pb2.ModelVersionStatus
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """Three versions whose answers differ."""
+    models = [make_model(bias) for bias in (0.0, 1.0, 2.0)]
+    return write_packages(models, tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture
+def repository(packages, tmp_path):
+    """One model with version 1; `add` brings another, in one step."""
+
+    class Repository(type(tmp_path)):
+        def add(self, version):
+            draft = self / "dense" / f"{version}.draft"
+            shutil.copytree(packages / "dense" / str(version), draft)
+            draft.rename(self / "dense" / str(version))
+
+        def remove(self, version):
+            shutil.rmtree(self / "dense" / str(version))
+
+    repository = Repository(tmp_path)
+    repository.add(1)
+    return repository
+
+
+def until(claim, seconds=20.0):
+    """Waits until a function of no arguments is true."""
+    end = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+
+
+def states(server, name="dense"):
+    """Version -> name of its state."""
+    with grpc.insecure_channel(server.address) as channel:
+        question = get_model_status_pb2.GetModelStatusRequest()
+        question.model_spec.name = name
+        answer = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(question)
+    return {one.version: State.State.Name(one.state) for one in answer.model_version_status}
+
+
+def reload(server, *blocks):
+    """Asks for another configuration."""
+    request = model_management_pb2.ReloadConfigRequest()
+    for name, path, labels in blocks:
+        block = request.config.model_config_list.config.add(
+            name=name, base_path=str(path), model_platform="tensorflow"
+        )
+        block.version_labels.update(labels)
+        if labels:
+            block.model_version_policy.all.SetInParent()
+    with grpc.insecure_channel(server.address) as channel:
+        return model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request)
+
+
+def test_new_version_takes_over_and_no_request_fails(repository):
+    answered, failed = set(), []
+    stop = threading.Event()
+
+    def ask(address):
+        with Client(address) as client:
+            while not stop.is_set():
+                try:
+                    norm = client.predict("dense", INPUTS)["norm"]
+                    answered.add(round(float(norm[0]), 3))
+                except PredictError as error:
+                    failed.append(error)
+
+    with Server(repository, poll_seconds=0.05) as server:
+        askers = [threading.Thread(target=ask, args=(server.address,)) for _ in range(3)]
+        for thread in askers:
+            thread.start()
+        for version in (2, 3):
+            repository.add(version)
+            until(lambda: states(server).get(version) == "AVAILABLE")  # noqa: B023
+            until(lambda: states(server)[version - 1] == "END")  # noqa: B023
+        stop.set()
+        for thread in askers:
+            thread.join()
+        with Client(server.address) as client, pytest.raises(PredictError, match="Specific"):
+            client.predict("dense", INPUTS, version=1)
+    assert not failed and len(answered) == 3
+
+
+def test_version_that_is_in_use_is_freed_after_its_last_request(repository):
+    answers = []
+    slow = {"state": SAMPLE, "times": np.full(3, 30_000, "int32")}
+
+    def ask(address):
+        with Client(address) as client:
+            answers.append(client.predict("dense", slow, "repeat")["state"])
+
+    with Server(repository, poll_seconds=0.05) as server:
+        asking = threading.Thread(target=ask, args=(server.address,))
+        asking.start()
+        (model,) = server.models
+        until(lambda: model.users)
+        repository.add(2)
+        until(lambda: states(server).get(2) == "AVAILABLE")
+        assert states(server)[1] == "UNLOADING" and not answers
+        asking.join()
+        until(lambda: states(server)[1] == "END")
+        with Client(server.address) as client:
+            client.predict("dense", INPUTS, version=2)
+    assert len(answers) == 1
+
+
+def test_broken_version_does_not_replace_a_sound_one(repository):
+    with Server(repository, poll_seconds=0.05, retries=1, retry_seconds=0.1) as server:
+        shutil.copytree(repository / "dense" / "1", repository / "2.draft")
+        shutil.rmtree(repository / "2.draft" / "variables")
+        (repository / "2.draft").rename(repository / "dense" / "2")
+        until(lambda: states(server).get(2) == "END")
+        assert states(server)[1] == "AVAILABLE"
+        with grpc.insecure_channel(server.address) as channel:
+            question = get_model_status_pb2.GetModelStatusRequest()
+            question.model_spec.name = "dense"
+            question.model_spec.version.value = 2
+            stub = model_service_pb2_grpc.ModelServiceStub(channel)
+            (told,) = stub.GetModelStatus(question).model_version_status
+        assert told.status.error_code and told.status.error_message
+        with Client(server.address) as client:
+            client.predict("dense", INPUTS)
+        repository.remove(2)
+        repository.add(2)
+        until(lambda: states(server)[2] == "AVAILABLE")
+
+
+def test_version_copied_file_by_file_comes_up_when_it_is_whole(packages, repository):
+    with Server(repository, poll_seconds=0.05, retries=100, retry_seconds=0.1) as server:
+        target = repository / "dense" / "2"
+        target.mkdir()
+        time.sleep(0.2)
+        assert states(server) == {1: "AVAILABLE", 2: "LOADING"}
+        shutil.copytree(packages / "dense" / "2", target, dirs_exist_ok=True)
+        until(lambda: states(server) == {1: "END", 2: "AVAILABLE"})
+
+
+def test_taking_the_version_away_unloads_it(repository):
+    with Server(repository, poll_seconds=0.05) as server:
+        repository.remove(1)
+        until(lambda: states(server) == {1: "END"})
+        with Client(server.address) as client, pytest.raises(PredictError, match="not found"):
+            client.predict("dense", INPUTS)
+
+
+def test_reload_adds_removes_and_labels(repository):
+    repository.add(2)
+    with Server(repository, poll_seconds=3600) as server, Client(server.address) as client:
+        home = repository / "dense"
+        answer = reload(server, ("dense", home, {}), ("twin", home, {}))
+        assert answer.status.error_code == 0
+        assert states(server, "twin") == {2: "AVAILABLE"}
+        client.predict("twin", INPUTS)
+        with pytest.raises(grpc.RpcError, match="not currently available") as caught:
+            reload(server, ("dense", home, {"old": 1}))
+        assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        # Refused as a whole: the twin, which that configuration left out, is still there.
+        client.predict("twin", INPUTS)
+        reload(server, ("dense", home, {"new": 2}))
+        assert states(server) == {1: "AVAILABLE", 2: "AVAILABLE"}
+        reload(server, ("dense", home, {"old": 1, "new": 2}))
+        old = client.predict("dense", INPUTS, label="old")
+        np.testing.assert_array_equal(
+            old["norm"], client.predict("dense", INPUTS, version=1)["norm"]
+        )
+        with pytest.raises(PredictError, match="Servable not found"):
+            client.predict("twin", INPUTS)
+
+
+def test_reload_of_a_model_without_versions_says_so(repository):
+    (repository / "empty").mkdir()
+    with Server(repository) as server, pytest.raises(grpc.RpcError, match="no version of it"):
+        reload(server, ("dense", repository / "dense", {}), ("empty", repository / "empty", {}))
+
+
+@pytest.mark.parametrize("path", ["{outside}/dense", "{inside}/../outside/dense", "/etc", "{link}"])
+def test_reload_reads_nothing_outside_the_repository(packages, tmp_path, path):
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    link = inside / "other" / "link"
+    shutil.copytree(packages, inside)
+    shutil.copytree(packages, outside)
+    link.parent.mkdir()
+    link.symlink_to(outside / "dense")
+    (inside / "models.config").unlink()
+    with Server(inside) as server, pytest.raises(grpc.RpcError, match="is outside of") as caught:
+        reload(server, ("stolen", path.format(inside=inside, outside=outside, link=link), {}))
+    assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_changed_config_file_is_followed(repository):
+    repository.add(2)
+    block = f'name: "dense" base_path: "{repository}/dense" model_platform: "tensorflow" '
+    path = write_config(repository / "models.config", block)
+    with Server(repository, poll_seconds=0.05, follow_config=True) as server:
+        assert states(server) == {2: "AVAILABLE"}
+        draft = write_config(
+            repository / "draft", block + "model_version_policy { specific { versions: 1 } }"
+        )
+        os.utime(draft, (1, 1))
+        draft.replace(path)
+        until(lambda: states(server) == {1: "AVAILABLE", 2: "END"})
+        path.write_text("nonsense")
+        time.sleep(0.2)
+        assert states(server)[1] == "AVAILABLE"
+
+
+def test_health_tells_when_requests_may_come(repository):
+    with Server(repository) as server, grpc.insecure_channel(server.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "ModelService", "PredictionService"):
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(health_pb2.HealthCheckRequest(service="other"))
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_stop_ends_runs_that_outlive_the_grace(repository):
+    server = Server(repository, rest_port=0).start()
+    errors = []
+
+    def ask():
+        endless = {"state": SAMPLE, "times": np.full(3, 2**31 - 1, "int32")}
+        with Client(server.address, timeout=None) as client:
+            try:
+                client.predict("dense", endless, "repeat")
+            except PredictError as error:
+                errors.append(error.code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    (model,) = server.models
+    until(lambda: model.users)
+    start = time.monotonic()
+    server.stop(grace=0.3)
+    asking.join()
+    assert time.monotonic() - start < 20
+    assert errors[0] in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+def make_certificate(folder):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not there")
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return (folder / "key.pem").read_text(), (folder / "cert.pem").read_text()
+
+
+def test_tls_keeps_strangers_out(repository, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = make_certificate(folder)
+    config = folder / "ssl.config"
+    config.write_text(f"server_key: {json.dumps(key)} server_cert: {json.dumps(certificate)}")
+    with Server(repository, ssl=config) as server:
+        with Client(server.address, certificate=folder / "cert.pem") as client:
+            assert client.predict("dense", INPUTS)["norm"].shape == (3,)
+        with Client(server.address, timeout=5, retries=0) as client, pytest.raises(PredictError):
+            client.predict("dense", INPUTS)
+    for text, words in (("server_key: 1", "is no SSLConfig"), ("", "must hold a server_key")):
+        config.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            Server(repository, ssl=config).start()
+
+
+def test_monitoring_file_moves_the_metrics_or_switches_them_off(repository):
+    config = repository / "monitoring.config"
+    for text, code in (('enable: true path: "/numbers"', 200), ("enable: false", 404)):
+        config.write_text(f"prometheus_config {{ {text} }}")
+        with Server(repository, rest_port=0, monitoring=config) as server:
+            request = urllib.request.Request(f"{server.rest_address}/numbers")
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    assert answer.status == code
+            except urllib.error.HTTPError as error:
+                assert error.code == code
+
+
+def test_taken_rest_port_is_told_and_everything_is_closed(repository):
+    with Server(repository, rest_port=0) as server:
+        with pytest.raises(OSError, match="address already in use"):
+            Server(repository, rest_port=server.rest_port).start()
+        with urllib.request.urlopen(f"{server.rest_address}/ponderzoo/models") as answer:
+            (listed,) = json.load(answer)["models"]
+    assert listed["name"] == "dense" and listed["versions"][0]["state"] == "AVAILABLE"
+    assert listed["card"]["signatures"]["serve"]["inputs"]["scale"]["dtype"] == "float32"
+
+
+def test_engine_tfserving_starts_the_stock_binary(packages, tmp_path):
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text('#!/bin/sh\nfor argument; do echo "$argument"; done\n')
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    command = [sys.executable, "-m", "ponderzoo.export._cli", "serve", str(packages)]
+    command += ["--engine=tfserving", "--enable_batching", "--rest_port=8601"]
+    for path, code in ((f"{tmp_path}:{os.environ['PATH']}", 0), (os.environ["PATH"], 1)):
+        environment = {**os.environ, "PATH": path}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if code and shutil.which("tensorflow_model_server"):
+            continue
+        assert done.returncode == code, done.stderr
+        if code:
+            assert done.stderr.startswith("error: tensorflow_model_server is not on the PATH")
+        else:
+            lines = done.stdout.split()
+            assert f"--model_config_file={packages}/models.config" in lines
+            assert "--enable_per_model_batching_parameters" in lines
+            assert f"--monitoring_config_file={packages}/monitoring.config" in lines
+            assert "--rest_api_port=8601" in lines
