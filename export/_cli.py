@@ -1,6 +1,8 @@
 """The program `ponderzoo`: one subcommand a function."""
 
+import base64
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -129,6 +131,23 @@ def _parser():
         argument("names", metavar="NAME-or-RUN", nargs="+", help="entries and run directories"),
         argument("--output", metavar="DIR", required=True, help="directory of all models"),
         argument("--version", type=int, help="version number (one more than the highest)"),
+        argument(
+            "--versions",
+            metavar="POLICY",
+            help="which to serve: latest:2, all or specific:1,2 (as models.config says; latest:1)",
+        ),
+        argument(
+            "--label",
+            metavar="LABEL=VERSION",
+            action="append",
+            default=[],
+            help="a name for a version, such as stable=1; may come several times",
+        ),
+        argument("--xla", action="store_true", help="compile with XLA, which servers switch off"),
+        argument("--tls_key", metavar="FILE", help="PEM of the key by which servers encrypt gRPC"),
+        argument("--tls_cert", metavar="FILE", help="PEM of its certificate"),
+        argument("--tls_ca", metavar="FILE", help="PEM of who vouches for clients"),
+        argument("--tls_verify", action="store_true", help="let in clients with certificates only"),
     )
     command(
         _verify,
@@ -146,18 +165,62 @@ def _parser():
         _serve,
         argument("directory", metavar="DIR", help="what `ponderzoo export` wrote"),
         argument("--port", type=int, default=8500, help="gRPC port (%(default)s)"),
+        argument(
+            "--rest_port", type=int, default=8501, help="REST port, -1 for none (%(default)s)"
+        ),
         argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)"),
+        argument("--enable_batching", action="store_true", help="run requests together"),
+        argument(
+            "--batching_parameters_file",
+            metavar="FILE",
+            help="for models that bring no batching_params.pbtxt",
+        ),
+        argument(
+            "--ssl_config_file",
+            metavar="FILE",
+            help="TLS for gRPC (DIR/ssl.config where there is one)",
+        ),
+        argument(
+            "--monitoring_config_file",
+            metavar="FILE",
+            help="DIR/monitoring.config where there is one",
+        ),
+        argument(
+            "--follow_config", action="store_true", help="serve what models.config says later"
+        ),
+        argument("--grace", type=float, default=30.0, help="seconds to drain (%(default)s)"),
+        argument(
+            "--engine",
+            choices=("embedded", "tfserving"),
+            default="embedded",
+            help="tfserving starts tensorflow_model_server, where it is on the PATH",
+        ),
         needs="",
     )
-    command(
+    predict = command(
         _predict,
-        argument("name", metavar="NAME", help="the name that the model is served under"),
+        argument(
+            "name",
+            metavar="NAME-or-RUN",
+            help="an entry or a run directory; with --inputs, the name of any model that is served",
+        ),
+        argument(
+            "texts",
+            metavar="INPUT",
+            nargs="*",
+            help="a row as people write it, such as '381 4 99' for act_addition, behind -- where "
+            "it begins with -; without any, the entry's example is sent",
+        ),
         argument("--address", metavar="HOST:PORT", default="localhost:8500", help="%(default)s"),
         argument("--signature", help="name of the signature (the model's default)"),
         argument("--version", type=int, help="version number (the latest)"),
+        argument("--label", help="label of a version, in place of its number"),
         argument("--inputs", metavar="JSON", help="a file or text: input name -> list of rows"),
+        argument("--json", action="store_true", help="print the outputs as JSON"),
+        argument("--certificate", metavar="FILE", help="for TLS: PEM of the authority"),
         needs="",
     )
+    predict.parse_known_args = _anywhere(predict)
     command(
         _tensorboard,
         argument("name", metavar="NAME-or-RUN", help="an entry, or a directory of runs"),
@@ -174,6 +237,20 @@ def _parser():
         within=data,
     )
     return parser
+
+
+def _anywhere(parser):
+    """`parse_known_args` of a parser that finds positional arguments behind options, too."""
+    parse_once = parser.parse_known_args
+
+    def parse(args=None, namespace=None):
+        parser.parse_known_args = parse_once
+        try:
+            return parser.parse_known_intermixed_args(args, namespace)
+        finally:
+            parser.parse_known_args = parse
+
+    return parse
 
 
 def _list(arguments):
@@ -231,8 +308,7 @@ def _save_model(run_dir):
         words = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()
         error = next((line for line in words if line.startswith("error: ")), words[-1])
         raise RuntimeError(f"no saved_model: {error.removeprefix('error: ')}")
-    (name,) = (entry.name for entry in os.scandir(draft) if entry.is_dir())
-    os.replace(os.path.join(draft, name, "1"), final)
+    os.replace(done.stdout.splitlines()[-1], final)
     shutil.rmtree(draft)
 
 
@@ -277,25 +353,56 @@ def _figures(arguments):
 
 
 def _export(arguments):
-    """Writes packages for TensorFlow Serving: DIR/NAME/VERSION/ and DIR/models.config."""
-    from ._package import package
+    """Writes packages for TensorFlow Serving, and what a server needs to serve them.
 
+    Beside DIR/NAME/VERSION/ stand models.config, monitoring.config, ssl.config where TLS is asked
+    for, and in run/ recipes for Docker, Docker Compose, Kubernetes and KServe.
+    """
+    from ._package import package
+    from ._repository import secure
+
+    labels = _labels(arguments.label)
+    secrets = (arguments.tls_key, arguments.tls_cert)
+    if any((*secrets, arguments.tls_ca, arguments.tls_verify)):
+        if not all(secrets):
+            raise ValueError("TLS wants both --tls_key and --tls_cert")
+        secure(arguments.output, *secrets, arguments.tls_ca, arguments.tls_verify)
     for name in arguments.names:
         trained = _Trained.find(name)
-        model, version = trained.load(), arguments.version
-        signatures = trained.entry.signatures(model, trained.task)
-        card = trained.entry.card or None
-        print(package(model, signatures, trained.name, arguments.output, version, card))
+        model = trained.load()
+        path = package(
+            model,
+            trained.entry.signatures(model, trained.task),
+            trained.name,
+            arguments.output,
+            version=arguments.version,
+            card=trained.entry.card or None,
+            versions=arguments.versions,
+            labels=labels,
+            xla=arguments.xla,
+        )
+        print(path)
+
+
+def _labels(pairs):
+    labels = {}
+    for pair in pairs:
+        label, equals, number = pair.partition("=")
+        if not equals or not number.isdecimal():
+            raise ValueError(f"--label wants LABEL=VERSION, such as stable=1, got {pair!r}")
+        labels[label] = int(number)
+    return labels
 
 
 def _verify(arguments):
     """Checks packages as export does before it writes one, and as often as you like.
 
     The graph is read for what the stock server cannot run; then the server's C++ session, with XLA
-    off, answers every warm-up request, one by one and eight at a time.
+    off unless the package requires it, answers every warm-up request, one by one and eight at a
+    time. The files beside the models are read, too.
     """
     from ._gate import GateError, verify
-    from ._server import packages
+    from ._repository import failures, packages
     from ._session import THREADS
 
     refused = 0
@@ -308,8 +415,13 @@ def _verify(arguments):
         else:
             print(
                 f"{directory}: passed, {len(report.signatures)} signatures, {report.runs} requests "
-                f"and as many {THREADS} at a time, {report.seconds:.0f} s"
+                f"and all again {THREADS} at a time, {report.seconds:.0f} s"
+                + (", requires XLA" if report.requires_xla else "")
             )
+    found = failures(arguments.directory)
+    if found:
+        refused += 1
+        print(GateError(arguments.directory, found))
     return int(refused > 0)
 
 
@@ -331,28 +443,76 @@ def _publish(arguments):
 
 
 def _serve(arguments):
-    """Serves a directory of packages by gRPC until SIGTERM."""
-    from ._server import serve
+    """Serves a directory of packages by gRPC and REST until SIGTERM.
 
-    return serve(arguments.directory, arguments.port, arguments.host)
+    A page to try the models in stands at the REST port.
+    """
+    from ._config import MONITORING, TLS
+    from ._server import serve, stock_command
+
+    def beside(name):
+        path = os.path.join(arguments.directory, name)
+        return path if os.path.isfile(path) else None
+
+    common = {
+        "port": arguments.port,
+        "rest_port": None if arguments.rest_port < 0 else arguments.rest_port,
+        "batching": arguments.batching_parameters_file or arguments.enable_batching,
+        "ssl": arguments.ssl_config_file or beside(TLS),
+        "monitoring": arguments.monitoring_config_file or beside(MONITORING),
+    }
+    if arguments.engine == "tfserving":
+        command = stock_command(arguments.directory, **common)
+        sys.stdout.flush()
+        os.execv(command[0], command)
+    return serve(
+        arguments.directory,
+        grace=arguments.grace,
+        host=arguments.host,
+        follow_config=arguments.follow_config,
+        **common,
+    )
 
 
 def _predict(arguments):
-    """Asks a server, with the inputs given or with the sample of the entry's signature."""
+    """Asks a server: sums, bits, numbers or text in, readable answers with the ponder out.
+
+    Inputs that are given as JSON are answered with arrays.
+    """
     from .client import Client
 
-    if arguments.inputs:
-        inputs, meanings = _read_json(arguments.inputs), {}
+    name, inputs, show = _question(arguments)
+    with Client(arguments.address, certificate=arguments.certificate) as client:
+        outputs = client.predict(
+            name, inputs, arguments.signature, arguments.version, arguments.label
+        )
+    if arguments.json:
+        print(json.dumps({key: _plain(key, array.tolist()) for key, array in outputs.items()}))
     else:
-        inputs, meanings = _sample(arguments.name, arguments.signature)
-    with Client(arguments.address) as client:
-        outputs = client.predict(arguments.name, inputs, arguments.signature, arguments.version)
-    for name in outputs:
-        if name in meanings:
-            print(f"{name}: {meanings[name]}")
-    for number, row in enumerate(zip(*inputs.values(), *outputs.values()), start=1):
-        print(f"row {number}")
-        _print(dict(zip([*inputs, *outputs], map(_short, row))))
+        print("\n\n".join(show(inputs, outputs)))
+
+
+def _question(arguments):
+    """The model's name, the inputs, and the function that shows inputs and outputs, a row each."""
+    if arguments.inputs and arguments.texts:
+        raise ValueError("predict wants INPUT or --inputs, not both")
+    if arguments.inputs:
+        return arguments.name, _read_json(arguments.inputs), _show_arrays
+    _import("keras")
+    trained = _Trained.find(arguments.name)
+    signature = arguments.signature or "serve"
+    notation = trained.entry.notation(trained.task)
+    if signature in notation:
+        chosen = notation[signature]
+        inputs = chosen.read(arguments.texts) if arguments.texts else chosen.sample
+        return trained.name, inputs, chosen.show
+    if arguments.texts:
+        raise ValueError(
+            f"{trained.name} takes INPUT for {', '.join(notation) or 'no signature'}; "
+            f"write the inputs of {signature!r} as --inputs JSON"
+        )
+    inputs, meanings = _sample(trained.name, arguments.signature)
+    return trained.name, inputs, functools.partial(_show_arrays, meanings=meanings)
 
 
 def _read_json(text):
@@ -378,6 +538,16 @@ def _sample(name, signature):
     return chosen.sample, chosen.outputs
 
 
+def _show_arrays(inputs, outputs, meanings=()):
+    """All arrays of each row, after what the outputs mean."""
+    told = [f"{name}: {meanings[name]}" for name in outputs if name in meanings]
+    texts = ["\n".join(told)] if told else []
+    for number, row in enumerate(zip(*inputs.values(), *outputs.values()), start=1):
+        lines = (f"  {name:24} {_short(value)}" for name, value in zip([*inputs, *outputs], row))
+        texts.append("\n".join([f"row {number}", *lines]))
+    return texts
+
+
 def _short(value):
     """An array in one line."""
     import numpy as np
@@ -387,6 +557,17 @@ def _short(value):
         decode = np.vectorize(lambda x: x.decode(errors="replace") if isinstance(x, bytes) else x)
         value = decode(value)[()]
     return np.array2string(value, threshold=24, precision=4, suppress_small=True).replace("\n", "")
+
+
+def _plain(name, value):
+    """Nested lists for JSON; strings as TensorFlow Serving's REST writes them."""
+    if isinstance(value, list):
+        return [_plain(name, item) for item in value]
+    if not isinstance(value, bytes):
+        return value
+    if name.endswith("_bytes"):
+        return {"b64": base64.b64encode(value).decode()}
+    return value.decode(errors="replace")
 
 
 def _tensorboard(arguments):

@@ -54,11 +54,13 @@ def demo(model, directory=DIRECTORY, rows=1000):
         RuntimeError: the server answers otherwise than the model itself.
     """
     from .. import zoo
+    from ..zoo.act import running_sums
     from ._package import package
     from ._server import Server
 
     entry = zoo.info(NAME)
     task = zoo.task_of(entry)
+    notation = entry.notation(task)["serve"]
     sums = [line.split() for line in SUMS] + _random_sums(task, rows)
     shutil.rmtree(os.path.join(directory, NAME), ignore_errors=True)
 
@@ -67,11 +69,15 @@ def demo(model, directory=DIRECTORY, rows=1000):
     print(f"Package   {os.path.relpath(path)}, loaded and run as TensorFlow Serving does")
     with Server(directory) as server:
         print(f"Server    {server.address}, gRPC, PredictionService.Predict\n")
-        answers, updates = _ask(server.address, sums)
-    right = [given == _running_sums(numbers) for numbers, given in zip(sums, answers)]
-    for row in range(len(SUMS)):
-        print(f"{_table(sums[row], answers[row], updates[row])}\n")
+        inputs = notation.read([" ".join(numbers) for numbers in sums])
+        outputs = _ask(server.address, inputs)
+    tables = notation.show(inputs, outputs)
+    for table in tables[: len(SUMS)]:
+        print(f"{_coloured(table)}\n")
 
+    given = np.vectorize(bytes.decode, otypes=[object])(outputs["sums"])
+    answers, updates = _rows(sums, given, outputs["updates"])
+    right = [given == running_sums(numbers) for numbers, given in zip(sums, answers)]
     shown, rest = right[: len(SUMS)], right[len(SUMS) :]
     print(
         f"Right     {sum(shown)} of these {len(shown)}, {sum(rest):,} of {len(rest):,} random sums"
@@ -80,7 +86,7 @@ def demo(model, directory=DIRECTORY, rows=1000):
     same = sum(pair == served for pair, served in zip(zip(*own), zip(answers, updates)))
     print(f"Same      {same:,} of all {len(sums):,} as the Keras model answers and ponders itself")
     picture = os.path.join(directory, "ponder.png")
-    _draw(sums, answers, updates).savefig(picture)
+    _draw(sums, answers, updates, right).savefig(picture)
     print(f"Picture   {os.path.relpath(picture)}")
     program = os.path.relpath(os.path.join(os.path.dirname(sys.executable), "ponderzoo"))
     print(f"Curves    {program} tensorboard {NAME}")
@@ -102,29 +108,20 @@ def _random_sums(task, count):
     return [[number() for _ in range(rng.integers(2, task.numbers + 1))] for _ in range(count)]
 
 
-def _running_sums(numbers):
-    return [str(total) for total in np.cumsum([int(number) for number in numbers])[1:]]
-
-
-def _ask(address, sums):
-    """Running sums and updates of every row, from the server."""
+def _ask(address, inputs):
+    """The outputs of the signature `serve`, from the server."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-    longest = max(map(len, sums))
     request = predict_pb2.PredictRequest()
     request.model_spec.name = NAME
     request.model_spec.signature_name = "serve"
-    request.inputs["numbers"].CopyFrom(
-        tf.make_tensor_proto([numbers + [""] * (longest - len(numbers)) for numbers in sums])
-    )
-    request.inputs["lengths"].CopyFrom(tf.make_tensor_proto([len(numbers) for numbers in sums]))
+    for name, array in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
     with grpc.insecure_channel(address) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         outputs = stub.Predict(request, timeout=60).outputs
-    given, updates = (tf.make_ndarray(outputs[name]) for name in ("sums", "updates"))
-    given = np.vectorize(bytes.decode, otypes=[object])(given)
-    return _rows(sums, given, updates)
+    return {name: tf.make_ndarray(proto) for name, proto in outputs.items()}
 
 
 def _predict(model, task, sums):
@@ -150,22 +147,16 @@ def _rows(sums, given, updates):
     return given, updates
 
 
-def _table(numbers, given, updates):
-    """A sum with its running sums and updates under the numbers."""
-    right = _running_sums(numbers)
-    lines = [
-        _line("numbers", numbers[0], *(f"+ {number:>5}" for number in numbers[1:])),
-        _line("answers", "", *given),
-        _paint(_line("updates", *updates), FAINT),
-    ]
-    lines[1] += _paint("   right", GREEN) if given == right else _paint("   wrong", RED)
-    if given != right:
-        lines.insert(2, _line("truth", "", *right))
+def _coloured(table):
+    """A table with its verdict in colour, and the updates faint."""
+    lines = table.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("updates"):
+            lines[number] = _paint(line, FAINT)
+        for word, colour in (("right", GREEN), ("wrong", RED)):
+            if line.endswith(word):
+                lines[number] = line.removesuffix(word) + _paint(word, colour)
     return "\n".join(lines)
-
-
-def _line(name, *cells):
-    return f"{name:10}" + "".join(f"{cell:>9}" for cell in cells)
 
 
 def _paint(text, colour):
@@ -173,7 +164,7 @@ def _paint(text, colour):
     return text if plain else f"\033[{colour}m{text}\033[0m"
 
 
-def _draw(sums, answers, updates):
+def _draw(sums, answers, updates, right):
     """Updates on each number of the last of `SUMS`, and their mean by digits over all sums."""
     from matplotlib.ticker import MaxNLocator
 
@@ -189,8 +180,7 @@ def _draw(sums, answers, updates):
         bars.bar(here, updates[row], color=COLOURS[0], width=0.76)
         for place, count in zip(here, updates[row]):
             bars.text(place, count, count, color=GREY, ha="center", va="bottom", size=8)
-        right = answers[row] == _running_sums(sums[row])
-        told = f"sum {answers[row][-1]}\n{'right' if right else 'wrong'}"
+        told = f"sum {answers[row][-1]}\n{'right' if right[row] else 'wrong'}"
         place = here.mean(), 1.16 * highest
         colour, white = COLOURS[2 if right else 1], {"color": "white", "pad": 1}
         bars.text(*place, told, color=colour, ha="center", va="bottom", bbox=white)

@@ -1,37 +1,41 @@
-"""A client for TensorFlow Serving's Predict, and numpy's way into and out of its messages."""
+"""Clients for TensorFlow Serving, and numpy's way into and out of its messages."""
 
 import contextlib
+import functools
 import importlib.util
+import json
 import math
+import os
+import re
 import sys
 import types
 
 import grpc
 import numpy as np
 
-from ._session import STRING, TYPES
+from ._session import STRING, TYPES, _varint
 
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", 2**31 - 1)]
 """Channel and server options; gRPC's own default refuses messages over 4 MiB."""
 
+MOST_RETRIES = 4
+"""gRPC sends a request five times at most."""
+
 _NUMBERS = {dtype: number for number, dtype in TYPES.items()}
+_SMALLER = {np.dtype("float64"): np.dtype("float32"), np.dtype("int64"): np.dtype("int32")}
 _FIELDS = {
-    "float32": "float_val",
-    "float64": "double_val",
-    "int8": "int_val",
-    "int16": "int_val",
-    "int32": "int_val",
-    "uint8": "int_val",
-    "uint16": "int_val",
-    "int64": "int64_val",
-    "uint32": "uint32_val",
-    "uint64": "uint64_val",
-    "bool": "bool_val",
-    "object": "string_val",
-    "complex64": "scomplex_val",
-    "complex128": "dcomplex_val",
+    "float_val": ("float32", "float32"),
+    "double_val": ("float64", "float64"),
+    "int_val": ("int32", "int8 int16 int32 uint8 uint16"),
+    "int64_val": ("int64", "int64"),
+    "uint32_val": ("uint32", "uint32"),
+    "uint64_val": ("uint64", "uint64"),
+    "bool_val": ("bool", "bool"),
+    "scomplex_val": ("float32", "complex64"),
+    "dcomplex_val": ("float64", "complex128"),
+    "string_val": ("object", "object"),
 }
-_PARTS = {"complex64": "float32", "complex128": "float64"}
+"""Typed fields of `TensorProto`: what protobuf keeps in them, and the tensors that use them."""
 
 
 @contextlib.contextmanager
@@ -59,7 +63,35 @@ def light_protos():
 
 with light_protos():
     from tensorflow.core.framework import tensor_pb2
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+    from tensorflow_serving.apis import (
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        model_service_pb2_grpc,
+        predict_pb2,
+        prediction_service_pb2_grpc,
+    )
+
+_TYPED = {
+    _NUMBERS[np.dtype(name)]: (field, np.dtype(kept))
+    for field, (kept, names) in _FIELDS.items()
+    for name in names.split()
+}
+# Fields whose bytes on the wire are those of the array, with the tag that stands before them.
+_TAGS = {
+    number: bytes([tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number << 3 | 2])
+    for number, (field, kept) in _TYPED.items()
+    if kept.kind in "fb"
+}
+
+
+@functools.lru_cache(1024)
+def _head(number, shape):
+    """A `TensorProto` of a type and a shape without values, serialized."""
+    proto = tensor_pb2.TensorProto(dtype=number)
+    proto.tensor_shape.SetInParent()
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    return proto.SerializeToString()
 
 
 def to_proto(value, typed=False):
@@ -78,24 +110,32 @@ def to_proto(value, typed=False):
         # From the value itself: numpy's own bytes have lost the zeros at their ends.
         array = np.array(value, object)
     elif not isinstance(value, (np.ndarray, np.generic)):
-        smaller = {"float64": "float32", "int64": "int32"}
-        array = array.astype(smaller.get(array.dtype.name, array.dtype))
-    if array.dtype not in _NUMBERS:
+        array = array.astype(_SMALLER.get(array.dtype, array.dtype), copy=False)
+    number = _NUMBERS.get(array.dtype)
+    if number is None:
         names = sorted(dtype.name for dtype in _NUMBERS if dtype.name != "object")
         raise TypeError(f"a tensor holds text or one of {names}, not {array.dtype}")
-    number = _NUMBERS[array.dtype]
-    proto = tensor_pb2.TensorProto(dtype=number)
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    flat = array.ravel()
+    head = _head(number, array.shape)
+    if typed and number in _TAGS:
+        # protobuf takes numbers into a field one by one, but reads such bytes at once.
+        content = array.tobytes()
+        parts = (head, _TAGS[number], _varint(len(content)), content)
+        return tensor_pb2.TensorProto.FromString(b"".join(parts))
+    proto = tensor_pb2.TensorProto.FromString(head)
     if number == STRING:
-        proto.string_val.extend(v.encode() if isinstance(v, str) else bytes(v) for v in flat)
+        proto.string_val.extend([_to_bytes(text) for text in array.ravel().tolist()])
     elif typed:
-        parts = flat.view(_PARTS.get(array.dtype.name, array.dtype))
-        getattr(proto, _FIELDS[array.dtype.name]).extend(parts.tolist())
+        getattr(proto, _TYPED[number][0]).extend(array.ravel().tolist())
     else:
         proto.tensor_content = array.tobytes()
     return proto
+
+
+def _to_bytes(text):
+    if isinstance(text, str):
+        return text.encode()
+    # bytes(3) would be three zeros.
+    return text if isinstance(text, bytes) else bytes(memoryview(text))
 
 
 def from_proto(proto):
@@ -107,33 +147,37 @@ def from_proto(proto):
     Raises:
         ValueError: the message holds no tensor.
     """
-    if proto.dtype not in TYPES:
-        raise ValueError(f"type number {proto.dtype} is none of {sorted(TYPES)}")
-    dtype, shape = TYPES[proto.dtype], [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+    number, shape = proto.dtype, proto.tensor_shape
+    dtype = TYPES.get(number)
+    if dtype is None:
+        raise ValueError(f"type number {number} is none of {sorted(TYPES)}")
+    sizes = [dim.size for dim in shape.dim]
+    if shape.unknown_rank or (sizes and min(sizes) < 0):
         raise ValueError("the shape is not known")
-    size = math.prod(shape)
-    if proto.tensor_content:
-        values = _read_content(proto.tensor_content, dtype, size)
+    size, content = math.prod(sizes), proto.tensor_content
+    if content:
+        values = _read_content(content, dtype, size)
     else:
-        values = _read_field(getattr(proto, _FIELDS[dtype.name]), dtype)[:size]
-        if len(values) < size:
-            last = values[-1] if len(values) else (b"" if proto.dtype == STRING else 0)
+        name, kept = _TYPED[number]
+        values = _read_field(getattr(proto, name), dtype, kept)
+        if len(values) > size:
+            values = values[:size]
+        elif len(values) < size:
+            last = values[-1] if len(values) else (b"" if number == STRING else 0)
             values = np.concatenate([values, np.full(size - len(values), last, dtype)])
     if len(values) != size:
-        raise ValueError(f"{len(values)} values do not fill the shape {shape}")
-    return values.reshape(shape)
+        raise ValueError(f"{len(values)} values do not fill the shape {sizes}")
+    return values.reshape(sizes)
 
 
-def _read_field(field, dtype):
+def _read_field(field, dtype, kept):
     if dtype.kind == "O":
         values = np.empty(len(field), object)
         values[:] = list(field)
         return values
-    if dtype.name in _PARTS:
-        return np.fromiter(field, _PARTS[dtype.name], len(field)).view(dtype)
-    wide = "int64" if dtype.kind == "i" else "uint64" if dtype.kind == "u" else dtype
-    return np.fromiter(field, wide, len(field)).astype(dtype)
+    # protobuf's own way to an array is one copy, but takes as long as 60 numbers one by one.
+    values = np.fromiter(field, kept, len(field)) if len(field) < 60 else np.asarray(field, kept)
+    return values.view(dtype) if dtype.kind == "c" else values.astype(dtype, copy=False)
 
 
 def _read_content(content, dtype, size):
@@ -163,65 +207,158 @@ class PredictError(RuntimeError):
 
     Attributes:
         code: `grpc.StatusCode`.
-        details: the server's own words.
+        details: the server's own words, or gRPC's.
     """
 
     def __init__(self, address, code, details):
         hint = ""
-        if code == grpc.StatusCode.UNAVAILABLE:
-            hint = f" Does a server listen on {address}?"
+        if code == grpc.StatusCode.UNAVAILABLE and re.search("connect|resolv", details or ""):
+            hint = f". Does a server listen on {address}?"
         super().__init__(f"{address} answered {code.name}: {details}{hint}")
         self.code, self.details = code, details
 
 
-class Client:
-    """Asks one server; works with the stock TensorFlow Serving and with `ponderzoo serve`.
+class _Calls:
+    """All that a client asks, for the two that only differ in how they wait (`_call`)."""
 
-    Args:
-        address: `"host:port"` of the gRPC port.
-        timeout: seconds to wait for each answer.
+    _library = None  # grpc or grpc.aio
 
-    Example:
-
-    ```python
-    with Client("localhost:8500") as client:
-        answer = client.predict("act_parity", {"sequence": sequence})
-    ```
-    """
-
-    def __init__(self, address, timeout=60.0):
+    def __init__(
+        self,
+        address,
+        timeout=60.0,
+        retries=3,
+        certificate=None,
+        client_certificate=None,
+        client_key=None,
+    ):
+        if not 0 <= retries <= MOST_RETRIES:
+            raise ValueError(f"retries must be 0 to {MOST_RETRIES}, got {retries}")
+        if certificate is None and (client_certificate or client_key):
+            raise ValueError("a client_certificate wants the server's certificate, too")
         self.address, self.timeout = address, timeout
-        self._channel = grpc.insecure_channel(address, options=UNLIMITED)
-        self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        options = _options(retries)
+        if certificate is None:
+            self._channel = self._library.insecure_channel(address, options)
+        else:
+            pem = (certificate, client_key, client_certificate)
+            credentials = grpc.ssl_channel_credentials(*map(_read_pem, pem))
+            self._channel = self._library.secure_channel(address, credentials, options)
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def predict(self, model, inputs, signature=None, version=None):
+    def predict(self, model, inputs, signature=None, version=None, label=None, outputs=None):
         """Calls a signature of a model.
 
         Args:
             model: the name it is served under.
             inputs: dict: input name -> array or nested list; see `to_proto` for types.
             signature: None for the model's default one.
-            version: None for the latest one.
+            version: a number; None for the latest one.
+            label: the label of a version, in place of its number.
+            outputs: names of the outputs to send; None for all.
 
         Returns:
             Dict: output name -> numpy array.
 
         Raises:
             PredictError: with the server's code and words.
-            TypeError: an input cannot be made a tensor.
+            ValueError: an input cannot be made a tensor, or both version and label are given.
         """
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = model
-        request.model_spec.signature_name = signature or ""
-        if version is not None:
-            request.model_spec.version.value = version
+        request = predict_pb2.PredictRequest(output_filter=outputs)
+        _specify(request.model_spec, model, version, label)
+        if signature:
+            request.model_spec.signature_name = signature
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(to_proto(value))
+            try:
+                proto = to_proto(value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"input {name!r} is no tensor: {error}") from None
+            request.inputs[name].CopyFrom(proto)
+        return self._call(self._prediction.Predict, request, _read_outputs)
+
+    def metadata(self, model, version=None, label=None):
+        """The signatures of a model.
+
+        Args:
+            model: the name it is served under.
+            version: a number; None for the latest one.
+            label: the label of a version, in place of its number.
+
+        Returns:
+            Dict: signature -> `{"inputs": tensors, "outputs": tensors}`, where `tensors` is a dict:
+            name -> (dtype, shape). The dtype is a name, "string" for text; the shape has None where
+            a size is free, and is None where nothing is known of it.
+
+        Raises:
+            PredictError: with the server's code and words.
+            ValueError: both version and label are given.
+        """
+        fields = ["signature_def"]
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+        _specify(request.model_spec, model, version, label)
+        return self._call(self._prediction.GetModelMetadata, request, _read_signatures)
+
+    def status(self, model, version=None):
+        """What state the versions of a model are in.
+
+        Args:
+            model: the name it is served under.
+            version: a number; None for all that the server knows of.
+
+        Returns:
+            Dict: version -> `{"state": name, "error": text}`, the highest version first. The states
+            are "START", "LOADING", "AVAILABLE", "UNLOADING" and "END"; the text is empty where
+            nothing went wrong.
+
+        Raises:
+            PredictError: with the server's code and words.
+        """
+        request = get_model_status_pb2.GetModelStatusRequest()
+        _specify(request.model_spec, model, version, None)
+        return self._call(self._models.GetModelStatus, request, _read_states)
+
+    def _call(self, method, request, read):
+        """What `read` makes of the response. Raises `PredictError`."""
+        raise NotImplementedError
+
+
+class Client(_Calls):
+    """Asks one server; works with the stock TensorFlow Serving and with `ponderzoo serve`.
+
+    Threads may share a client.
+
+    Args:
+        address: `"host:port"` of the gRPC port.
+        timeout: seconds to wait for each answer, retries included; None for as long as it takes.
+        retries: how often to ask again, 0 to 4, where the server could not be reached or had no
+            room (UNAVAILABLE); after 0.1 s first, then after twice as long each time, give or take
+            a fifth. All else that goes wrong is told at once.
+        certificate: for TLS, the PEM file or bytes of the authority that signed the server's
+            certificate; None for no TLS.
+        client_certificate: the client's own certificate chain, where the server wants to see one.
+        client_key: its private key.
+
+    Raises:
+        OSError: a PEM file cannot be read.
+        ValueError: retries out of range, or a client's certificate without the server's.
+
+    Example:
+
+    ```python
+    with Client("localhost:8500") as client:
+        answer = client.predict("act_parity", {"bits": bits})
+    ```
+    """
+
+    _library = grpc
+
+    def _call(self, method, request, read):
         try:
-            response = self._service.Predict(request, timeout=self.timeout)
+            response = method(request, timeout=self.timeout)
         except grpc.RpcError as error:
             raise PredictError(self.address, error.code(), error.details()) from None
-        return {name: from_proto(proto) for name, proto in response.outputs.items()}
+        return read(response)
 
     def close(self):
         """Closes the channel."""
@@ -232,3 +369,124 @@ class Client:
 
     def __exit__(self, *exception):
         self.close()
+
+
+class AsyncClient(_Calls):
+    """`Client` for asyncio: the same arguments and calls, each to be awaited.
+
+    To be made where a loop runs, and used in that loop.
+
+    Example:
+
+    ```python
+    async with AsyncClient("localhost:8500") as client:
+        answer = await client.predict("act_parity", {"bits": bits})
+    ```
+    """
+
+    _library = grpc.aio
+
+    async def _call(self, method, request, read):
+        try:
+            response = await method(request, timeout=self.timeout)
+        except grpc.RpcError as error:
+            raise PredictError(self.address, error.code(), error.details()) from None
+        return read(response)
+
+    async def close(self):
+        """Closes the channel."""
+        await self._channel.close()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exception):
+        await self.close()
+
+
+def _options(retries):
+    """Options of a channel that asks again by itself, within the deadline of each call.
+
+    Every call here only asks, so one that the server may have begun to answer can be sent again.
+    """
+    options = [
+        *UNLIMITED,
+        # A request that does not fit into this buffer is sent once only.
+        ("grpc.per_rpc_retry_buffer_size", 2**31 - 1),
+        # gRPC waits 1 s to 2 min before it connects again, which no retry would live to see.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5000),
+    ]
+    if retries:
+        policy = {
+            "maxAttempts": 1 + retries,
+            "initialBackoff": "0.1s",
+            "maxBackoff": "2s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        services = [
+            {"service": f"tensorflow.serving.{name}"}
+            for name in ("PredictionService", "ModelService")
+        ]
+        config = {"methodConfig": [{"name": services, "retryPolicy": policy}]}
+        options.append(("grpc.service_config", json.dumps(config)))
+    return options
+
+
+def _read_pem(source):
+    """The bytes of a PEM file; bytes are taken as they are."""
+    if source is None or isinstance(source, bytes):
+        return source
+    with open(os.fspath(source), "rb") as file:
+        return file.read()
+
+
+def _specify(spec, model, version, label):
+    if version is not None and label is not None:
+        raise ValueError(f"a version or a label, not both: got {version} and {label!r}")
+    spec.name = model
+    if version is not None:
+        spec.version.value = version
+    if label is not None:
+        spec.version_label = label
+
+
+def _read_outputs(response):
+    return {name: from_proto(response.outputs[name]) for name in sorted(response.outputs)}
+
+
+def _read_signatures(response):
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    return {
+        name: {
+            side: {key: _read_info(info) for key, info in sorted(getattr(signature, side).items())}
+            for side in ("inputs", "outputs")
+        }
+        for name, signature in sorted(signatures.signature_def.items())
+        if name != "__saved_model_init_op"
+    }
+
+
+def _read_info(info):
+    dtype = "string" if info.dtype == STRING else TYPES.get(info.dtype, info.dtype)
+    if info.tensor_shape.unknown_rank:
+        return str(dtype), None
+    sizes = (dim.size for dim in info.tensor_shape.dim)
+    return str(dtype), tuple(None if size < 0 else size for size in sizes)
+
+
+def _read_states(response):
+    name_of = get_model_status_pb2.ModelVersionStatus.State.Name
+    return {
+        status.version: {"state": name_of(status.state), "error": _read_error(status.status)}
+        for status in sorted(response.model_version_status, key=lambda s: s.version, reverse=True)
+    }
+
+
+def _read_error(status):
+    if not status.error_code:
+        return ""
+    code = type(status).DESCRIPTOR.fields_by_name["error_code"].enum_type
+    return f"{code.values_by_number[status.error_code].name}: {status.error_message}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -115,6 +116,15 @@ def test_info_shows_paper_and_settings(ponderzoo):
         ("tensorboard nowhere", "no entry is called 'nowhere'"),
         ("data fetch nothing", "no data set is called 'nothing'"),
         ("predict act_parity --address localhost:1", "localhost:1 answered UNAVAILABLE"),
+        ("predict act_parity 1012", "expected 1 to 32 of 1, 0 and - (for -1), such as 1011-0; got"),
+        ("predict act_parity --inputs {{}} 1", "predict wants INPUT or --inputs, not both"),
+        ("predict act_parity --version 1 --label a 1", "a version or a label, not both"),
+        ("predict act_parity --certificate {empty}/ca.pem 1", "[Errno 2] No such file"),
+        (
+            "predict act_wikipedia --signature step x",
+            "act_wikipedia takes INPUT for serve, score, sample; write the inputs of 'step' as",
+        ),
+        ("predict nothing 1", "no entry is called 'nothing'"),
     ],
 )
 def test_errors_are_said_in_words(ponderzoo, tmp_path, words, error):
@@ -217,6 +227,26 @@ def test_export_then_predict(ponderzoo, trained, tmp_path):
         assert code == 1 and "act_parity has no signature 'thing'; it has ['serve']" in err
         code, _, err = ponderzoo(ask)
         assert code == 1 and "bits" in err  # the entry's own sample has more bits
+        # The run knows how many it has; INPUT may stand anywhere.
+        for words in ("{run} 1011-0 1 {at}", "{run} 1011-0 {at} 1", "{at} {run} -- 1011-0 1"):
+            words = words.format(run=trained, at=f"--address {server.address}")
+            code, out, _ = ponderzoo(f"predict {words}")
+            assert code == 0
+            first, second = out.split("\n\n")
+            line = r"ones      (odd|even) \(\d\.\d\d\)   (right|wrong)"
+            assert re.fullmatch(rf"bits      1011-0\n{line}\nupdates   \d", first)
+            assert second.startswith("bits      100000\n")
+        code, out, _ = ponderzoo(f"predict {trained} --address {server.address} --json 1 -1")
+        assert code == 0
+        outputs = json.loads(out)
+        assert list(outputs) == ["odd", "probability", "remainder", "updates"]
+        assert {len(rows) for rows in outputs.values()} == {2}
+
+
+def test_text_in_json_is_what_rest_makes_of_it():
+    assert _cli._plain("sums", [[b"12", "ä".encode()]]) == [["12", "ä"]]
+    assert _cli._plain("next_bytes", [b"\xff"]) == [{"b64": "/w=="}]
+    assert _cli._plain("updates", [[1.0]]) == [[1.0]]
 
 
 def test_data_lists_its_sets(ponderzoo):

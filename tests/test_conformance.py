@@ -347,6 +347,26 @@ def test_entry_exports_and_passes_the_gate(name, small, batch_of, tmp_path):
     assert os.path.exists(os.path.join(version, "saved_model.pb"))
 
 
+@each_entry
+def test_entry_is_asked_and_answers_in_its_own_notation(name, small, batch_of):
+    model, (task, _, _) = small(name), batch_of(name)
+    notation, signatures = zoo.info(name).notation(task), zoo.info(name).signatures(model, task)
+    assert notation.keys() <= signatures.keys()
+    for key, written in notation.items():
+        sample, specs = written.sample, signatures[key].inputs
+        assert sample.keys() == specs.keys()
+        for (shape, dtype), array in zip(map(specs.get, sample), sample.values()):
+            assert len(array) == len(written.example) >= 2
+            assert array.dtype == ("object" if dtype == "string" else dtype)
+            assert all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
+        tensors = {k: tf.constant(sample[k], dtype) for k, (_, dtype) in specs.items()}
+        outputs = signatures[key].function(**tensors)
+        shown = written.show(sample, {k: np.asarray(value) for k, value in outputs.items()})
+        assert len(shown) == len(written.example) and all(shown)
+        with pytest.raises(ValueError, match=r"^expected .*; got ''$"):
+            written.read([written.example[0], ""])
+
+
 # Files, read in a process that did not write them.
 
 READER = """

@@ -57,6 +57,8 @@ class Entry:
         signatures: `signatures(model, task) -> {name: Signature}`; the first is `serve`.
         paper_result: what the paper reports on the task, in a few words.
         notes: markdown for the card: what was tried, where this departs from the paper.
+        notation: `notation(task) -> {name: Notation}` (see `_notation`), for the signatures whose
+            inputs people can write.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Entry:
     train: dict = dataclasses.field(default_factory=dict)
     paper_result: str = ""
     notes: str = ""
+    notation: Callable = lambda task: {}
 
     @property
     def directory(self):

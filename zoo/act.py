@@ -1,9 +1,12 @@
 """Adaptive Computation Time (Graves, 2016), arXiv:1603.08983."""
 
+import math
+
 import keras
 import numpy as np
 
 from ..layers import ACT, SequenceMask
+from ._notation import Notation, expected, over_text, pad, table, verdict
 from ._registry import Entry, Paper, Signature, register
 
 PAPER = Paper(
@@ -85,12 +88,11 @@ def parity_signatures(model, task):
         odd = tf.sigmoid(answer["parity"][:, 0])
         return {"odd": tf.cast(odd > 0.5, tf.int32), "probability": odd, **_ponder(answer)}
 
-    inputs, _ = task.batch(np.random.default_rng(0), 3)
     return {
         "serve": Signature(
             serve,
             {"bits": ((None, task.bits), "int32")},
-            {"bits": inputs["sequence"][:, 0].astype("int32")},
+            parity_notation(task)["serve"].sample,
             {
                 "odd": "1 where the number of +1 entries is odd, else 0, (batch,)",
                 "probability": "of odd, (batch,)",
@@ -98,6 +100,37 @@ def parity_signatures(model, task):
             },
         )
     }
+
+
+def parity_notation(task):
+    """A vector as `1011-0`, with - for -1; zeros fill it up."""
+
+    def read(texts):
+        rows = []
+        for text in texts:
+            letters = "".join(text.split())
+            if not 0 < len(letters) <= task.bits or set(letters) - set("-01"):
+                what = f"1 to {task.bits} of 1, 0 and - (for -1), such as 1011-0"
+                raise expected(what, text)
+            rows.append(["-01".index(letter) - 1 for letter in letters.ljust(task.bits, "0")])
+        return {"bits": np.array(rows, "int32")}
+
+    def show(inputs, outputs):
+        texts = []
+        for bits, odd, p, updates in zip(
+            inputs["bits"], outputs["odd"], outputs["probability"], outputs["updates"]
+        ):
+            ones = int((bits > 0).sum())
+            answer = f"{'odd' if odd else 'even'} ({p if odd else 1 - p:.2f})"
+            texts.append(
+                f"bits      {''.join('-01'[bit + 1] for bit in bits)}\n"
+                f"ones      {answer}{verdict(odd == ones % 2)}\n"
+                f"updates   {updates[0]:.0f}"
+            )
+        return texts
+
+    example = ("1011-0", "-1-10010", "0110-01-110100-1")
+    return {"serve": Notation(tuple(text[: task.bits] for text in example), read, show)}
 
 
 def logic_signatures(model, task):
@@ -122,10 +155,6 @@ def logic_signatures(model, task):
         truth = tf.sigmoid(answer["truth"])
         return {"truth": tf.cast(truth > 0.5, tf.int32), "probability": truth, **_ponder(answer)}
 
-    inputs, _ = task.batch(np.random.default_rng(0), 3)
-    sequence = inputs["sequence"]
-    one_hot = sequence[..., 2:].reshape(*sequence.shape[:2], gates, -1)
-    applied = np.where(one_hot.any(-1), one_hot.argmax(-1), -1)
     return {
         "serve": Signature(
             serve,
@@ -134,11 +163,7 @@ def logic_signatures(model, task):
                 "gates_applied": ((None, None, gates), "int32"),
                 "lengths": ((None,), "int32"),
             },
-            {
-                "bits": sequence[..., :2].astype("int32"),
-                "gates_applied": applied.astype("int32"),
-                "lengths": inputs["lengths"],
-            },
+            logic_notation(task)["serve"].sample,
             {
                 "truth": "truth value after the gates of each step, 0 or 1, (batch, time)",
                 "probability": "of 1, (batch, time)",
@@ -146,6 +171,68 @@ def logic_signatures(model, task):
             },
         )
     }
+
+
+def logic_notation(task):
+    """Vectors as `10 XOR AND | 1 NOR`: b_0 and b_1 first, then b_1 alone, each with its gates."""
+    from ..trainers.logic import GATES, TRUTH
+
+    numbered = {gate.lower(): number for number, gate in enumerate(GATES)}
+    rules = (
+        "vectors with | between, such as '10 XOR AND | 1 NOR': the bits b_0 b_1, later b_1 alone, "
+        f"then at most {task.gates} gates of {', '.join(GATES)}"
+    )
+
+    def read(texts):
+        rows, most = [], 0
+        for text in texts:
+            vectors = [part.split() for part in text.split("|")]
+            try:
+                gates = [[numbered[name.lower()] for name in names] for _, *names in vectors]
+                legal = all(
+                    len(bits) == (1 if step else 2) and not set(bits) - set("01")
+                    for step, (bits, *_) in enumerate(vectors)
+                )
+            except (KeyError, ValueError):
+                legal = False
+            if not legal or max(map(len, gates)) > task.gates:
+                raise expected(rules, text)
+            bits = [[0] * (2 - len(bits)) + [int(bit) for bit in bits] for bits, *_ in vectors]
+            rows.append((bits, gates))
+            most = max(most, len(vectors))
+        bits = np.zeros((len(rows), most, 2), "int32")
+        applied = np.full((len(rows), most, task.gates), -1, "int32")
+        for row, (shown, gates) in enumerate(rows):
+            bits[row, : len(shown)] = shown
+            for step, numbers in enumerate(gates):
+                applied[row, step, : len(numbers)] = numbers
+        lengths = np.array([len(shown) for shown, _ in rows], "int32")
+        return {"bits": bits, "gates_applied": applied, "lengths": lengths}
+
+    def show(inputs, outputs):
+        texts = []
+        for row, length in enumerate(inputs["lengths"]):
+            lines, last = [], inputs["bits"][row, 0, 0]
+            for step in range(length):
+                older, newer = last, inputs["bits"][row, step, 1]
+                gates = [gate for gate in inputs["gates_applied"][row, step] if gate >= 0]
+                told = [f"{newer}" if step else f"{older}{newer}", *(GATES[gate] for gate in gates)]
+                for gate in gates:
+                    newer, older = TRUTH[gate * 4 + newer * 2 + older], newer
+                last = newer
+                answer, updates = outputs["truth"][row, step], outputs["updates"][row, step]
+                lines.append(
+                    (" ".join(told), "FT"[answer], f"{updates:.0f}", verdict(answer == last))
+                )
+            width = max(len("vector"), *(len(told) for told, *_ in lines))
+            lines = [("vector", "answer", "updates", ""), *lines]
+            texts.append(
+                "\n".join(f"{a:{width}}  {b:>6}  {c:>7}{d}".rstrip() for a, b, c, d in lines)
+            )
+        return texts
+
+    example = ("10 XOR | 1 NOR | 0 if/then", f"01 {' '.join(GATES[: task.gates])} | 1")
+    return {"serve": Notation(example, read, show)}
 
 
 def addition_signatures(model, task):
@@ -176,16 +263,51 @@ def addition_signatures(model, task):
         "serve": Signature(
             serve,
             {"numbers": ((None, None), "string"), "lengths": ((None,), "int32")},
-            {
-                "numbers": np.array([["123", "4567", "89"], ["99999", "1", ""]], object),
-                "lengths": np.array([3, 2], "int32"),
-            },
+            addition_notation(task)["serve"].sample,
             {
                 "sums": "sum of the numbers so far, as digits, (batch, time); empty at the first",
                 **PONDER,
             },
         )
     }
+
+
+def addition_notation(task):
+    """Numbers as `381 4 99` or `381 + 4 + 99`."""
+
+    def read(texts):
+        rows = [text.replace("+", " ").split() for text in texts]
+        for text, numbers in zip(texts, rows):
+            plain = [n.isascii() and n.isdecimal() and len(n) <= task.digits for n in numbers]
+            if not plain or not all(plain):
+                what = f"numbers of 1 to {task.digits} digits with spaces between, such as '381 4'"
+                raise expected(what, text)
+        numbers, lengths = pad(rows, "", object)
+        return {"numbers": numbers, "lengths": lengths}
+
+    def show(inputs, outputs):
+        texts = []
+        for numbers, length, sums, updates in zip(
+            inputs["numbers"], inputs["lengths"], outputs["sums"], outputs["updates"]
+        ):
+            numbers, given = list(numbers[:length]), [sum.decode() for sum in sums[1:length]]
+            right, width = running_sums(numbers), max(5, *map(len, numbers))
+            lines = [
+                ("numbers", [numbers[0], *(f"+ {number:>{width}}" for number in numbers[1:])]),
+                ("answers", ["", *given], verdict(given == right) if right else ""),
+                ("truth", ["", *right]),
+                ("updates", [f"{n:.0f}" for n in updates[:length]]),
+            ]
+            texts.append(table(line for line in lines if line[0] != "truth" or given != right))
+        return texts
+
+    return {"serve": Notation(("123 4567 89", "99999 1"), read, show)}
+
+
+def running_sums(numbers):
+    """The sums after each number but the first, as digits; so are the numbers."""
+    sums = np.cumsum([int(number) for number in numbers], dtype=object)
+    return [str(total) for total in sums[1:]]
 
 
 def sort_signatures(model, task):
@@ -205,19 +327,20 @@ def sort_signatures(model, task):
         rank = tf.range(size)
         real = rank < lengths[:, None]
         order = tf.gather(order, tf.minimum(lengths[:, None] + rank, 2 * size - 1), batch_dims=1)
-        listed = tf.gather(numbers, tf.minimum(order, size - 1), batch_dims=1)
+        # A guess beyond the row becomes its last number, however far the batch is padded.
+        last = tf.maximum(lengths[:, None] - 1, 0)
+        listed = tf.gather(numbers, tf.minimum(order, last), batch_dims=1)
         return {
             "order": tf.where(real, order, -1),
             "ascending": tf.where(real, listed, 0.0),
             **_ponder(answer),
         }
 
-    numbers = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
     return {
         "serve": Signature(
             serve,
             {"numbers": ((None, None), "float32"), "lengths": ((None,), "int32")},
-            {"numbers": numbers, "lengths": np.array([5, 2, 4], "int32")},
+            sort_notation(task)["serve"].sample,
             {
                 "order": "indices of the numbers in ascending order, (batch, time); -1 at padding",
                 "ascending": "the numbers in that order, (batch, time); 0 at padding",
@@ -226,6 +349,46 @@ def sort_signatures(model, task):
             },
         )
     }
+
+
+def sort_notation(task):
+    """Numbers as `0.3 -1 2`."""
+
+    def read(texts):
+        rows = []
+        for text in texts:
+            try:
+                values = [float(number) for number in text.split()]
+            except ValueError:
+                values = []
+            if not 0 < len(values) <= task.numbers or not all(map(math.isfinite, values)):
+                what = f"1 to {task.numbers} numbers with spaces between, such as '0.3 -1 2'"
+                raise expected(what, text)
+            rows.append(values)
+        numbers, lengths = pad(rows, 0, "float32")
+        return {"numbers": numbers, "lengths": lengths}
+
+    def show(inputs, outputs):
+        texts = []
+        for numbers, length, order, updates in zip(
+            inputs["numbers"], inputs["lengths"], outputs["order"], outputs["updates"]
+        ):
+            written = [f"{number:g}" for number in numbers[:length]]
+            given = [written[i] if i < length else "?" for i in order[:length]]
+            right = [written[i] for i in np.argsort(numbers[:length], kind="stable")]
+            updates = [f"{n:.0f}" for n in updates[: 2 * length]]
+            lines = [
+                ("numbers", written),
+                ("updates", updates[:length]),
+                ("ascending", given, verdict(given == right)),
+                ("updates", updates[length:]),
+            ]
+            texts.append(table(lines))
+        return texts
+
+    example = ("0.3 -1 2 0.05 -0.4", "1.5 -0.2", "-1.1 0.7 0.6 -2")
+    short = (" ".join(text.split()[: task.numbers]) for text in example)
+    return {"serve": Notation(tuple(short), read, show)}
 
 
 def text_signatures(model, task):
@@ -329,7 +492,7 @@ def text_signatures(model, task):
         text = tf.strings.reduce_join(tf.where(kept, tf.gather(characters, drawn), b""), axis=-1)
         return {"text_bytes": text, "updates": tf.where(kept, updates, 0.0)}
 
-    texts = np.array([b"The history of [[", b"of the "], object)
+    notation = text_notation(task)
     state = np.zeros((2, units), "float32")
     text = {"text": ((None,), "string")}
     last = {
@@ -341,8 +504,8 @@ def text_signatures(model, task):
         "entropy": "entropy in bits of the distribution after each byte, (batch, bytes)",
     }
     return {
-        "serve": Signature(serve, text, {"text": texts}, {**last, **PONDER}),
-        "score": Signature(score, text, {"text": texts}, {**scores, **PONDER}),
+        "serve": Signature(serve, text, notation["serve"].sample, {**last, **PONDER}),
+        "score": Signature(score, text, notation["score"].sample, {**scores, **PONDER}),
         "sample": Signature(
             sample,
             {
@@ -352,7 +515,7 @@ def text_signatures(model, task):
                 "seed": ((None,), "int32"),
             },
             {
-                "prompt": texts,
+                **notation["sample"].sample,
                 "length": np.array([8, 5], "int32"),
                 "temperature": np.array([0.0, 0.7], "float32"),
                 "seed": np.array([1, 2], "int32"),
@@ -381,6 +544,69 @@ def text_signatures(model, task):
     }
 
 
+def text_notation(task):
+    """A text as it is; `sample` goes on with it for 80 bytes."""
+
+    def read(texts):
+        if not all(texts):
+            raise expected("a text of one character or more", "")
+        content = np.empty(len(texts), object)
+        content[:] = [text.encode(errors="surrogateescape") for text in texts]
+        return {"text": content}
+
+    def read_prompts(texts):
+        rows = len(texts)
+        return {
+            "prompt": read(texts)["text"],
+            "length": np.full(rows, 80, "int32"),
+            "temperature": np.full(rows, 0.5, "float32"),
+            "seed": np.arange(1, rows + 1, dtype="int32"),
+        }
+
+    def show(inputs, outputs):
+        from ..trainers.characters import quote
+
+        return [
+            f"{over_text(text, {'updates': updates[: len(text)]})}\n"
+            f"next      {quote(np.frombuffer(byte, np.uint8))} ({probability:.2f})"
+            for text, updates, byte, probability in zip(
+                inputs["text"], outputs["updates"], outputs["next_bytes"], outputs["probability"]
+            )
+        ]
+
+    def show_scores(inputs, outputs):
+        texts = []
+        for text, *numbers in zip(
+            inputs["text"], outputs["bits"], outputs["entropy"], outputs["updates"]
+        ):
+            bits, entropy, updates = (array[: len(text)].astype("float64") for array in numbers)
+            bits[0] = np.nan  # nothing was expected before the first byte
+            lines = over_text(text, {"bits": bits, "entropy": entropy, "updates": updates})
+            mean = f"{np.nanmean(bits):.2f}" if len(text) > 1 else "no"
+            texts.append(
+                f"{lines}\nmean      {mean} bits per character, {updates.mean():.2f} updates"
+            )
+        return texts
+
+    def show_samples(inputs, outputs):
+        return [
+            over_text(
+                prompt + text,
+                {"updates": [*np.full(len(prompt), np.nan), *updates[: len(text)]]},
+            )
+            for prompt, text, updates in zip(
+                inputs["prompt"], outputs["text_bytes"], outputs["updates"]
+            )
+        ]
+
+    example = ("The history of [[", "of the ")
+    return {
+        "serve": Notation(example, read, show),
+        "score": Notation(example, read, show_scores),
+        "sample": Notation(example, read_prompts, show_samples),
+    }
+
+
 def _ponder(answer):
     return {"updates": answer["updates"], "remainder": answer["remainder"]}
 
@@ -400,7 +626,17 @@ RECIPE = {"learning_rate_schedule": "cosine", "ema": 0.998, "steps_per_epoch": 2
 
 
 def _register(
-    task, signatures, cell, units, max_ponder, time_penalty, train, paper, notes="", **task_config
+    task,
+    signatures,
+    notation,
+    cell,
+    units,
+    max_ponder,
+    time_penalty,
+    train,
+    paper,
+    notes="",
+    **task_config,
 ):
     register(
         Entry(
@@ -409,6 +645,7 @@ def _register(
             task=task,
             build=build,
             signatures=signatures,
+            notation=notation,
             task_config=task_config,
             config={
                 "cell": cell,
@@ -426,6 +663,7 @@ def _register(
 _register(
     "parity",
     parity_signatures,
+    parity_notation,
     cell="rnn",
     units=128,
     bits=32,
@@ -451,6 +689,7 @@ _register(
 _register(
     "logic",
     logic_signatures,
+    logic_notation,
     cell="lstm",
     units=128,
     max_ponder=8,
@@ -478,6 +717,7 @@ _register(
 _register(
     "addition",
     addition_signatures,
+    addition_notation,
     cell="lstm",
     units=256,
     max_ponder=20,
@@ -503,6 +743,7 @@ _register(
 _register(
     "sort",
     sort_signatures,
+    sort_notation,
     cell="lstm",
     units=256,
     max_ponder=6,
@@ -525,6 +766,7 @@ _register(
 _register(
     "characters",
     text_signatures,
+    text_notation,
     cell="lstm",
     units=256,
     max_ponder=5,

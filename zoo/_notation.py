@@ -1,0 +1,93 @@
+"""How people write the inputs of a signature and read its answers."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+WIDTH = 70  # of text
+
+
+@dataclasses.dataclass(frozen=True)
+class Notation:
+    """Text in and text out for one signature, a row each.
+
+    Attributes:
+        example: a request as people write it: two texts or more.
+        read: `read(texts)` gives the dict of input arrays. Raises `ValueError`, which says what was
+            expected and what came.
+        show: `show(inputs, outputs)` gives a list of texts, of as many lines as it takes.
+    """
+
+    example: tuple
+    read: Callable
+    show: Callable
+
+    @property
+    def sample(self):
+        """The example as arrays."""
+        return self.read(self.example)
+
+
+def expected(what, text):
+    """The `ValueError` of `read`."""
+    return ValueError(f"expected {what}; got {text!r}")
+
+
+def pad(rows, fill, dtype):
+    """Lists of unequal length as `(array, lengths)`."""
+    array = np.full((len(rows), max(map(len, rows))), fill, dtype)
+    for row, values in enumerate(rows):
+        array[row, : len(values)] = values
+    return array, np.array([len(values) for values in rows], "int32")
+
+
+def table(lines):
+    """Lines `(name, cells, note)`, the note optional, their cells under each other."""
+    lines = list(lines)
+    width = 2 + max(len(cell) for _, cells, *_ in lines for cell in cells)
+    return "\n".join(
+        "".join([f"{name:10}", *(f"{cell:>{width}}" for cell in cells), *note]).rstrip()
+        for name, cells, *note in lines
+    )
+
+
+def verdict(right):
+    """What stands behind an answer."""
+    return "   right" if right else "   wrong"
+
+
+def over_text(content, lines):
+    """A text with a digit for each character in the lines under it, broken where it is long.
+
+    Args:
+        content: bytes.
+        lines: dict: name -> a number for each byte. A character gets the sum of its bytes', rounded
+            and written as `+` above 9; where that is no number, nothing.
+    """
+    characters = content.decode(errors="surrogateescape")
+    ends = np.cumsum([len(c.encode(errors="surrogateescape")) for c in characters])
+    cells = {"text": [_glyph(c) for c in characters]}
+    for name, numbers in lines.items():
+        parts = np.split(np.asarray(numbers, float), ends[:-1]) if characters else ()
+        cells[name] = [_digit(part.sum()) for part in parts]
+    blocks = [
+        "\n".join(
+            f"{name:10}{''.join(line[start : start + WIDTH])}".rstrip()
+            for name, line in cells.items()
+        )
+        for start in range(0, max(1, len(characters)), WIDTH)
+    ]
+    return "\n".join(blocks)
+
+
+def _glyph(character):
+    if character < " ":
+        return chr(0x2400 + ord(character))
+    return character if character.isprintable() else "�"
+
+
+def _digit(number):
+    if np.isnan(number):
+        return " "
+    return str(round(number)) if round(number) < 10 else "+"
