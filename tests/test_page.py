@@ -1,0 +1,536 @@
+"""The page at `/`, in a headless browser, against a server that answers as ours does."""
+
+import base64
+import copy
+import itertools
+import json
+import pathlib
+import re
+import shutil
+import urllib.parse
+
+import pytest
+from aiohttp import web
+from browser import Browser, Loop, find_browser
+from ponderzoo.export._server import Server
+from serving import make_model, write_packages
+
+pytestmark = pytest.mark.skipif(
+    find_browser() is None, reason="no chromium, chromium-browser or google-chrome on PATH"
+)
+
+PAGE = pathlib.Path(__file__).resolve().parent.parent / "export" / "page.html"
+HOSTILE = "<img src=x onerror=\"document.documentElement.dataset.hurt='yes'\">"
+
+
+def b64(text):
+    return {"b64": base64.b64encode(text.encode()).decode()}
+
+
+def tensor(dtype, *shape, meaning=None):
+    return {"dtype": dtype, "shape": list(shape), **({"meaning": meaning} if meaning else {})}
+
+
+def card(name, **signatures):
+    """A signature card as the packages have it."""
+    described = {
+        key: {
+            "inputs": inputs,
+            "outputs": outputs,
+            "rest": {
+                "path": f"/v1/models/{name}:predict",
+                "body": {"signature_name": key, "inputs": sample},
+            },
+        }
+        for key, (inputs, outputs, sample) in signatures.items()
+    }
+    return {
+        "model": name,
+        "parameters": 1234567,
+        "default_signature": "serve",
+        "signatures": described,
+        "tensorflow_version": "2.21.0",
+    }
+
+
+PONDER = {
+    "updates": tensor("float32", None, None, meaning="N, the updates spent on each input"),
+    "remainder": tensor("float32", None, None, meaning="R, the probability left"),
+}
+ADDITION = card(
+    "act_addition",
+    serve=(
+        {"numbers": tensor("string", None, None), "lengths": tensor("int32", None)},
+        {"sums": tensor("string", None, None, meaning="sum of the numbers so far"), **PONDER},
+        {
+            "numbers": [[b64("123"), b64("4567"), b64("89")], [b64("99999"), b64("1"), b64("")]],
+            "lengths": [3, 2],
+        },
+    ),
+)
+TEXT = {"text": tensor("string", None)}
+WIKIPEDIA = card(
+    "act_wikipedia",
+    serve=(
+        TEXT,
+        {
+            "next_bytes": tensor("string", None, meaning="the most probable byte after the text"),
+            **PONDER,
+        },
+        {"text": [b64("Café [["), b64("of ")]},
+    ),
+    sample=(
+        {"prompt": tensor("string", None), "length": tensor("int32", None)},
+        {"text_bytes": tensor("string", None), "updates": PONDER["updates"]},
+        {"prompt": [b64("ab"), b64("abc")], "length": [3, 2]},
+    ),
+)
+COPY = card(
+    "ntm_copy",
+    serve=(
+        {"bits": tensor("int32", None, None, 2), "state": tensor("int64", None)},
+        {"read_weights": tensor("float32", None, None, 4, meaning="where the head reads")},
+        {"bits": [[[0, 1], [1, 1], [0, 0]]], "state": [0]},
+    ),
+)
+ANSWERS = {
+    ("act_addition", "serve"): {
+        "outputs": {
+            "remainder": [[0.27508544921875, 0.5577954, 0.8343071], [0.6444181, 0.1234743, 0.0]],
+            "sums": [["", "4690", "4779"], ["", "99002", ""]],
+            "updates": [[2.0, 9.0, 6.0], [2.0, 3.0, 0.0]],
+        }
+    },
+    ("act_wikipedia", "serve"): {
+        "outputs": {
+            "next_bytes": [b64("A"), b64(" ")],
+            "updates": [[2.0, 1.0, 1.0, 3.0, 1.0, 2.0, 1.0, 1.0], [2.0, 1.0, 2.0, 0, 0, 0, 0, 0]],
+            "remainder": [[0.5] * 8, [0.25] * 3 + [0.0] * 5],
+        }
+    },
+    ("act_wikipedia", "sample"): {
+        "outputs": {
+            "text_bytes": [b64("xyz"), b64("uv")],
+            "updates": [[1.0, 2.0, 1.0], [3.0, 1.0, 0.0]],
+        }
+    },
+    ("ntm_copy", "serve"): {
+        "outputs": [[[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5]]]
+    },
+    ("half_plus_two", "serving_default"): {"outputs": [[2.5], [3.0]]},
+}
+METADATA = {
+    "model_spec": {"name": "half_plus_two", "signature_name": "", "version": "123"},
+    "metadata": {
+        "signature_def": {
+            "signature_def": {
+                "__saved_model_init_op": {"inputs": {}, "outputs": {}, "method_name": ""},
+                "serving_default": {
+                    "inputs": {
+                        "x": {
+                            "dtype": "DT_FLOAT",
+                            "tensor_shape": {
+                                "dim": [{"size": "-1", "name": ""}, {"size": "1", "name": ""}],
+                                "unknown_rank": False,
+                            },
+                            "name": "serving_default_x:0",
+                        }
+                    },
+                    "outputs": {
+                        "y": {
+                            "dtype": "DT_FLOAT",
+                            "tensor_shape": {"dim": [{"size": "-1"}, {"size": "1"}]},
+                            "name": "StatefulPartitionedCall:0",
+                        }
+                    },
+                    "method_name": "tensorflow/serving/predict",
+                },
+            }
+        }
+    },
+}
+
+
+CONTRASTS = """() => {
+  const pen = Object.assign(document.createElement('canvas'), { width: 1, height: 1 })
+    .getContext('2d', { willReadFrequently: true });
+  const rgb = (color) => {
+    pen.clearRect(0, 0, 1, 1);
+    pen.fillStyle = color;
+    pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = (color) => [0.2126, 0.7152, 0.0722].reduce((sum, part, i) => {
+    const value = color[i] / 255;
+    return sum + part * (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  }, 0);
+  const behind = (element) => {
+    const color = rgb(element ? getComputedStyle(element).backgroundColor : 'white');
+    return color[3] === 255 ? color : behind(element.parentElement);
+  };
+  const written = (element) => element.checkVisibility() && !element.closest('.unseen, .skip')
+    && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  return [...document.body.querySelectorAll('*')].filter(written).map((element) => {
+    const [a, b] = [rgb(getComputedStyle(element).color), behind(element)].map(luminance);
+    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), element.outerHTML];
+  });
+}"""
+
+
+def version(number, state="AVAILABLE", error="", labels=()):
+    return {"version": number, "state": state, "error": error, "labels": list(labels)}
+
+
+MODELS = [
+    {"name": "act_addition", "versions": [version(1, labels=["stable"])], "card": ADDITION},
+    {"name": "act_wikipedia", "versions": [version(1), version(2)], "card": WIKIPEDIA},
+    {"name": "half_plus_two", "versions": [version(123)], "card": None},
+    {"name": "ntm_copy", "versions": [version(1)], "card": COPY},
+    {
+        "name": "broken",
+        "versions": [version(4, "END", "DATA_LOSS: variables are cut short")],
+        "card": None,
+    },
+    {"name": HOSTILE, "versions": [version(3, "END", f"NOT_FOUND: {HOSTILE}")], "card": None},
+]
+
+
+class Stub:
+    """The REST port of a server: the list, the metadata and the answers are set by the test."""
+
+    def __init__(self, loop):
+        self._loop = loop
+        self.reset()
+        app = web.Application()
+        app.router.add_get("/", self._page)
+        app.router.add_get("/ponderzoo/models", self._list)
+        app.router.add_get("/v1/models/{name}/metadata", self._metadata)
+        app.router.add_post(r"/v1/models/{name}{version:(/versions/\d+)?}:predict", self._predict)
+        self._runner = web.AppRunner(app)
+        self.url = loop.run(self._start())
+
+    def reset(self):
+        self.models, self.error, self.asked = copy.deepcopy(MODELS), None, []
+        self.answers = dict(ANSWERS)
+
+    async def _start(self):
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+
+    async def _page(self, request):
+        return web.FileResponse(PAGE)
+
+    async def _list(self, request):
+        if self.models is None:
+            return web.json_response({"error": "the server is about to end"}, status=503)
+        return web.json_response({"models": self.models, "grpc_port": 9500})
+
+    async def _metadata(self, request):
+        return web.json_response(METADATA)
+
+    async def _predict(self, request):
+        text = await request.text()
+        self.asked.append((request.path, text))
+        if self.error:
+            return web.json_response({"error": self.error}, status=400)
+        key = request.match_info["name"], json.loads(text)["signature_name"]
+        return web.json_response(self.answers[key])
+
+    def close(self):
+        self._loop.run(self._runner.cleanup())
+
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def stub(loop):
+    stub = Stub(loop)
+    yield stub
+    stub.close()
+
+
+@pytest.fixture(scope="module")
+def browser(loop):
+    browser = Browser(loop)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(browser, stub):
+    """Opens the page at a fragment; in the end no script may have failed."""
+    stub.reset()
+
+    def opened(*chosen):
+        browser.look()
+        fragment = "/".join(["#", *(urllib.parse.quote(part, safe="") for part in chosen)])
+        browser.open(stub.url + (fragment if chosen else ""))
+        browser.until("document.querySelector('.model') && document.querySelector('#versions')")
+        return browser
+
+    yield opened
+    # The browser itself notes every answer that is an error.
+    assert [line for line in browser.complaints if not re.search("status of (400|503)", line)] == []
+
+
+def send(page):
+    page.until("document.querySelector('#send')")
+    page.click("#send")
+    page.until("document.querySelector('#took') && find('send').textContent === 'Send'")
+
+
+def cells(page, row):
+    """(label, N) of every cell of a row of the heat map; None for padding."""
+    return [
+        tuple(cell) if cell else None
+        for cell in page.run(
+            f"[...document.querySelectorAll('[data-row=\"{row}\"] .cell')].map((cell) =>"
+            "cell.matches('.blank') ? null : [cell.querySelector('.input').textContent,"
+            "Number(cell.dataset.value)])"
+        )
+    ]
+
+
+def test_lists_what_the_server_lists(page, stub):
+    page = page()
+    assert page.texts(".model b") == [model["name"] for model in stub.models]
+    assert page.texts("h1") == ["act_addition"]
+    assert page.texts(".about") == ["1,234,567 parameters · TensorFlow 2.21.0"]
+    assert page.texts(".version") == ["1\nAVAILABLE\nstable"]
+    assert page.texts(".ask .tensors dt") == ["numbers\nstring (?, ?)", "lengths\nint32 (?,)"]
+    assert page.texts(".answer dd")[0] == "sum of the numbers so far"
+
+
+def test_a_version_that_failed_says_why(page):
+    page = page("broken")
+    assert page.texts(".version") == ["4\nEND\nDATA_LOSS: variables are cut short"]
+    assert "No version of this model is available" in page.texts("main")[0]
+
+
+def test_sends_the_sample_and_shows_the_answer(page, stub):
+    page = page("act_addition", "serve")
+    send(page)
+    path, text = stub.asked[-1]
+    assert path == "/v1/models/act_addition:predict"
+    assert json.loads(text) == {
+        "signature_name": "serve",
+        "inputs": {"numbers": [["123", "4567", "89"], ["99999", "1", ""]], "lengths": [3, 2]},
+    }
+    assert page.texts("thead th")[:5] == ["step", "numbers", "sums", "updates", "remainder"]
+    rows = [row.split("\t") for row in page.texts("tbody tr")]
+    assert rows[1] == ["2", "4567", "4690", "9", "0.5578"]
+    assert rows[0][2] == "empty" and len(rows) == 5
+    assert page.texts("#took")[0].endswith("ms")
+
+
+def test_sends_what_was_typed_letter_by_letter(page, stub):
+    page = page("ntm_copy")
+    typed = '{"bits": [[[0, 1]]], "state": [9007199254740993]}'
+    page.type("#editor", typed)
+    page.press("Enter", control=True)
+    page.until("document.querySelector('#took')")
+    assert stub.asked[-1][1] == f'{{"signature_name": "serve", "inputs": {typed}}}'
+    assert 'np.array([9007199254740993], "int64")' in page.texts("#lines pre")[1]
+
+
+def test_sends_to_the_version_that_was_chosen(page, stub):
+    page = page("act_wikipedia", "serve")
+    page.run("find('version').value = '1'; find('version').dispatchEvent(new Event('change'))")
+    send(page)
+    assert stub.asked[-1][0] == "/v1/models/act_wikipedia/versions/1:predict"
+    shell, python = page.texts("#lines pre")
+    assert "/v1/models/act_wikipedia/versions/1:predict" in shell
+    assert 'Client("127.0.0.1:9500").predict("act_wikipedia", inputs, "serve", version=1)' in python
+    assert 'inputs = {"text": ["Café [[", "of "]}' in python
+
+
+def test_text_that_is_no_json_is_not_sent(page, stub):
+    page = page("act_addition")
+    page.type("#editor", '{"numbers": [')
+    page.click("#send")
+    page.until("!find('wrong').hidden")
+    assert "This is not JSON yet" in page.texts("#wrong")[0]
+    assert stub.asked == []
+
+
+def test_the_heat_map_has_a_cell_for_every_input(page):
+    page = page("act_addition")
+    send(page)
+    assert cells(page, 0) == [("123", 2), ("4567", 9), ("89", 6)]
+    assert cells(page, 1) == [("99999", 2), ("1", 3), None]
+    assert page.texts(".legend .swatch") == [str(n) for n in range(1, 10)]
+    lightness = page.run(
+        "[...document.querySelectorAll('.swatch')].map((swatch) =>"
+        "Number(getComputedStyle(swatch).backgroundColor.match(/oklch\\(([\\d.]+)/)[1]))"
+    )
+    steps = [a - b for a, b in itertools.pairwise(lightness)]
+    assert min(steps) > 0 and max(steps) - min(steps) < 0.001
+
+
+def test_the_heat_map_reads_a_text_byte_by_byte(page):
+    page = page("act_wikipedia", "serve")
+    send(page)
+    labels = [label for label, _ in cells(page, 0)]
+    assert labels == ["C", "a", "f", "é", "A9", "␣", "[", "["]
+    assert cells(page, 1) == [("o", 2), ("f", 1), ("␣", 2)] + [None] * 5
+    assert [row.split("\t")[-1] for row in page.texts("#by-row tbody tr")] == ["A", "␣"]
+
+
+def test_the_heat_map_of_what_a_model_wrote_shows_what_it_wrote(page):
+    page = page("act_wikipedia", "sample")
+    send(page)
+    assert cells(page, 0) == [("x", 1), ("y", 2), ("z", 1)]
+    assert cells(page, 1) == [("u", 3), ("v", 1), None]
+
+
+def test_a_cell_tells_its_numbers(page):
+    page = page("act_addition")
+    send(page)
+    page.point("[data-row='0'] [data-step='1']")
+    page.until("!find('hint').hidden")
+    told = "Step 2 of 3\nnumbers\n4567\nN\n9\nR\n0.5578\nN + R\n9.558"
+    assert page.texts("#hint")[0].lower() == told.lower()
+    page.run("document.querySelector(\"[data-row='0'] [data-step='0']\").focus()")
+    page.press("ArrowRight")
+    page.press("ArrowDown")
+    assert page.run("document.activeElement.getAttribute('aria-label')") == (
+        "Step 2 of 2: numbers 1, N 3, R 0.1235, N + R 3.123"
+    )
+    page.press("Escape")
+    page.until("find('hint').hidden")
+
+
+def test_weights_are_drawn_as_an_image(page):
+    page = page("ntm_copy")
+    send(page)
+    size = "(({ width, height }) => [width, height])(document.querySelector('canvas'))"
+    assert page.run(size) == [3, 4]
+    brightness = page.run(
+        "[...document.querySelector('canvas').getContext('2d').getImageData(0, 0, 3, 4).data]"
+        ".filter((_, i) => i % 4 === 1)"
+    )
+    darkest = sorted(range(12), key=brightness.__getitem__)
+    assert darkest[:3] == [0, 4, 11] and len(set(brightness)) == 3
+
+
+def test_an_error_is_shown_in_the_words_of_the_server(page, stub):
+    page = page("act_addition")
+    stub.error = "lengths must be 0 to [3], got [4 2]\n\t [[{{node serve/Assert}}]]"
+    send(page)
+    assert page.run("find('failure').textContent") == stub.error
+    assert "HTTP 400" in page.texts(".status")[0]
+
+
+def test_hostile_text_stays_text(page, stub):
+    page = page(HOSTILE)
+    assert page.texts("h1") == [HOSTILE]
+    assert HOSTILE in page.texts(".version")[0]
+    page.run(f"location.hash = '#/act_addition/' + encodeURIComponent({json.dumps(HOSTILE)})")
+    page.until("find('name').textContent === 'act_addition'")
+    stub.error = HOSTILE
+    send(page)
+    assert page.run("find('failure').textContent") == HOSTILE
+    assert page.run("document.querySelectorAll('img').length") == 0
+    assert page.run("document.documentElement.dataset.hurt ?? null") is None
+
+
+def test_a_new_version_appears_without_a_reload(page, stub):
+    page = page("act_addition")
+    page.type("#editor", '{"numbers": [["5"]], "lengths": [1]}')
+    page.run("window.same = true")
+    stub.models[0]["versions"].append(version(2, "LOADING"))
+    page.until("document.querySelector('[data-version=\"2\"].LOADING')")
+    stub.models[0]["versions"] = [version(2, labels=["stable"])]
+    page.until("document.querySelector('[data-version=\"2\"].AVAILABLE')")
+    assert page.texts(".version") == ["2\nAVAILABLE\nstable"]
+    assert page.run("find('version').textContent").startswith("latest (2)")
+    assert page.run("find('news').textContent").startswith("act_addition, version 2: AVAILABLE")
+    assert page.run("window.same") and '[["5"]]' in page.run("find('editor').value")
+    assert page.run("document.activeElement.id") == "editor"
+
+
+def test_a_model_without_a_card_shows_what_the_server_knows(page, stub):
+    page = page("half_plus_two")
+    page.until("document.querySelector('#editor')")
+    assert page.texts("[role=tab]") == ["serving_default"]
+    assert page.texts(".tensors dt") == ["x\nfloat32 (?, 1)", "y\nfloat32 (?, 1)"]
+    assert page.run("find('editor').value") == ""
+    page.type("#editor", '{"x": [[1.0], [2.0]]}')
+    send(page)
+    assert json.loads(stub.asked[-1][1])["inputs"] == {"x": [[1.0], [2.0]]}
+    assert [row.split("\t") for row in page.texts("tbody tr")] == [["1", "2.5"], ["2", "3"]]
+
+
+def test_numbers_that_javascript_cannot_hold_are_shown(page, stub):
+    page = page("half_plus_two")
+    answer = {"outputs": [[float("nan")], [float("-inf")], [2**53 + 1]]}
+    stub.answers["half_plus_two", "serving_default"] = answer
+    page.until("document.querySelector('#editor')")
+    page.click("#restart")
+    assert page.run("find('editor').value") == '{\n  "x": [\n    [0.0]\n  ]\n}'
+    send(page)
+    shown = [row.split("\t")[1] for row in page.texts("tbody tr")]
+    assert shown == ["NaN", "\N{MINUS SIGN}Infinity", "9007199254740993"]
+
+
+def test_a_server_that_goes_and_comes_back_is_noticed(page, stub):
+    page = page("act_addition")
+    assert page.texts("#connection") == [stub.url.removeprefix("http://").strip("/")]
+    models, stub.models = stub.models, None
+    page.until("find('connection').textContent.includes('trying again: the server is about')")
+    assert page.texts("h1") == ["act_addition"]
+    stub.models = models
+    page.until("!find('connection').textContent.includes('again')")
+
+
+def test_signatures_change_by_arrow_keys(page):
+    page = page("act_wikipedia")
+    page.run("find('tab').focus()")
+    page.press("ArrowRight")
+    page.until("find('tab').textContent === 'sample'")
+    assert page.run("document.activeElement.id") == "tab"
+    assert page.run("location.hash") == "#/act_wikipedia/sample"
+
+
+def test_a_phone_shows_the_list_or_the_model(page):
+    page = page()
+    page.look(width=390, height=844)
+    visible = "[...document.querySelectorAll('nav, main')].map((e) => e.checkVisibility())"
+    assert page.run(visible) == [True, False]
+    page.click(".model")
+    page.until("location.hash === '#/act_addition'")
+    assert page.run(visible) == [False, True]
+    send(page)
+    assert page.run("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_everything_written_can_be_read(page, dark):
+    page = page("act_addition")
+    page.look(dark=dark)
+    send(page)
+    # WCAG 2 asks for 4.5 to 1 between a text and what is behind it.
+    assert page.run(f"({CONTRASTS})().filter(([contrast]) => contrast < 4.5)") == []
+
+
+def test_the_real_server_serves_it_and_a_hot_swap_shows(browser, tmp_path):
+    packages = write_packages([make_model(), make_model(1.0)], tmp_path / "packages")
+    home = tmp_path / "served" / "dense"
+    shutil.copytree(packages / "dense" / "1", home / "1")
+    with Server(home.parent, rest_port=0, poll_seconds=0.05) as server:
+        browser.open(server.rest_address)
+        browser.until("document.querySelector('.AVAILABLE')")
+        assert browser.texts("h1") == ["dense"]
+        assert f'Client("127.0.0.1:{server.port}")' in browser.texts("#lines pre")[1]
+        send(browser)
+        assert "HTTP 200" in browser.texts(".answer")[0]
+        shutil.copytree(packages / "dense" / "2", home / "2.draft")
+        (home / "2.draft").rename(home / "2")
+        browser.until("document.querySelector('[data-version=\"2\"].AVAILABLE')")
+    assert browser.complaints == []
