@@ -336,3 +336,24 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, finished, backend):
 
 if __name__ == "__main__":
     run(sys.argv[1])
+
+
+@pytest.mark.parametrize("clip", [{"clipvalue": 0.5}, {"clipnorm": 0.0}])
+def test_rmsprop_is_that_of_graves(clip):
+    """Graves (2013), equations 38 to 41, written out for one variable."""
+    recipe = Recipe(optimizer="rmsprop", learning_rate=0.01, **clip)
+    optimizer = recipe.make_optimizer()
+    variable = keras.Variable(np.array([1.0, -2.0, 3.0]))
+    optimizer.build([variable])
+    rng = np.random.default_rng(0)
+    weights, n, g, step = np.array([1.0, -2.0, 3.0]), 0.0, 0.0, 0.0
+    for _ in range(20):
+        gradient = rng.normal(size=3)
+        optimizer.apply_gradients([(keras.ops.convert_to_tensor(gradient, "float32"), variable)])
+        if recipe.clipvalue:
+            gradient = np.clip(gradient, -0.5, 0.5)
+        n = 0.95 * n + 0.05 * gradient**2
+        g = 0.95 * g + 0.05 * gradient
+        step = 0.9 * step - 0.01 * gradient / np.sqrt(n - g**2 + 1e-4)
+        weights = weights + step
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), weights, 1e-4)

@@ -29,6 +29,7 @@ from ._callbacks import (
 from ._evaluate import evaluate
 from ._metrics import AtCap, Ponder
 
+OPTIMIZERS = ("adam", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear")
 EVENT_DPI = 50
 
@@ -40,11 +41,15 @@ class Recipe:
     Attributes:
         updates: optimizer steps in all; a multiple of `steps_per_epoch`, or smaller than it.
         batch_size: rows in a batch.
-        learning_rate: of Adam, at the start.
+        optimizer: "adam", or "rmsprop" in the centred form with momentum of Graves (2013),
+            arXiv:1308.0850, equations 38 to 41.
+        learning_rate: of the optimizer, at the start.
         learning_rate_schedule: "constant", or "cosine" or "linear" from `learning_rate` down to 0.
         decay_from: share of the updates after which the learning rate begins to fall.
         beta_1, beta_2, adam_epsilon: Adam's.
         clipnorm: greatest global norm of the gradient, 0 for none.
+        clipvalue: greatest size of an element of the gradient, 0 for none; where it is given,
+            clipnorm does not count.
         ema: momentum of the running average of the weights that becomes the model, 0 for none.
         seed: of the initial weights and of the data.
         curriculum: error of an epoch under which the task, easiest at first, gets harder by one
@@ -59,6 +64,7 @@ class Recipe:
 
     updates: int = 10000
     batch_size: int = 32
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     learning_rate_schedule: str = "constant"
     decay_from: float = 0.0
@@ -66,6 +72,7 @@ class Recipe:
     beta_2: float = 0.999
     adam_epsilon: float = 1e-7
     clipnorm: float = 1.0
+    clipvalue: float = 0.0
     ema: float = 0.0
     seed: int = 1
     curriculum: float = 0.0
@@ -93,6 +100,8 @@ class Recipe:
                 f"learning_rate_schedule must be one of {SCHEDULES}, "
                 f"got {recipe.learning_rate_schedule!r}"
             )
+        if recipe.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {recipe.optimizer!r}")
         for name in ("updates", "batch_size", "steps_per_epoch", "evaluation_rows"):
             if getattr(recipe, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(recipe, name)}")
@@ -112,19 +121,23 @@ class Recipe:
     def epochs(self):
         return self.updates // self.steps
 
-    def optimizer(self):
+    def make_optimizer(self):
+        """The Keras optimizer."""
         rate = self.learning_rate
         if self.learning_rate_schedule != "constant":
             first = int(self.decay_from * self.updates)
             rate = Decay(rate, self.learning_rate_schedule, first, self.updates)
+        common = {"use_ema": self.ema > 0, "ema_momentum": self.ema}
+        if self.clipvalue:
+            common["clipvalue"] = self.clipvalue
+        elif self.clipnorm:
+            common["global_clipnorm"] = self.clipnorm
+        if self.optimizer == "rmsprop":
+            return keras.optimizers.RMSprop(
+                rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **common
+            )
         return keras.optimizers.Adam(
-            rate,
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.adam_epsilon,
-            global_clipnorm=self.clipnorm or None,
-            use_ema=self.ema > 0,
-            ema_momentum=self.ema,
+            rate, beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.adam_epsilon, **common
         )
 
 
@@ -320,7 +333,10 @@ def compile_model(model, task, recipe):
         caps = [layer.max_ponder for layer in model.layers if hasattr(layer, "max_ponder")]
         metrics["updates"] += [AtCap(max(caps))] if caps else []
     model.compile(
-        optimizer=recipe.optimizer(), loss=loss, metrics=metrics, jit_compile=recipe.jit_compile
+        optimizer=recipe.make_optimizer(),
+        loss=loss,
+        metrics=metrics,
+        jit_compile=recipe.jit_compile,
     )
 
 
