@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help demo test lint bench-act clean
+.PHONY: help demo test lint bench-act bench-serving clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 14
@@ -25,6 +25,9 @@ lint: .venv/developer ## checks style, format and which room imports which
 bench-act: .venv/developer ## times the ACT layer, with one thread and with two
 	$(BIN)/python tests/benchmarks/act.py
 	$(BIN)/python tests/benchmarks/act.py --threads 2
+
+bench-serving: .venv/developer ## times the embedded server beside bare C-API calls
+	$(BIN)/python tests/benchmarks/serving.py
 
 train-%: .venv/installed ## trains the entry NAME in runs/NAME, or goes on with it
 	$(BIN)/ponderzoo train $* --run_dir runs/$*
