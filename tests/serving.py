@@ -1,6 +1,8 @@
 """A small model with two versions, and the requests that tests of serving send to it."""
 
+import json
 import pathlib
+import subprocess
 import sys
 
 import grpc
@@ -11,6 +13,7 @@ from ponderzoo.export._package import package
 from ponderzoo.export.client import to_proto
 from ponderzoo.zoo._registry import Signature
 from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
@@ -89,6 +92,33 @@ def write_packages(models, output, name="dense"):
     return output
 
 
+def write_unsound(output, name):
+    """A model that no gate lets through: "python" calls Python, "unknown" what nobody knows.
+
+    It stands in `models.config` beside the model `dense`.
+    """
+
+    def serve(state):
+        call = {"python": lambda: tf.py_function(tf.identity, [state], tf.float32)}
+        return {"state": call.get(name, lambda: tf.tanh(state))()}
+
+    archive = keras.export.ExportArchive()
+    spec = tf.TensorSpec((None, 4), "float32", name="state")
+    archive.add_endpoint("serve", serve, input_signature=[spec])
+    archive.write_out(str(output / name / "1"), verbose=False)
+    path = output / name / "1" / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for function in saved.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            node.op = node.op.replace("Tanh", "TanhOfSomebody")
+    path.write_bytes(saved.SerializeToString())
+    blocks = (
+        f'name: "{one}" base_path: "{output / one}" model_platform: "tensorflow"'
+        for one in ("dense", name)
+    )
+    write_config(output / "models.config", *blocks)
+
+
 def request(name="dense", signature="", version=None, label=None, outputs=(), **inputs):
     message = predict_pb2.PredictRequest(output_filter=outputs)
     message.model_spec.name, message.model_spec.signature_name = name, signature
@@ -117,7 +147,55 @@ allowed_batch_sizes: 32
 """
 
 
+SERVE = """
+import json, sys
+from ponderzoo.export import _models, _server
+_models.WARMUP_SECONDS = 5.0
+sys.exit(_server.serve(sys.argv[1], port=0, rest_port=0, **json.loads(sys.argv[2])))
+"""
+
+
+class ServerProcess:
+    """A server in a process of its own, for a `with` block, whatever becomes of it.
+
+    Args:
+        directory: what it serves.
+        command: what starts it; its answer must be as that of `ponderzoo serve`.
+        options: of `serve`.
+    """
+
+    def __init__(self, directory, command=None, **options):
+        self._command = command or [sys.executable, "-c", SERVE, directory, json.dumps(options)]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(
+            list(map(str, self._command)), stdout=subprocess.PIPE, text=True
+        )
+        for line in self.process.stdout:
+            if " is ready on " in line:
+                self.address = line.split()[-1]
+            elif line.startswith("REST "):
+                self.rest_address = line.split()[-1].removeprefix("http://")
+                return self
+        raise RuntimeError(f"the server did not start: {self.process.wait()}")
+
+    def memory(self, what="VmRSS"):
+        """Megabytes, as Linux counts them; `VmHWM` is the most there ever were."""
+        with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as file:
+            (line,) = (line for line in file if line.startswith(f"{what}:"))
+        return int(line.split()[1]) / 1024
+
+    def __exit__(self, *exception):
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.stdout.close()
+
+
 if __name__ == "__main__":
     output = pathlib.Path(sys.argv[1])
     write_packages([make_model(), make_model(1.0)], output)
+    write_unsound(output, "python")
     (output / "batching").write_text(BATCHING)

@@ -30,9 +30,11 @@ from serving import (
     NOT_FOUND,
     ONES,
     SAMPLE,
+    ServerProcess,
     make_model,
     request,
     write_packages,
+    write_unsound,
 )
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
@@ -53,7 +55,9 @@ TARGETS = ["embedded", "stock"]
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    return write_packages([make_model(), make_model(1.0)], tmp_path_factory.mktemp("contract"))
+    output = write_packages([make_model(), make_model(1.0)], tmp_path_factory.mktemp("contract"))
+    write_unsound(output, "python")
+    return output
 
 
 def named(variable):
@@ -68,8 +72,9 @@ def target(request, repository):
     if request.param == "stock":
         yield named("TFS_ADDRESS"), named("TFS_REST")
         return
-    with Server(repository, rest_port=0) as server:
-        yield server.address, server.rest_address
+    # A process of its own: TensorFlow's Python, loaded here, brings kernels that servers lack.
+    with ServerProcess(repository) as server:
+        yield server.address, f"http://{server.rest_address}"
 
 
 @pytest.fixture(scope="module", params=TARGETS)
@@ -225,6 +230,12 @@ CONTRACT = {
         request(outputs=["norm", "norm"]),
         INVALID,
         "duplicate output tensor alias: norm",
+    ),
+    "python in the graph": (
+        "Predict",
+        request(name="python", state=SAMPLE),
+        INVALID,
+        "No OpKernel was registered to support Op 'EagerPyFunc'",
     ),
     "classify: no spec": (
         "Classify",

@@ -25,6 +25,7 @@ from serving import (
     request,
     write_config,
     write_packages,
+    write_unsound,
 )
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
@@ -287,6 +288,13 @@ def test_model_that_does_not_load_stops_the_start(exports, tmp_path):
     with pytest.raises(StatusError, match="1 servable") as caught:
         Server(tmp_path).start()
     assert "{name: dense version: 2} due to error: " in str(caught.value)
+
+
+def test_operation_that_nobody_knows_stops_the_start(exports, tmp_path):
+    shutil.copytree(exports / "dense", tmp_path / "dense")
+    write_unsound(tmp_path, "unknown")
+    with pytest.raises(StatusError, match="Op type not registered 'TanhOfSomebody' in binary"):
+        Server(tmp_path).start()
 
 
 SERVE = """
