@@ -48,26 +48,33 @@ def small_png(figure, most=80_000):
 def difficulty(sweeps, axis, metric="sequence_error"):
     """Ponder and error against difficulty as the paper draws them for every synthetic task.
 
+    Where no model ponders, the error alone.
+
     Args:
         sweeps: what `sweep` returns, or a dict of several of them by name.
         axis: what difficulty counts, `task.axis`.
         metric: name of the error.
     """
     sweeps = sweeps if isinstance(sweeps, dict) else {"": sweeps}
-    figure, (ponder, error) = _panels(1, 2)
+    ponders = any("ponder" in point for points in sweeps.values() for point in points)
+    figure, panels = _panels(1, 1 + ponders, size=(10 if ponders else 6, 4))
+    error = panels[-1]
     for colour, (name, points) in zip(COLOURS, sweeps.items()):
         level = [point["difficulty"] for point in points]
-        mean = np.array([point.get("ponder", 1.0) for point in points])
-        spread = np.array([point.get("ponder_std", 0.0) for point in points])
-        ponder.fill_between(level, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
-        ponder.plot(level, mean, color=colour, label=name, marker="o", markersize=3)
         wrong = [point[metric] for point in points]
         error.plot(level, wrong, color=colour, label=name, marker="o", markersize=3)
-    ponder.set(ylabel="updates N per input\n(mean ± standard deviation)", ylim=(0, None))
+        if ponders:
+            mean = np.array([point.get("ponder", 1.0) for point in points])
+            spread = np.array([point.get("ponder_std", 0.0) for point in points])
+            band = (mean - spread, mean + spread)
+            panels[0].fill_between(level, *band, color=colour, alpha=0.15, lw=0)
+            panels[0].plot(level, mean, color=colour, label=name, marker="o", markersize=3)
+    if ponders:
+        panels[0].set(ylabel="updates N per input\n(mean ± standard deviation)", ylim=(0, None))
     error.set(ylabel=_spelled(metric))
     if metric.endswith("error"):
         _percent(error)
-    for panel in (ponder, error):
+    for panel in panels:
         panel.set_xlabel(axis)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     if any(sweeps):
@@ -198,11 +205,12 @@ def learning_curves(histories, metric=None):
 
     Args:
         histories: dict, name of a run -> list of dicts with `updates` and metrics, `history.json`.
-        metric: name of the left panel's metric, or how it ends. By default "sequence_error", or
-            "bits_per_character" in a history without one.
+        metric: name of the left panel's metric, or how it ends. By default "bits_per_sequence",
+            "sequence_error" or "bits_per_character", the first that a history has.
     """
     first = next(iter(histories.values()))[0]
-    wanted = (metric,) if metric else ("sequence_error", "bits_per_character", "loss")
+    default = ("bits_per_sequence", "sequence_error", "bits_per_character", "loss")
+    wanted = (metric,) if metric else default
     names = [key for end in wanted for key in first if key.endswith(end) and key != "val_loss"]
     if not names:
         raise ValueError(f"the histories have no metric {metric!r}; they have {sorted(first)}")
@@ -232,7 +240,7 @@ def _thousands(value, _):
 
 
 def _spelled(key):
-    for end in ("sequence_error", "bits_per_character", "error", "loss"):
+    for end in ("bits_per_sequence", "sequence_error", "bits_per_character", "error", "loss"):
         if key.endswith(end):
             return end.replace("_", " ")
     return key.replace("_", " ")

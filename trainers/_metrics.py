@@ -148,6 +148,23 @@ class BitsPerCharacter(_Fraction):
 
 
 @serializable
+class BitsPerSequence(_Fraction):
+    """Cross-entropy in bits, summed over the scored targets of a row (Graves et al., 2014).
+
+    Rows without a scored target do not count.
+    """
+
+    def __init__(self, name="bits_per_sequence"):
+        super().__init__(name)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        nats, scored = _crossentropy(y_true, y_pred)
+        axes = _within_rows(scored)
+        bits = ops.cast(ops.sum(nats, axis=axes), "float32") / math.log(2)
+        self.add(bits, ops.any(scored, axis=axes), sample_weight)
+
+
+@serializable
 class Ponder(_Fraction):
     """Mean number of updates N over the real steps, which are those with N > 0.
 
