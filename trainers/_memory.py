@@ -34,6 +34,17 @@ class MemoryTask(Task):
 
     typical = {}
     beyond = {}
+    captions = {
+        "generalisation": "Cost and errors within the range of training and beyond it; the picture "
+        "marks where training ends.",
+        "memory_use": "One row of the task, step by step: what comes in and is answered, the "
+        "vectors added and read, and where the heads write and read.",
+        "copies": "Targets above answers, the probability of 1, for sequences of rising length.",
+        "repeats": "Targets above answers, the probability of 1, as trained and beyond.",
+        "recalled": "Targets above answers, the probability of 1, for more and more items.",
+        "sorted": "Inputs, targets and answers of one row.",
+        "predictions": "The probability of 1 at every bit, beside that of the best estimator.",
+    }
 
     @property
     def channels(self):

@@ -56,6 +56,8 @@ class Entry:
         train: the recipe, plain types (see `ponderzoo.trainers.fit`).
         signatures: `signatures(model, task) -> {name: Signature}`; the first is `serve`.
         paper_result: what the paper reports on the task, in a few words.
+        baseline: what the paper compares with, where that is another machine, as "LSTM"; empty for
+            the same model without the paper's mechanism, which has the same size.
         notes: markdown for the card: what was tried, where this departs from the paper.
         notation: `notation(task) -> {name: Notation}` (see `_notation`), for the signatures whose
             inputs people can write.
@@ -70,6 +72,7 @@ class Entry:
     task_config: dict = dataclasses.field(default_factory=dict)
     train: dict = dataclasses.field(default_factory=dict)
     paper_result: str = ""
+    baseline: str = ""
     notes: str = ""
     notation: Callable = lambda task: {}
 
