@@ -1,12 +1,13 @@
 # Needs Python 3.11 or newer, with its venv module. `make` alone lists what there is.
 
 PYTHON ?= python3
+MINUTES ?= 5
 BIN := .venv/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help demo test lint bench-act bench-serving clean
+.PHONY: help demo test fuzz soak lint bench-act bench-serving bench-memory clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 14
@@ -16,6 +17,13 @@ demo: .venv/installed ## packages, serves and asks the pretrained act_addition
 
 test: .venv/developer ## runs every test
 	$(BIN)/python -m pytest -n 2
+
+fuzz: .venv/developer ## sends, serves and loads nonsense for MINUTES=5
+	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
+		FUZZ=long $(BIN)/python -m pytest -x tests/test_fuzz.py || exit 1; done
+
+soak: .venv/developer ## swaps models under full load for MINUTES=5
+	$(BIN)/python tests/benchmarks/soak.py --minutes $(MINUTES)
 
 lint: .venv/developer ## checks style, format and which room imports which
 	$(BIN)/ruff check .
@@ -28,6 +36,10 @@ bench-act: .venv/developer ## times the ACT layer, with one thread and with two
 
 bench-serving: .venv/developer ## times the embedded server beside bare C-API calls
 	$(BIN)/python tests/benchmarks/serving.py
+
+bench-memory: .venv/developer ## times the NTM layer at the copy setting, on both backends
+	$(BIN)/python tests/benchmarks/memory.py
+	$(BIN)/python tests/benchmarks/memory.py --backend jax
 
 train-%: .venv/installed ## trains the entry NAME in runs/NAME, or goes on with it
 	$(BIN)/ponderzoo train $* --run_dir runs/$*

@@ -311,11 +311,11 @@ class Models:
         idle = []
         with self._lock:
             for number, version in known.items():
-                if number in wanted or version.state == State.END:
+                if number in wanted or version.state in (State.UNLOADING, State.END):
                     continue
                 if version.model is None:
                     version.state = State.END
-                elif not version.model.retired:
+                else:
                     version.state, version.model.retired = State.UNLOADING, True
                     if not version.model.users:
                         idle.append(version.model)
@@ -323,11 +323,13 @@ class Models:
             self._free(model)
 
     def _free(self, model):
+        # Out of reach first: `cancel` must not find a session that is being freed.
+        with self._lock:
+            (version,) = (v for v in self._versions[model.name].values() if v.model is model)
+            version.model = None
         model.close()
         with self._lock:
-            for version in self._versions[model.name].values():
-                if version.model is model:
-                    version.model, version.state = None, State.END
+            version.state = State.END
 
     @contextlib.contextmanager
     def use(self, spec):
@@ -405,6 +407,11 @@ class Models:
                 )
                 for name, known in sorted(self._versions.items())
             }
+
+    def knows(self, name):
+        """Whether there is, or was, a model of that name."""
+        with self._lock:
+            return name in self._versions
 
     def _available(self, name):
         return {

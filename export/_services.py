@@ -65,13 +65,17 @@ class Frontend:
         return self._counted(run, name, "MultiInference", "GRPC")
 
     def _counted(self, run, name, api, entry):
-        start, status = time.perf_counter(), "OK"
+        start, status = time.perf_counter(), "INTERNAL"
         try:
-            return run()
+            answer = run()
+            status = "OK"
+            return answer
         except StatusError as error:
             status = _CODES[error.code].name
             raise
         finally:
+            # A label that any caller may choose would be one more number to keep for each.
+            name = name if self.models.knows(name) else ""
             self.metrics.count("request_count", model_name=name, status=status)
             if status == "OK":
                 labels = {"model_name": name, "API": api, "entrypoint": entry}

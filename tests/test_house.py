@@ -134,7 +134,7 @@ def machine_words():
 OF_A_MACHINE = re.compile(
     rb"(?<![\w.~-])/(?:home|Users|root|work|mnt)/[\w.-]+"
     rb"|(?<![\d.])(?:10|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}(?![\d.])"
-    rb"|[\w-]+\.(?:internal|corp|intranet)\b"
+    rb"|[\w-]+(?-i:\.(?:internal|corp|intranet))\b"
     rb"|\b(?:artifactory|nexus)\b|--(?:extra-)?index-url",
     re.IGNORECASE,
 )

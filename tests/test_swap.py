@@ -114,7 +114,7 @@ def test_new_version_takes_over_and_no_request_fails(repository):
 
 def test_version_that_is_in_use_is_freed_after_its_last_request(repository):
     answers = []
-    slow = {"state": SAMPLE, "times": np.full(3, 30_000, "int32")}
+    slow = {"state": SAMPLE, "times": np.full(3, 150_000, "int32")}
 
     def ask(address):
         with Client(address) as client:
