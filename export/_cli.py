@@ -618,20 +618,27 @@ class _Trained:
             entry = zoo.info(name)
             return cls(name, entry, zoo.task_of(entry), directory)
         with open(path, encoding="utf-8") as file:
-            config = json.load(file)
-        task = trainers.task(config["task"], **config["task_config"])
-        return cls(config["entry"], zoo.info(config["entry"]), task, directory)
+            try:
+                config = json.load(file)
+                task = trainers.task(config["task"], **config["task_config"])
+                return cls(config["entry"], zoo.info(config["entry"]), task, directory)
+            except (KeyError, TypeError, UnicodeDecodeError) as error:
+                what = f"{type(error).__name__}: {error}"
+                raise ValueError(f"{path} is no config.json of a run ({what})") from error
 
     def load(self):
-        """The model. Raises `FileNotFoundError` where there is none (yet)."""
-        import keras
+        """The model.
+
+        Raises `FileNotFoundError` where there is none (yet), `ValueError` where it is damaged.
+        """
+        from ..trainers._archive import read_model
 
         path = os.path.join(self.directory, "model.keras")
         if not os.path.exists(path):
             raise FileNotFoundError(
                 f"{self.directory} has no model.keras; `ponderzoo train {self.name}` makes one"
             )
-        return keras.saving.load_model(path)
+        return read_model(path)
 
 
 def _settings(entry):

@@ -225,7 +225,7 @@ def verify(directory, expected=None):
     operations = {node.op for node in nodes}
     operations -= {f.signature.name for f in graph.graph_def.library.function}
 
-    failures = [*_files(directory), *_operations(operations)]
+    failures = [*damaged_files(directory), *_operations(operations)]
     try:
         xla = requires_xla(directory)
     except ValueError as error:
@@ -275,7 +275,8 @@ def verify(directory, expected=None):
     )
 
 
-def _files(directory):
+def damaged_files(directory):
+    """What the manifest of a version directory says otherwise, as `Failure`s."""
     path, mend = os.path.join(directory, MANIFEST), "copy the whole directory again"
     if not os.path.exists(path):
         return

@@ -18,8 +18,7 @@ import grpc
 from . import client
 from ._batching import Batcher
 from ._config import check_config, versions_to_serve
-from ._gate import _files as damaged_files
-from ._gate import read_warmup
+from ._gate import damaged_files, read_warmup
 from ._schema import BatchingParameters, read_text
 from ._session import Session, StatusError
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..trainers import Recipe, _figures
 from ..trainers import task as find_task
+from ..trainers._archive import read_model
 from ..trainers._callbacks import EVENTS, write_file, write_json
 from ..trainers._evaluate import sweep as sweep_difficulty
 from ..trainers._fit import read_json
@@ -53,7 +54,7 @@ class Run:
         return cls(directory, info(config["entry"]), task, config, metrics)
 
     def load(self):
-        return keras.saving.load_model(os.path.join(self.directory, "model.keras"))
+        return read_model(os.path.join(self.directory, "model.keras"))
 
     @property
     def measures(self):

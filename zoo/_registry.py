@@ -10,9 +10,8 @@ import os
 import pkgutil
 from collections.abc import Callable
 
-import keras
-
 from .. import layers  # noqa: F401, so that `keras.saving.load_model` knows their classes
+from ..trainers._archive import read_model
 
 PRETRAINED = os.path.join(os.path.dirname(__file__), "pretrained")
 _entries = {}
@@ -178,4 +177,4 @@ def path(name):
 
 def load(name):
     """The pretrained `keras.Model`."""
-    return keras.saving.load_model(path(name))
+    return read_model(path(name))
