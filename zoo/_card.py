@@ -92,12 +92,15 @@ def _seen(ours, metrics, histories):
         ends = [[m["difficulty"][i] for i in (0, -1)] for m in both]
         errors = [" to ".join(shown(first, point[first]) for point in two) for two in ends]
         low, high = ends[0]
+        ponder = band = ""
+        if "ponder" in low:
+            ponder = f", the ponder from {low['ponder']:.2f} to {high['ponder']:.2f}"
+            band = ", the band is the standard deviation of N"
         seen["difficulty"] = (
             f"From {low['difficulty']} to {high['difficulty']} {ours.task.axis}, the "
             f"{spelled(first)} goes from {errors[0]}"
             + (f" ({without} from {errors[1]})" if len(both) > 1 else "")
-            + (f", the ponder from {low['ponder']:.2f} to {high['ponder']:.2f}" * ("ponder" in low))
-            + f"; {low['rows']:,} rows a point, the band is the standard deviation of N."
+            + f"{ponder}; {low['rows']:,} rows a point{band}."
         )
     history = next(iter(histories.values()))
     hardest = [row["difficulty"] for row in history if "difficulty" in row]

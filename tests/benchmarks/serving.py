@@ -27,9 +27,11 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import numpy as np
+from google.protobuf import json_format
 from ponderzoo.export._models import Model
 from ponderzoo.export._session import disable_xla
-from ponderzoo.export.client import Client
+from ponderzoo.export.client import Client, from_proto
+from tensorflow_serving.apis import predict_pb2
 
 PARSER = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 PARSER.add_argument("--entries", nargs="+", default=["act_parity", "act_logic"])
@@ -130,9 +132,11 @@ def measure(variant, concurrency, seconds):
 def table(name, directory, plain, batching):
     """Measures one entry and prints its table."""
     with open(os.path.join(directory, name, "1", "assets.extra", "signatures.json")) as file:
-        body = json.load(file)["signatures"]["serve"]["rest"]["body"]
+        card = json.load(file)["signatures"]["serve"]
+    body = card["rest"]["body"]
     body["inputs"] = {key: value[:1] for key, value in body["inputs"].items()}
-    inputs = {key: _array(value) for key, value in body["inputs"].items()}
+    request = json_format.ParseDict(card["grpc"], predict_pb2.PredictRequest())
+    inputs = {key: from_proto(proto)[:1] for key, proto in request.inputs.items()}
     variants = {
         "bare": Bare(os.path.join(directory, name, "1"), inputs),
         "grpc": Grpc(plain[0], name, inputs),
@@ -158,12 +162,6 @@ def table(name, directory, plain, batching):
                 flush=True,
             )
     variants["bare"].model.close()
-
-
-def _array(value):
-    """The array of a REST input: strings as they are, numbers as the signature has them."""
-    array = np.array(value)
-    return array.astype({"f": "float32", "i": "int32"}.get(array.dtype.kind, "object"))
 
 
 def main():
