@@ -116,7 +116,7 @@ def test_info_shows_paper_and_settings(ponderzoo):
         ("tensorboard nowhere", "no entry is called 'nowhere'"),
         ("data fetch nothing", "no data set is called 'nothing'"),
         ("predict act_parity --address localhost:1", "localhost:1 answered UNAVAILABLE"),
-        ("predict act_parity 1012", "expected 1 to 32 of 1, 0 and - (for -1), such as 1011-0; got"),
+        ("predict act_parity 1012", "expected 1 to 64 of 1, 0 and - (for -1), such as 1011-0; got"),
         ("predict act_parity --inputs {{}} 1", "predict wants INPUT or --inputs, not both"),
         ("predict act_parity --version 1 --label a 1", "a version or a label, not both"),
         ("predict act_parity --certificate {empty}/ca.pem 1", "[Errno 2] No such file"),

@@ -339,7 +339,7 @@ def write(moment=None):
 
 def look():
     versions = _package.version_directories(os.path.join(output, "ponder"))
-    broken = {v: list(map(str, _gate._files(path))) for v, path in versions.items()}
+    broken = {v: list(map(str, _gate.damaged_files(path))) for v, path in versions.items()}
     files = list(map(str, _repository.failures(output)))
     blocks = _repository.read(output).model_config_list.config
     return [sorted(versions), any(broken.values()) or bool(files), len(blocks)]

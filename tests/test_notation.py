@@ -170,7 +170,7 @@ def test_long_texts_are_broken():
     ("name", "text"),
     [
         ("act_parity", "1012"),
-        ("act_parity", "1" * 33),
+        ("act_parity", "1" * 65),
         ("act_logic", "1 XOR"),
         ("act_logic", "10 | 10"),
         ("act_logic", "10 IF"),
