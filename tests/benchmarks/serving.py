@@ -11,6 +11,7 @@ is the median over rounds. Ratios are what counts: a time means nothing outside 
 """
 
 import argparse
+import base64
 import concurrent.futures
 import contextlib
 import http.client
@@ -38,6 +39,7 @@ PARSER.add_argument("--entries", nargs="+", default=["act_parity", "act_logic"])
 PARSER.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 32])
 PARSER.add_argument("--rounds", type=int, default=5)
 PARSER.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+PARSER.add_argument("--stretch", type=int, default=1, help="repeats every text so often")
 FLAGS = PARSER.parse_args()
 
 PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
@@ -134,16 +136,20 @@ def table(name, directory, plain, batching):
     with open(os.path.join(directory, name, "1", "assets.extra", "signatures.json")) as file:
         card = json.load(file)["signatures"]["serve"]
     body = card["rest"]["body"]
-    body["inputs"] = {key: value[:1] for key, value in body["inputs"].items()}
     request = json_format.ParseDict(card["grpc"], predict_pb2.PredictRequest())
     inputs = {key: from_proto(proto)[:1] for key, proto in request.inputs.items()}
+    for key, value in inputs.items():
+        if value.dtype.kind == "O":
+            inputs[key] = value * FLAGS.stretch
+    body["inputs"] = {key: _plain(value.tolist()) for key, value in inputs.items()}
     variants = {
         "bare": Bare(os.path.join(directory, name, "1"), inputs),
         "grpc": Grpc(plain[0], name, inputs),
         "batched": Grpc(batching[0], name, inputs),
         "rest": Rest(plain[1], name, body),
     }
-    print(f"\n## {name}, one row a request\n")
+    longer = f", texts {FLAGS.stretch} times as long" * (FLAGS.stretch > 1)
+    print(f"\n## {name}, one row a request{longer}\n")
     print("| clients | variant | p50 ms | p95 | p99 | p50 x bare | calls/s | x bare | x grpc |")
     print("|---|---|---|---|---|---|---|---|---|")
     for concurrency in FLAGS.concurrency:
@@ -162,6 +168,13 @@ def table(name, directory, plain, batching):
                 flush=True,
             )
     variants["bare"].model.close()
+
+
+def _plain(value):
+    """Nested lists for JSON, text in base64."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
 def main():
