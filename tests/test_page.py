@@ -504,8 +504,8 @@ def test_a_phone_shows_the_list_or_the_model(page):
     visible = "[...document.querySelectorAll('nav, main')].map((e) => e.checkVisibility())"
     assert page.run(visible) == [True, False]
     page.click(".model")
-    page.until("location.hash === '#/act_addition'")
-    assert page.run(visible) == [False, True]
+    page.until(f"{visible}.join() === 'false,true'")
+    assert page.run("location.hash") == "#/act_addition"
     send(page)
     assert page.run("document.documentElement.scrollWidth") == 390
 
