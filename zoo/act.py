@@ -736,7 +736,7 @@ _register(
         "slowly. The baseline saw all lengths from the start, for 64,000 updates. A penalty of "
         "1e-2 let N grow to 14 at single digits, 6e-2 keeps it near 5. Other learning rates were "
         "tried for some thousand updates at three and four digits: 2e-3 learnt slower than 1e-3, "
-        "5e-4 no faster. Pilots of five to ten minutes were not ahead of this recipe after the same "
+        "5e-4 no faster. Pilots of five to ten minutes were not ahead of this recipe at the same "
         "time; those that came to three digits met its wall, an error of about 77 % after ten "
         "minutes: penalties of 3e-2 and 1e-2 with a cap of 10 (N near 6), 3e-2 with a cap of 20 (N "
         "14 at one digit, four times as slow), LSTM 512, the paper's size (half the updates, three "
