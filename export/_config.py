@@ -20,9 +20,8 @@ def read_config(path):
         FileNotFoundError: nothing stands there that could be served.
         ValueError: the file is no such configuration, or breaks a rule of it.
     """
-    path = os.path.abspath(path)
+    path, listed = os.path.abspath(path), config_path(path)
     config = ModelServerConfig()
-    listed = os.path.join(path, CONFIG) if os.path.isdir(path) else path
     if os.path.isfile(listed):
         config = parse_config(listed)
     elif version_directories(path):
@@ -35,6 +34,12 @@ def read_config(path):
         raise FileNotFoundError(f"{path} holds no model: no {CONFIG} and no <name>/<version>/")
     check_config(config)
     return config
+
+
+def config_path(path):
+    """Where the `models.config` of a directory stands, or would; a file is one itself."""
+    path = os.path.abspath(path)
+    return os.path.join(path, CONFIG) if os.path.isdir(path) else path
 
 
 def parse_config(path):
@@ -68,20 +73,24 @@ def versions_to_serve(block, must=True):
     """
     found = version_directories(block.base_path)
     policy = block.model_version_policy
-    if policy.HasField("specific"):
-        missing = sorted(set(policy.specific.versions) - set(found))
-        if missing and must:
-            raise ValueError(f"{block.name} has no version {missing[0]} in {block.base_path}")
-        numbers = set(policy.specific.versions) & set(found)
-    elif policy.HasField("all"):
-        numbers = set(found)
-    else:
-        numbers = sorted(found)[-(policy.latest.num_versions or 1) :]
+    missing = sorted(set(policy.specific.versions) - set(found))
+    if missing and must:
+        raise ValueError(f"{block.name} has no version {missing[0]} in {block.base_path}")
+    numbers = chosen_versions(policy, found)
     if must and not numbers:
         raise ValueError(
             f"model {block.name} has no version: no numbered folder in {block.base_path}"
         )
     return {number: found[number] for number in numbers}
+
+
+def chosen_versions(policy, numbers):
+    """The set of those of the version numbers that a policy chooses, the latest one by default."""
+    if policy.HasField("specific"):
+        return set(policy.specific.versions) & set(numbers)
+    if policy.HasField("all"):
+        return set(numbers)
+    return set(sorted(numbers)[-(policy.latest.num_versions or 1) :])
 
 
 def version_directories(base):

@@ -20,6 +20,7 @@ from ._session import THREADS, TYPES, StatusError
 
 INIT_SIGNATURE = "__saved_model_init_op"
 BATCHING = "batching_params.pbtxt"
+DEFAULT_SIGNATURE = "serving_default"
 CARD = os.path.join("assets.extra", "signatures.json")
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MANIFEST = os.path.join("assets.extra", "manifest.json")
@@ -237,8 +238,8 @@ def verify(directory, expected=None):
     failures += _batching(directory, graph)
     for name, signature in signatures_of(graph).items():
         failures.extend(_signature(name, signature))
-    if "serving_default" not in signatures_of(graph):
-        rule = "there is no signature 'serving_default'"
+    if DEFAULT_SIGNATURE not in signatures_of(graph):
+        rule = f"there is no signature {DEFAULT_SIGNATURE!r}"
         failures.append(Failure("saved_model.pb", rule, "write it with ExportArchive"))
 
     runs, problems = _runs(directory, graph, expected or {})
@@ -419,7 +420,7 @@ def _runs(directory, graph, expected):
             requests = []
         for index, request in enumerate(requests):
             inputs = {key: client.from_proto(proto) for key, proto in request.inputs.items()}
-            name = request.model_spec.signature_name or "serving_default"
+            name = request.model_spec.signature_name or DEFAULT_SIGNATURE
             runs.append(_Run(f"warm-up request {index}", name, inputs))
     except ValueError as error:
         failures.append(Failure(WARMUP, f"it cannot be read: {error}", "write it again"))

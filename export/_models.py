@@ -18,7 +18,7 @@ import grpc
 from . import client
 from ._batching import Batcher
 from ._config import check_config, versions_to_serve
-from ._gate import damaged_files, read_warmup
+from ._gate import BATCHING, DEFAULT_SIGNATURE, damaged_files, read_warmup
 from ._schema import BatchingParameters, read_text
 from ._session import Session, StatusError
 
@@ -26,8 +26,6 @@ with client.light_protos():
     from tensorflow.core.protobuf import meta_graph_pb2
     from tensorflow_serving.apis import get_model_status_pb2, predict_pb2
 
-BATCHING = "batching_params.pbtxt"
-DEFAULT_SIGNATURE = "serving_default"
 LARGEST_FILL = 2**23
 """Values that one may stand for; a few bytes could declare a tensor that no memory holds."""
 
@@ -213,7 +211,8 @@ class Models:
         self._poll = None
         check_config(config)
         blocks = config.model_config_list.config
-        self._roots = [*roots, *(block.base_path for block in blocks)]
+        bases = (block.base_path for block in blocks)
+        self._roots = [os.path.realpath(root) for root in (*roots, *bases)]
         for block in blocks:
             versions_to_serve(block)
         try:
@@ -514,8 +513,9 @@ def _check_size(proto):
 
 
 def _is_within(path, roots):
+    """Whether links and all lead to a place in one of `roots`, which are real paths."""
     path = os.path.realpath(path)
-    return any(os.path.commonpath([path, root]) == root for root in map(os.path.realpath, roots))
+    return any(os.path.commonpath([path, root]) == root for root in roots)
 
 
 def _check_files(directory, roots):
@@ -524,7 +524,7 @@ def _check_files(directory, roots):
     TensorFlow would wait for ever on a pipe, read what links lead to, and may end the process over
     bytes that were damaged.
     """
-    seen = set()
+    seen, roots = set(), [*map(os.path.realpath, roots)]
     for folder, folders, files in os.walk(directory, followlinks=True):
         for name in [*folders, *files]:
             path = os.path.join(folder, name)

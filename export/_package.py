@@ -20,8 +20,6 @@ ALLOWED_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 BATCH_SIZES = (1, 2, 7, ALLOWED_BATCH_SIZES[-1])
 """Rows of the requests that the gate compares with the model's own answers."""
 
-DEFAULT_SIGNATURE = "serving_default"
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -207,7 +205,7 @@ def _batching(graph):
     signatures = _gate.signatures_of(graph)
     for name, signature in signatures.items():
         loose = _gate.unbounded(signature)
-        if loose and name != DEFAULT_SIGNATURE:
+        if loose and name != _gate.DEFAULT_SIGNATURE:
             why = (
                 f"{name!r} takes {loose[0]!r} of any length without an input {_gate.LENGTHS!r}; a "
                 "server pads with the first element, which would look real"
@@ -295,7 +293,7 @@ def _write_warmup(path, signatures, model):
 
     first = next(iter(signatures.values()))
     with tf.io.TFRecordWriter(path) as writer:
-        for name, signature in {**signatures, DEFAULT_SIGNATURE: first}.items():
+        for name, signature in {**signatures, _gate.DEFAULT_SIGNATURE: first}.items():
             for count in ALLOWED_BATCH_SIZES:
                 log = prediction_log_pb2.PredictionLog()
                 request = _request(model, name, rows(signature.sample, count))

@@ -10,10 +10,9 @@ import contextlib
 import os
 import urllib.parse
 
-from google.protobuf import text_format
-
 from ._config import CONFIG, MONITORING, TLS, ModelServerConfig, version_directories
 from ._gate import requires_xla
+from ._schema import write_text
 
 FOLDER = "run"
 ROOT = "/models"
@@ -93,7 +92,7 @@ def render(output, config):
     )
     pod = {"grace": GRACE, "root": ROOT}
     return {
-        CONFIG: text_format.MessageToString(moved),
+        CONFIG: write_text(moved),
         "compose.yaml": _COMPOSE.format(
             **pod,
             tag=TAG,

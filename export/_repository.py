@@ -10,8 +10,6 @@ import os
 import re
 import ssl
 
-from google.protobuf import text_format
-
 from . import _recipes, _schema
 from ._config import (
     CONFIG,
@@ -19,6 +17,7 @@ from ._config import (
     MONITORING,
     TLS,
     ModelServerConfig,
+    chosen_versions,
     parse_config,
     version_directories,
 )
@@ -118,14 +117,12 @@ def _set_policy(policy, text):
 
 def served(block, numbers):
     """Of the version numbers that are there those that a `ModelConfig` asks for, and in words."""
-    policy = block.model_version_policy
+    policy, words = block.model_version_policy, "all"
     if policy.HasField("specific"):
-        wanted = list(policy.specific.versions)
-        return {*wanted} & {*numbers}, "specific:" + ",".join(map(str, wanted))
-    if policy.HasField("all"):
-        return {*numbers}, "all"
-    count = policy.latest.num_versions or 1
-    return {*sorted(numbers)[-count:]}, f"latest:{count}"
+        words = "specific:" + ",".join(map(str, policy.specific.versions))
+    elif not policy.HasField("all"):
+        words = f"latest:{policy.latest.num_versions or 1}"
+    return chosen_versions(policy, numbers), words
 
 
 def _check(block, numbers):
@@ -152,7 +149,7 @@ def _check(block, numbers):
 
 def publish(output, config):
     """Writes `models.config`, `monitoring.config` and the recipes; the lock must be held."""
-    replace(os.path.join(output, CONFIG), text_format.MessageToString(config))
+    replace(os.path.join(output, CONFIG), _schema.write_text(config))
     monitoring = _schema.MonitoringConfig()
     monitoring.prometheus_config.enable = True
     monitoring.prometheus_config.path = METRICS_PATH

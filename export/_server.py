@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from . import client
-from ._config import CONFIG, METRICS_PATH, read_config
+from ._config import CONFIG, METRICS_PATH, config_path, read_config
 from ._metrics import Metrics
 from ._models import Models
 from ._recipes import needs_xla, start_flags
@@ -177,8 +177,7 @@ class Server:
 
     def _reread(self):
         """A function that tells what `models.config` says now, where it has changed since."""
-        path = os.path.abspath(self.directory)
-        path = os.path.join(path, CONFIG) if os.path.isdir(path) else path
+        path = config_path(self.directory)
         if not self._follow_config or not os.path.isfile(path):
             return None
         known = [os.stat(path).st_mtime_ns]
@@ -268,10 +267,9 @@ def stock_command(directory, port, rest_port, batching=False, ssl=None, monitori
     binary = shutil.which(BINARY)
     if binary is None:
         raise FileNotFoundError(f"{BINARY} is not on the PATH; serve without --engine=tfserving")
-    path = os.path.abspath(directory)
-    file = os.path.join(path, CONFIG) if os.path.isdir(path) else path
+    file = config_path(directory)
     if not os.path.isfile(file):
-        raise FileNotFoundError(f"{BINARY} wants a {CONFIG}; there is none in {path}")
+        raise FileNotFoundError(f"{BINARY} wants a {CONFIG}; there is none in {directory}")
     config = read_config(file)
     ports = [f"--port={port}"] + ([f"--rest_api_port={rest_port}"] if rest_port is not None else [])
     # The stock server counts for REST alone to read.

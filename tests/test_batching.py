@@ -34,7 +34,7 @@ class Doubler:
 
 
 @pytest.fixture
-def batcher(request):
+def batcher():
     made = []
 
     def make(run, **fields):

@@ -310,7 +310,7 @@ def test_sigterm_answers_what_is_under_way_and_ends_well(exports, server):
     try:
         line = process.stdout.readline()
         assert line.startswith("dense/2 is ready on 127.0.0.1:")
-        inputs = {"state": SAMPLE, "times": np.full(3, 30_000, "int32")}
+        inputs = {"state": SAMPLE, "times": np.full(3, 150_000, "int32")}
         answers = []
 
         def ask(address):

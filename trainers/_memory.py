@@ -79,10 +79,13 @@ class MemoryTask(Task):
         raise NotImplementedError
 
     def figures(self, model, rows=100):
-        """The task's pictures and, where the model gives its weightings, `memory_use`."""
-        from ._memory_figures import memory_use, scored, uses_memory
+        """The task's pictures; `generalisation`; `memory_use`, where a model gives weightings."""
+        from ._memory_figures import against, memory_use, scored, uses_memory
 
         figures = self.pictures(model, rows)
+        if self.beyond:
+            trained = {axis: most for axis, (most, _) in self.beyond.items() if most}
+            figures["generalisation"] = against(generalise(model, self, rows), trained)
         inputs, targets, outputs = example(model, self, **self.typical)
         if uses_memory(outputs):
             outputs["bits"] = scored(targets["bits"], outputs["bits"])
@@ -183,11 +186,6 @@ def generalise(model, task, rows=100, batch_size=50, seed=0):
                 _count(metrics, targets, outputs)
             curves[axis].append({"x": x, "rows": rows, **_read(metrics)})
     return curves
-
-
-def trained(task):
-    """Dict, what `task.beyond` counts -> the most of it in training, where that is a range."""
-    return {axis: most for axis, (most, _) in task.beyond.items() if most}
 
 
 def example(model, task, seed=0, **counts):

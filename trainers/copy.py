@@ -11,10 +11,8 @@ from ._memory import (
     answer,
     counted,
     flag,
-    generalise,
     lay,
     marked,
-    trained,
     words,
 )
 
@@ -106,9 +104,8 @@ class Copy(MemoryTask):
         return {"vectors": (self.length, {n: {"length": n} for n in LENGTHS})}
 
     def pictures(self, model, rows):
-        """`copies`, targets above outputs as in figures 4 and 5, and `generalisation`."""
-        from ._memory_figures import against, answers
+        """`copies`, targets above outputs, as in figures 4 and 5."""
+        from ._memory_figures import answers
 
         copies = {f"{n} vectors": answer(model, self, length=n) for n in COPIED}
-        curves = generalise(model, self, rows)
-        return {"copies": answers(copies), "generalisation": against(curves, trained(self))}
+        return {"copies": answers(copies)}

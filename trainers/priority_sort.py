@@ -11,10 +11,8 @@ from ._memory import (
     counted,
     example,
     flag,
-    generalise,
     lay,
     marked,
-    trained,
     words,
 )
 
@@ -115,8 +113,8 @@ class PrioritySort(MemoryTask):
         return {"vectors": (None, {n: {"vectors": n} for n in counts})}
 
     def pictures(self, model, rows):
-        """`sorted`, inputs, targets and outputs of one sequence, and `generalisation`."""
-        from ._memory_figures import against, sorting
+        """`sorted`, inputs, targets and outputs of one sequence."""
+        from ._memory_figures import sorting
 
         inputs, targets, outputs = example(model, self, vectors=self.vectors)
         shown, first = inputs["sequence"][: self.vectors], self.vectors + 1
@@ -126,5 +124,4 @@ class PrioritySort(MemoryTask):
             targets["bits"][first:],
             outputs["bits"][first:],
         )
-        curves = generalise(model, self, rows)
-        return {"sorted": figure, "generalisation": against(curves, trained(self))}
+        return {"sorted": figure}

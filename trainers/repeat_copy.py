@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ._difficulty import levels
-from ._memory import NOT_SCORED, MemoryTask, answer, flag, generalise, lay, marked, trained, words
+from ._memory import NOT_SCORED, MemoryTask, answer, flag, lay, marked, words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,16 +103,15 @@ class RepeatCopy(MemoryTask):
         }
 
     def pictures(self, model, rows):
-        """`repeats`, twice the length and twice the repeats (figure 8), and `generalisation`."""
-        from ._memory_figures import against, answers
+        """`repeats`, twice the length and twice the repeats (figure 8)."""
+        from ._memory_figures import answers
 
         length, repeats = self.length, self.repeats
         pairs = ((length, repeats), (2 * length, repeats), (length, 2 * repeats))
         examples = {
             f"{n} vectors, {k} times": answer(model, self, length=n, repeats=k) for n, k in pairs
         }
-        curves = generalise(model, self, rows)
-        return {"repeats": answers(examples), "generalisation": against(curves, trained(self))}
+        return {"repeats": answers(examples)}
 
 
 def _up_to_twice(most):
