@@ -18,6 +18,15 @@ LARGEST_BATCH = 2**31 - 1
 MOST_THREADS = 1024
 LONGEST_WAIT = 60_000_000  # microseconds
 
+_NUMBERS = {
+    "max_batch_size": (1000, 1, math.inf),
+    "max_execution_batch_size": (None, 1, math.inf),
+    "num_batch_threads": (2, 1, MOST_THREADS),
+    "max_enqueued_batches": (10, 1, math.inf),
+    "batch_timeout_micros": (0, 0, LONGEST_WAIT),
+}
+"""What stands for a number that is not given; the least that it may be, and the most."""
+
 
 def _error(code, message):
     return StatusError(code.value[0], message)
@@ -56,22 +65,19 @@ class Batcher:
         self._pad = parameters.pad_variable_length_inputs
         self._sizes = list(parameters.allowed_batch_sizes)
 
-        def number(field, default):
-            return getattr(parameters, field).value if parameters.HasField(field) else default
-
-        self.largest = number("max_batch_size", 1000)
-        self._split = number("enable_large_batch_splitting", False)
-        self._execution = number("max_execution_batch_size", 0) if self._split else 0
-        self._execution = self._execution or self.largest
-        self._timeout = number("batch_timeout_micros", 0) / 1e6
-        self._most_waiting = number("max_enqueued_batches", 10)
-        check_parameters(parameters, self.largest, self._execution)
+        for rule, mend in broken_rules(parameters):
+            raise ValueError(f"{rule}; {mend}")
+        self.largest = _number(parameters, "max_batch_size")
+        self._split = parameters.enable_large_batch_splitting.value
+        self._execution = _number(parameters, _largest_run(parameters))
+        self._timeout = _number(parameters, "batch_timeout_micros") / 1e6
+        self._most_waiting = _number(parameters, "max_enqueued_batches")
         self._changed = threading.Condition()
         self._queues = collections.defaultdict(collections.deque)
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name="batching", daemon=True)
-            for _ in range(number("num_batch_threads", 2))
+            for _ in range(_number(parameters, "num_batch_threads"))
         ]
         for thread in self._threads:
             thread.start()
@@ -255,21 +261,32 @@ def _join(arrays, name):
     return np.concatenate(arrays)
 
 
-def check_parameters(parameters, largest, execution):
-    """Raises `ValueError` where `BatchingParameters` contradict themselves."""
+def broken_rules(parameters):
+    """What no server takes in `BatchingParameters`: pairs of the rule, and how to mend it."""
+    largest = _largest_run(parameters)
+    for field, (_, least, most) in _NUMBERS.items():
+        number = _number(parameters, field)
+        if number is not None and not least <= number <= most:
+            range_of = f"{least} or more" if most == math.inf else f"{least} to {most}"
+            yield f"{field} must be {range_of}, it is {number}", "write such a number"
     sizes = list(parameters.allowed_batch_sizes)
-    if sizes != sorted(set(sizes)) or any(size < 1 for size in sizes):
-        raise ValueError(f"allowed_batch_sizes must be whole numbers that rise, got {sizes}")
-    threads = parameters.num_batch_threads
-    if parameters.HasField("num_batch_threads") and not 1 <= threads.value <= MOST_THREADS:
-        raise ValueError(f"num_batch_threads must be 1 to {MOST_THREADS}, got {threads.value}")
-    if not 0 <= parameters.batch_timeout_micros.value <= LONGEST_WAIT:
-        wait = parameters.batch_timeout_micros.value
-        raise ValueError(f"batch_timeout_micros must be 0 to {LONGEST_WAIT}, got {wait}")
-    if min(largest, execution) < 1:
-        raise ValueError(f"a batch must hold a row or more, got max_batch_size {largest}")
-    if sizes and sizes[-1] != execution:
-        raise ValueError(
-            f"the last of allowed_batch_sizes must be the largest batch that runs, {execution}, "
-            f"got {sizes[-1]}"
-        )
+    if sizes != sorted({size for size in sizes if size > 0}):
+        rule = f"allowed_batch_sizes must be whole numbers that rise, they are {sizes}"
+        yield rule, "write them in order, each once"
+    most = _number(parameters, largest)
+    if sizes and sizes[-1] != most:
+        rule = f"the last of allowed_batch_sizes must be {largest}, {most}, it is {sizes[-1]}"
+        yield rule, "give both the same number"
+
+
+def _largest_run(parameters):
+    """The field that tells how many rows run at once."""
+    splits = parameters.enable_large_batch_splitting.value
+    given = parameters.HasField("max_execution_batch_size")
+    return "max_execution_batch_size" if splits and given else "max_batch_size"
+
+
+def _number(parameters, field):
+    if parameters.HasField(field):
+        return getattr(parameters, field).value
+    return _NUMBERS[field][0]

@@ -1,6 +1,5 @@
 """The program `ponderzoo`: one subcommand a function."""
 
-import base64
 import dataclasses
 import functools
 import importlib.util
@@ -157,7 +156,9 @@ def _parser():
         _publish,
         argument("name", metavar="RUN", nargs="?", help="a finished run directory"),
         argument("--baseline", metavar="RUN", help="a finished run without the paper's mechanism"),
-        argument("--sweep", metavar="DIR", help="a directory of runs of several time penalties"),
+        argument(
+            "--sweep", metavar="DIR", help="a directory of runs of several time penalties or seeds"
+        ),
         argument("--output", metavar="DIR", help="directory of all entries (the zoo's own)"),
         argument("--readme", metavar="FILE", help="markdown to write the table of results into"),
     )
@@ -479,7 +480,7 @@ def _predict(arguments):
 
     Inputs that are given as JSON are answered with arrays.
     """
-    from .client import Client
+    from .client import Client, to_lists
 
     name, inputs, show = _question(arguments)
     with Client(arguments.address, certificate=arguments.certificate) as client:
@@ -487,7 +488,7 @@ def _predict(arguments):
             name, inputs, arguments.signature, arguments.version, arguments.label
         )
     if arguments.json:
-        print(json.dumps({key: _plain(key, array.tolist()) for key, array in outputs.items()}))
+        print(json.dumps({key: to_lists(array, key) for key, array in outputs.items()}))
     else:
         print("\n\n".join(show(inputs, outputs)))
 
@@ -557,17 +558,6 @@ def _short(value):
         decode = np.vectorize(lambda x: x.decode(errors="replace") if isinstance(x, bytes) else x)
         value = decode(value)[()]
     return np.array2string(value, threshold=24, precision=4, suppress_small=True).replace("\n", "")
-
-
-def _plain(name, value):
-    """Nested lists for JSON; strings as TensorFlow Serving's REST writes them."""
-    if isinstance(value, list):
-        return [_plain(name, item) for item in value]
-    if not isinstance(value, bytes):
-        return value
-    if name.endswith("_bytes"):
-        return {"b64": base64.b64encode(value).decode()}
-    return value.decode(errors="replace")
 
 
 def _tensorboard(arguments):

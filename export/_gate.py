@@ -16,6 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from . import _schema, client
+from ._batching import broken_rules
 from ._session import THREADS, TYPES, StatusError
 
 INIT_SIGNATURE = "__saved_model_init_op"
@@ -33,7 +34,6 @@ TIMEOUT = 600.0
 
 _PYTHON_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 _XLA = "_XlaMustCompile"
-_DEFAULT_BATCH = 1000  # the server's, where max_batch_size is not given
 _LOOPS = {"While", "StatelessWhile"}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -342,23 +342,8 @@ def _batching(directory, graph):
     except (ValueError, OSError) as error:
         yield Failure(BATCHING, f"it cannot be read: {error}", "export again, or take it away")
         return
-    numbers = ("max_batch_size", "num_batch_threads", "max_enqueued_batches")
-    for field in numbers:
-        if given.HasField(field) and getattr(given, field).value < 1:
-            rule = f"{field} is {getattr(given, field).value}"
-            yield Failure(BATCHING, rule, "write a number from 1")
-    if given.batch_timeout_micros.value < 0:
-        rule = f"batch_timeout_micros is {given.batch_timeout_micros.value}"
-        yield Failure(BATCHING, rule, "write a number from 0")
-    last = "max_execution_batch_size" if given.enable_large_batch_splitting.value else numbers[0]
-    most = getattr(given, last).value if given.HasField(last) else _DEFAULT_BATCH
-    sizes = list(given.allowed_batch_sizes)
-    if sizes != sorted({size for size in sizes if size > 0}):
-        rule = f"allowed_batch_sizes must rise, they are {sizes}"
-        yield Failure(BATCHING, rule, "write them in order, each once")
-    if sizes and sizes[-1] != most:
-        rule = f"the last of allowed_batch_sizes must be {last}, {most}, it is {sizes[-1]}"
-        yield Failure(BATCHING, rule, "give both the same number")
+    for rule, mend in broken_rules(given):
+        yield Failure(BATCHING, rule, mend)
     for name, signature in signatures_of(graph).items():
         loose = unbounded(signature)
         if loose:

@@ -1,6 +1,5 @@
 """Writes a model as a version directory that TensorFlow Serving can load."""
 
-import base64
 import contextlib
 import json
 import os
@@ -326,7 +325,7 @@ def _describe(graph, signatures, model, about):
                 "path": f"/v1/models/{model}:predict",
                 "body": {
                     "signature_name": name,
-                    "inputs": {key: _plain(array.tolist()) for key, array in sample.items()},
+                    "inputs": {key: client.to_lists(array) for key, array in sample.items()},
                 },
             },
         }
@@ -350,15 +349,6 @@ def _tensor(info):
     shape = [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim]
     dtype = TYPES[info.dtype].name if info.dtype in TYPES else str(info.dtype)
     return {"dtype": "string" if info.dtype == STRING else dtype, "shape": shape}
-
-
-def _plain(value):
-    """Nested lists for JSON; strings as REST wants them, `{"b64": ...}`."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, str):
-        value = value.encode()
-    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
 def _sweep(home):

@@ -13,6 +13,7 @@ import re
 import threading
 
 import numpy as np
+import orjson
 from aiohttp import web
 from google.protobuf import json_format
 
@@ -172,12 +173,20 @@ def _parse(body):
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise invalid(f"JSON Parse error: {error}") from None
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = _parse_leniently(body)
     if not isinstance(document, dict):
         raise _wrong(document, "Is not object")
     return document
+
+
+def _parse_leniently(body):
+    """NaN and Infinity are legal here, though not in JSON."""
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise invalid(f"JSON Parse error: {error}") from None
 
 
 def _too_deep():
@@ -297,38 +306,30 @@ def _array(value, number):
                     f"expected size: {size}"
                 )
         flat = list(itertools.chain.from_iterable(flat))
-    if any(isinstance(item, list) for item in flat):
+    kinds = set(map(type, flat))
+    if list in kinds:
         rank = len(shape)
         raise invalid(f"Encountered list at unexpected level: {rank} expected < {rank}")
     array = np.empty(len(flat), TYPES[number])
     try:
-        array[:] = _values(flat, number)
+        array[:] = _values(flat, kinds, number)
     except OverflowError as error:
         raise invalid(f"JSON Value: {error}") from None
     return array.reshape(shape)
 
 
-def _values(flat, number):
-    """`flat`, every item of the Python type that the tensor's type takes."""
-    kinds = set(map(type, flat))
+def _values(flat, kinds, number):
+    """`flat`, which has items of the types `kinds`, as the tensor's type takes it."""
     if number == STRING:
         return [_string(item) for item in flat]
     if number in _LARGEST_FLOAT:
         if kinds - {int, float}:
             raise _wrong_type(flat, number, (int, float))
-        whole, largest = _LARGEST_FLOAT[number]
-        for item in flat:
-            exact = abs(item) <= whole if type(item) is int else abs(item) <= largest
-            if not (exact or math.isinf(item) or item != item):
-                raise invalid(
-                    f"Cannot convert JSON value: {item} to {_NAMES[number]} without loss of "
-                    "precision."
-                )
-        return flat
+        return _floats(flat, number)
     if number in _INTEGERS or number in _UNSIGNED:
         lowest = -(2 ** _INTEGERS[number]) if number in _INTEGERS else 0
         highest = 2 ** (_INTEGERS.get(number) or _UNSIGNED[number])
-        if kinds - {int} or not all(lowest <= item < highest for item in flat):
+        if kinds - {int} or (flat and not lowest <= min(flat) <= max(flat) < highest):
             raise _wrong_type(flat, number, (int,), lowest, highest)
         # Small types wrap, as they do where a message's int_val is read.
         wide = "uint64" if number in _UNSIGNED else "int64"
@@ -339,6 +340,18 @@ def _values(flat, number):
         return flat
     text = f"Conversion of JSON Value: {json.dumps(flat[:1])} to type: {TYPES[number].name}"
     raise StatusError(12, text)
+
+
+def _floats(flat, number):
+    values = np.array(flat, "float64")
+    whole, largest = _LARGEST_FLOAT[number]
+    for place in np.flatnonzero(np.isfinite(values) & (np.abs(values) > whole)):
+        item = flat[place]
+        if type(item) is int or abs(item) > largest:
+            raise invalid(
+                f"Cannot convert JSON value: {item} to {_NAMES[number]} without loss of precision."
+            )
+    return values
 
 
 def _wrong_type(flat, number, kinds, lowest=-math.inf, highest=math.inf):
@@ -362,24 +375,21 @@ def _string(item):
         raise invalid("Unable to base64 decode") from None
 
 
-def _plain(name, array):
-    """Nested lists that JSON can write."""
+def _writable(name, array):
+    """The array, or what stands for it, as orjson writes it."""
     if array.dtype.kind == "O":
-        as_bytes = name.endswith("_bytes")
-        values = np.empty(array.shape, object)
-        for place, value in np.ndenumerate(array):
-            values[place] = (
-                {"b64": base64.b64encode(value).decode()}
-                if as_bytes
-                else value.decode(errors="replace")
-            )
-        return values.tolist()
+        return client.to_lists(array, name)
     if array.dtype.kind == "c":
         raise StatusError(12, f"Tensor {name} of {array.dtype.name} cannot be written as JSON")
-    if array.dtype == "float32":
-        # By way of text: 0.2 and not 0.20000000298023224.
-        return array.astype("U32").astype("float64").tolist()
-    return array.tolist()
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return [_named(row) for row in array] if array.ndim else _named(array)
+    return array if array.ndim else array[()]
+
+
+def _named(array):
+    """JSON in which NaN and Infinity have their names; orjson would write null."""
+    # By way of text: 0.2 and not 0.20000000298023224.
+    return orjson.Fragment(json.dumps(array.astype("U32").astype("float64").tolist()))
 
 
 def _rows_of(outputs):
@@ -394,19 +404,23 @@ def _rows_of(outputs):
                 f"Tensor name: {key} has inconsistent batch size: {len(array)} "
                 f"expecting: {expected}"
             )
-    columns = {key: _plain(key, array) for key, array in outputs.items()}
+    columns = {key: _writable(key, array) for key, array in outputs.items()}
     if len(columns) == 1:
         rows = next(iter(columns.values()))
     else:
         rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
-    return json.dumps({"predictions": rows}, ensure_ascii=False).encode()
+    return _write({"predictions": rows})
 
 
 def _columns_of(outputs):
-    columns = {key: _plain(key, array) for key, array in outputs.items()}
+    columns = {key: _writable(key, array) for key, array in outputs.items()}
     if len(columns) == 1:
         columns = next(iter(columns.values()))
-    return json.dumps({"outputs": columns}, ensure_ascii=False).encode()
+    return _write({"outputs": columns})
+
+
+def _write(answer):
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def overview(models, grpc_port=None):

@@ -1,5 +1,6 @@
 """Clients for TensorFlow Serving, and numpy's way into and out of its messages."""
 
+import base64
 import contextlib
 import functools
 import importlib.util
@@ -200,6 +201,30 @@ def _read_content(content, dtype, size):
     for index, length in enumerate(lengths):
         values[index], start = content[start : start + length], start + length
     return values
+
+
+def to_lists(array, name=None):
+    """Nested lists that JSON can write, text in them as TensorFlow Serving's REST has it.
+
+    Args:
+        array: numbers or text.
+        name: the output that this is. Its text is written as text, and what is no UTF-8 in it as
+            question marks, but as `{"b64": ...}` where the name ends in `_bytes`. None for an
+            input, whose text may be any bytes and is written as `{"b64": ...}`.
+    """
+    array = np.asarray(array)
+    if array.dtype.kind not in "OSU":
+        return array.tolist()
+    write = _to_base64 if name is None or name.endswith("_bytes") else _to_text
+    return np.asarray(np.frompyfunc(write, 1, 1)(array), object).tolist()
+
+
+def _to_base64(text):
+    return {"b64": base64.b64encode(_to_bytes(text)).decode()}
+
+
+def _to_text(text):
+    return _to_bytes(text).decode(errors="replace")
 
 
 class PredictError(RuntimeError):

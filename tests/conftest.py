@@ -1,6 +1,7 @@
 """What the tests share."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -28,6 +29,26 @@ def run_fresh(code, *arguments, backend="tensorflow"):
 def fresh():
     """`run_fresh`."""
     return run_fresh
+
+
+@pytest.fixture(scope="session")
+def make_certificate():
+    """`make_certificate(folder, name)` writes `name.key` and `name.crt`, signed by itself, as PEM.
+
+    The certificate is that of this machine's loopback address.
+    """
+    if not shutil.which("openssl"):
+        pytest.skip("openssl, which makes the certificate, is not there")
+
+    def make(folder, name):
+        command = ["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        command += ["-keyout", f"{name}.key", "-out", f"{name}.crt"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        return folder / f"{name}.key", folder / f"{name}.crt"
+
+    return make
 
 
 @pytest.fixture

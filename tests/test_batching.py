@@ -160,8 +160,22 @@ def test_no_rows_run_alone(batcher):
     ("fields", "text"),
     [
         ({"allowed_batch_sizes": [4, 2], "max_batch_size": 4}, "must be whole numbers that rise"),
-        ({"allowed_batch_sizes": [2], "max_batch_size": 4}, "must be the largest batch that runs"),
-        ({"max_batch_size": 0}, "a batch must hold a row or more"),
+        ({"allowed_batch_sizes": [0, 4], "max_batch_size": 4}, "must be whole numbers that rise"),
+        ({"allowed_batch_sizes": [2], "max_batch_size": 4}, "must be max_batch_size, 4, it is 2"),
+        (
+            {
+                "allowed_batch_sizes": [4],
+                "max_batch_size": 4,
+                "enable_large_batch_splitting": True,
+                "max_execution_batch_size": 2,
+            },
+            "must be max_execution_batch_size, 2, it is 4",
+        ),
+        ({"max_batch_size": 0}, "max_batch_size must be 1 or more, it is 0"),
+        ({"max_execution_batch_size": 0}, "max_execution_batch_size must be 1 or more, it is 0"),
+        ({"max_enqueued_batches": 0}, "max_enqueued_batches must be 1 or more, it is 0"),
+        ({"num_batch_threads": 1025}, "num_batch_threads must be 1 to 1024, it is 1025; write"),
+        ({"batch_timeout_micros": -1}, "batch_timeout_micros must be 0 to 60000000, it is -1"),
     ],
 )
 def test_contradictory_parameters_are_refused(fields, text):

@@ -24,10 +24,11 @@ def this_backend(monkeypatch):
 
 @pytest.fixture
 def ponderzoo(capsys):
-    """Runs the program on words; returns exit code, output and errors."""
+    """Runs the program on words, a text or a list; returns exit code, output and errors."""
 
     def run(words):
-        code = _cli._run(_cli._parser().parse_args(words.split()))
+        words = words.split() if isinstance(words, str) else words
+        code = _cli._run(_cli._parser().parse_args(words))
         out, err = capsys.readouterr()
         return code or 0, out, err
 
@@ -243,10 +244,25 @@ def test_export_then_predict(ponderzoo, trained, tmp_path):
         assert {len(rows) for rows in outputs.values()} == {2}
 
 
-def test_text_in_json_is_what_rest_makes_of_it():
-    assert _cli._plain("sums", [[b"12", "ä".encode()]]) == [["12", "ä"]]
-    assert _cli._plain("next_bytes", [b"\xff"]) == [{"b64": "/w=="}]
-    assert _cli._plain("updates", [[1.0]]) == [[1.0]]
+def test_predict_reads_and_shows_words_of_bits(ponderzoo, tmp_path, monkeypatch):
+    from ponderzoo.export import _package
+    from ponderzoo.export._server import Server
+
+    # The gate has its own tests, and takes its time with 128 slots.
+    monkeypatch.setattr(_package._gate, "verify", lambda *given: None)
+    monkeypatch.setattr(_package, "BATCH_SIZES", (1,))
+    monkeypatch.setattr(_package, "ALLOWED_BATCH_SIZES", (1, 2))
+    assert ponderzoo(f"export ntm_copy --output {tmp_path}")[0] == 0
+    with Server(str(tmp_path)) as server:
+        ask = ["predict", "ntm_copy", "--address", server.address]
+        code, out, _ = ponderzoo([*ask, "35 e2 00001111", "ff"])
+        assert code == 0
+        first, second = out.strip().split("\n\n")
+        vectors, copied = first.splitlines()
+        assert vectors == "vectors     35  e2  0f" and copied == "copied      35  e2  0f   right"
+        assert second == "vectors     ff\ncopied      ff   right"
+        code, _, err = ponderzoo([*ask, "35 e"])
+        assert code == 1 and err.startswith("error: expected vectors") and err.count("\n") == 1
 
 
 def test_data_lists_its_sets(ponderzoo):

@@ -2,9 +2,7 @@
 
 import asyncio
 import concurrent.futures
-import shutil
 import socket
-import subprocess
 import threading
 import time
 
@@ -267,16 +265,9 @@ def test_says_where_no_server_is(ask):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
+def certificate(make_certificate, tmp_path_factory):
     """Key and certificate of 127.0.0.1, signed by itself."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    home = tmp_path_factory.mktemp("certificate")
-    key, certificate = home / "key.pem", home / "certificate.pem"
-    words = "openssl req -x509 -nodes -newkey rsa:2048 -days 2 -subj /CN=localhost"
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-    subprocess.run([*words.split(), *files], check=True, capture_output=True)
-    return key, certificate
+    return make_certificate(tmp_path_factory.mktemp("certificate"), "localhost")
 
 
 @pytest.mark.parametrize("mutual", [False, True])

@@ -614,10 +614,10 @@ SIZES = "allowed_batch_sizes: 8 allowed_batch_sizes: 32 "
         ),
         (
             "max_batch_size { value: 8 } allowed_batch_sizes: 32 allowed_batch_sizes: 8",
-            "allowed_batch_sizes must rise, they are [32, 8]",
+            "allowed_batch_sizes must be whole numbers that rise, they are [32, 8]",
         ),
-        ("num_batch_threads { value: 0 }", "num_batch_threads is 0"),
-        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros is -1"),
+        ("num_batch_threads { value: 0 }", "num_batch_threads must be 1 to 1024, it is 0"),
+        ("batch_timeout_micros { value: -1 }", "must be 0 to 60000000, it is -1"),
     ],
 )
 def test_gate_refuses_batching_that_no_server_takes(written, tmp_path, text, rule):

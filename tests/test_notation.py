@@ -159,6 +159,167 @@ def test_texts():
     assert written.show(inputs, outputs) == [lines("text      abcd", "updates     34")]
 
 
+def sure(bits, *unsure):
+    """Answers of 0 and 1 with a probability of 0.99, but at (row, step, place, p of the answer)."""
+    bits = np.array(bits)
+    probability = np.where(bits > 0, 0.99, 0.01)
+    for *place, p in unsure:
+        probability[tuple(place)] = p if bits[tuple(place)] else 1 - p
+    return {"bits": bits, "probability": probability}
+
+
+def bits_of(text):
+    """Words of eight bits."""
+    return [[int(bit) for bit in f"{int(word, 16):08b}"] for word in text.split()]
+
+
+def test_copy():
+    written = notation("ntm_copy")
+    inputs = written.read(["35 E2 00001111", "ff"])
+    assert inputs["lengths"].tolist() == [7, 3]
+    assert inputs["sequence"].shape == (2, 7, 9) and inputs["sequence"].dtype == "float32"
+    assert inputs["sequence"][0, :3, :8].tolist() == bits_of("35 e2 0f")
+    assert inputs["sequence"][:, :, 8].tolist() == [[0, 0, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0]]
+    outputs = sure([bits_of("1 2 3 4 35 e2 1f"), bits_of("1 2 ff 0 0 0 0")], (0, 6, 3, 0.52))
+    assert written.show(inputs, outputs) == [
+        lines(
+            "vectors       35    e2    0f",
+            "copied        35    e2    1f   wrong",
+            "unsure         -     -  0.52",
+        ),
+        lines("vectors     ff", "copied      ff   right"),
+    ]
+
+
+def test_repeat_copy():
+    written = notation("ntm_repeat_copy", bits=8, repeats=10)
+    inputs = written.read(["35 e2 x2", "0f x1"])
+    assert inputs["lengths"].tolist() == [8, 4]
+    assert inputs["sequence"][0, :2, :8].tolist() == bits_of("35 e2")
+    # Repeats of 1 to 10 have a mean of 5.5 and a variance of 8.25.
+    np.testing.assert_allclose(inputs["sequence"][0, 2, 8:], [1, -3.5 / 8.25**0.5], 1e-6)
+    answer = np.zeros((2, 8, 9), int)
+    answer[0, 3:7, :8] = bits_of("35 e2 35 e2")
+    answer[0, 7, 8] = 1
+    answer[1, 2, :8] = bits_of("0f")[0]
+    assert written.show(inputs, sure(answer, (0, 7, 8, 0.8))) == [
+        lines(
+            "vectors       35    e2    x2",
+            "said          35    e2",
+            "              35    e2   end   right",
+            "unsure         -     -  0.80",
+        ),
+        lines("vectors         0f      x1", "said            0f  no end   wrong"),
+    ]
+    answer[0, 4, 8] = answer[0, 7, 0] = 1
+    assert written.show(inputs, sure(answer))[0].splitlines()[1:] == [
+        "said             35  e2(end)",
+        "                 35       e2  80(end)   wrong",
+    ]
+
+
+def test_associative_recall():
+    written = notation("ntm_associative_recall", vectors=2, bits=8)
+    inputs = written.read(["35.e2 0f.01 33.44 ? 0f.01", "35.e2 ff.ff ?35.e2"])
+    assert inputs["lengths"].tolist() == [15, 12]
+    assert inputs["sequence"][1, :, 8].nonzero()[0].tolist() == [0, 3]
+    assert inputs["sequence"][1, :, 9].nonzero()[0].tolist() == [6, 9]
+    shown = bits_of("0 35 e2 0 ff ff 0 35 e2 0 0 0")
+    assert inputs["sequence"][1, :12, :8].tolist() == shown
+    blank = "0 " * 10
+    answers = [bits_of(f"{blank} 0 0 0 33 44"), bits_of(f"{blank} 0f 01 0 0 0")]
+    assert written.show(inputs, sure(answers, (1, 10, 0, 0.6))) == [
+        lines(
+            "items       35.e2  0f.01  33.44",
+            "asked       0f.01",
+            "recalled    33.44   right",
+        ),
+        lines(
+            "items        35.e2   ff.ff",
+            "asked        35.e2",
+            "recalled     0f.01   wrong",
+            "unsure      0.60 -",
+        ),
+    ]
+
+
+def test_ngrams():
+    written = notation("ntm_ngrams", context=1)
+    inputs = written.read(["0 1 0110", "1"])
+    assert inputs["lengths"].tolist() == [7, 2]
+    assert inputs["sequence"][0, :, 0].tolist() == [0, 0, 1, 0, 1, 1, 0]
+    chance = np.array([[0.5, 0.25, 1.0, 0.0, 0.99, 0.5, 0.8], [0.5, 0.3, 0, 0, 0, 0, 0]])[..., None]
+    outputs = {"bits": (chance > 0.5).astype(int), "probability": chance}
+    # Twice a 1 followed a 0, a 0 never: (2 + 1/2) / (2 + 1).
+    assert written.show(inputs, outputs) == [
+        lines("bits      010110", "chance    529095", "next      1 with 0.80, optimal 0.83"),
+        lines("bits      1", "chance    5", "next      1 with 0.30, optimal 0.50"),
+    ]
+
+
+def test_priority_sort():
+    written = notation("ntm_priority_sort", vectors=3, answers=2)
+    inputs = written.read(["0.3:5a -0.7:0f 1:33", "-1:ff"])
+    assert inputs["lengths"].tolist() == [6, 3]
+    np.testing.assert_allclose(inputs["sequence"][0, :, 8], [0.3, -0.7, 1, 0, 0, 0], 1e-6)
+    assert inputs["sequence"][:, :, 9].nonzero()[1].tolist() == [3, 1]
+    assert inputs["sequence"][0, :3, :8].tolist() == bits_of("5a 0f 33")
+    answers = [bits_of("0 0 0 0 33 5a"), bits_of("0 0 fe 0 0 0")]
+    assert written.show(inputs, sure(answers, (0, 5, 7, 0.75))) == [
+        lines(
+            "vectors       5a    0f    33",
+            "priority     0.3  -0.7     1",
+            "sorted        33    5a   right",
+            "unsure         -  0.75",
+        ),
+        lines("vectors     ff", "priority    -1", "sorted      fe   wrong"),
+    ]
+
+
+def told_again(name, inputs, row):
+    """A row of a task's own batch, as people write it."""
+    steps = inputs["sequence"][row, : inputs["lengths"][row]]
+    if name == "ntm_ngrams":
+        return "".join(f"{bit:.0f}" for bit in steps[1:, 0])
+    bits = zoo.task_of(zoo.info(name)).bits
+    spelled = ["".join(f"{bit:.0f}" for bit in step[:bits]) for step in steps]
+    if name == "ntm_copy":
+        return " ".join(spelled[: len(steps) // 2])
+    if name == "ntm_repeat_copy":
+        count = int(steps[:, -2].argmax())
+        return f"{' '.join(spelled[:count])} x{(len(steps) - 2) // count - 1}"
+    if name == "ntm_priority_sort":
+        count = int(steps[:, -1].argmax())
+        return " ".join(f"{float(s[-2])!r}:{word}" for s, word in zip(steps[:count], spelled))
+    items = [".".join(spelled[start + 1 : start + 4]) for start in range(0, len(steps) - 4, 4)]
+    return f"{' '.join(items[:-1])} ? {items[-1]}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ntm_copy", "ntm_repeat_copy", "ntm_associative_recall", "ntm_ngrams", "ntm_priority_sort"],
+)
+def test_what_a_memory_task_asks_can_be_written_and_its_targets_are_right(name):
+    task, written = zoo.task_of(zoo.info(name)), notation(name)
+    inputs, targets = task.batch(np.random.default_rng(1), 8)
+    again = written.read([told_again(name, inputs, row) for row in range(8)])
+    assert again["lengths"].tolist() == inputs["lengths"].tolist()
+    longest = max(inputs["lengths"])
+    np.testing.assert_allclose(again["sequence"], inputs["sequence"][:, :longest], 1e-6)
+    shown = written.show(again, sure((targets["bits"][:, :longest] > 0).astype(int)))
+    assert not any("wrong" in text or "unsure" in text for text in shown)
+    assert all("right" in text for text in shown) != (name == "ntm_ngrams")
+
+
+def test_long_answers_are_broken():
+    written = notation("ntm_copy")
+    inputs = written.read([" ".join(["35"] * 30)])
+    (shown,) = written.show(inputs, sure(inputs["sequence"][..., :8].astype(int)))
+    sizes = [len(line.split()) - 1 for line in shown.splitlines()]
+    assert sizes == [17, 17, 13, 14] and shown.endswith("   wrong")
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_long_texts_are_broken():
     shown = over_text(b"x" * 150, {"updates": np.arange(150) % 10}).splitlines()
     assert [len(line) for line in shown] == [80, 80, 80, 80, 20, 20]
@@ -184,9 +345,30 @@ def test_long_texts_are_broken():
         ("act_sort", "nan"),
         ("act_sort", "1 " * 16),
         ("act_wikipedia", ""),
+        ("ntm_copy", "35 e"),
+        ("ntm_copy", "35 0x"),
+        ("ntm_copy", "12345678"),
+        ("ntm_copy", "35 " * 5001),
+        ("ntm_repeat_copy", "35 e2"),
+        ("ntm_repeat_copy", "x3"),
+        ("ntm_repeat_copy", "35 x0"),
+        ("ntm_repeat_copy", "7f x1"),  # more than six bits
+        ("ntm_repeat_copy", "35 x99999"),
+        ("ntm_associative_recall", "01.02.03 04.05.06"),
+        ("ntm_associative_recall", "01.02.03 ? 01.02.03"),
+        ("ntm_associative_recall", "01.02.03 04.05.06 ? 04.05.06"),
+        ("ntm_associative_recall", "01.02 04.05 ? 01.02"),
+        ("ntm_associative_recall", "01.02.03 04.05.06 ? 01.02.03 ?"),
+        ("ntm_ngrams", "012"),
+        ("ntm_ngrams", " "),
+        ("ntm_priority_sort", "5a 0f"),
+        ("ntm_priority_sort", "1.5:5a"),
+        ("ntm_priority_sort", "nan:5a"),
+        ("ntm_priority_sort", "a:5a"),
+        ("ntm_priority_sort", "0.5:5"),
     ],
 )
 def test_what_cannot_be_read_is_said(name, text):
     with pytest.raises(ValueError, match=r"^expected ") as caught:
         notation(name).read([*notation(name).example, text])
-    assert str(caught.value).endswith(f"; got {text!r}")
+    assert str(caught.value).endswith(f"; got {text!r}") and "\n" not in str(caught.value)

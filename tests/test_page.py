@@ -88,9 +88,13 @@ WIKIPEDIA = card(
 COPY = card(
     "ntm_copy",
     serve=(
-        {"bits": tensor("int32", None, None, 2), "state": tensor("int64", None)},
-        {"read_weights": tensor("float32", None, None, 4, meaning="where the head reads")},
-        {"bits": [[[0, 1], [1, 1], [0, 0]]], "state": [0]},
+        {"bits": tensor("int32", None, None, 2), "lengths": tensor("int64", None)},
+        {
+            "read": tensor("float32", None, None, 4, meaning="where the head reads"),
+            "added": tensor("float32", None, None, 2),
+            "wide": tensor("float32", None, None, 5000),
+        },
+        {"bits": [[[0, 1], [1, 1], [0, 0]]] * 2, "lengths": [3, 2]},
     ),
 )
 ANSWERS = {
@@ -115,7 +119,14 @@ ANSWERS = {
         }
     },
     ("ntm_copy", "serve"): {
-        "outputs": [[[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5]]]
+        "outputs": {
+            "read": [
+                [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5]],
+                [[0.0, 0.0, 0.25, 0.0], [0.0, float("nan"), 0.0, 0.0], [7.0, 7.0, 7.0, 7.0]],
+            ],
+            "added": [[[-2.0, 0.5]] * 3] * 2,
+            "wide": [[[0.0] * 5000] * 3] * 2,
+        }
     },
     ("half_plus_two", "serving_default"): {"outputs": [[2.5], [3.0]]},
 }
@@ -331,7 +342,7 @@ def test_sends_the_sample_and_shows_the_answer(page, stub):
 
 def test_sends_what_was_typed_letter_by_letter(page, stub):
     page = page("ntm_copy")
-    typed = '{"bits": [[[0, 1]]], "state": [9007199254740993]}'
+    typed = '{"bits": [[[0, 1]]], "lengths": [9007199254740993]}'
     page.type("#editor", typed)
     page.press("Enter", control=True)
     page.until("document.querySelector('#took')")
@@ -406,17 +417,62 @@ def test_a_cell_tells_its_numbers(page):
     page.until("find('hint').hidden")
 
 
-def test_weights_are_drawn_as_an_image(page):
+def drawn(page, name):
+    """(width, height, how dark each pixel is, line by line; None where nothing is), of each row."""
+    return [
+        (width, height, [255 - green if alpha else None for green, alpha in pixels])
+        for width, height, pixels in page.run(
+            f"[...document.querySelectorAll('[data-picture={name}] canvas')].map((canvas) => {{"
+            "const { width, height } = canvas;"
+            "const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);"
+            "return [width, height, Array.from({ length: width * height }, (_, i) =>"
+            "[data[4 * i + 1], data[4 * i + 3]])]; })"
+        )
+    ]
+
+
+def test_vectors_of_every_step_are_drawn_as_a_picture(page):
     page = page("ntm_copy")
     send(page)
-    size = "(({ width, height }) => [width, height])(document.querySelector('canvas'))"
-    assert page.run(size) == [3, 4]
-    brightness = page.run(
-        "[...document.querySelector('canvas').getContext('2d').getImageData(0, 0, 3, 4).data]"
-        ".filter((_, i) => i % 4 === 1)"
+    assert page.texts(".picture h4") == ["bits", "read", "added"] * 2
+    (width, height, first), (_, _, second) = drawn(page, "read")
+    assert (width, height) == (3, 4)
+    light, half, dark = sorted(set(first))
+    assert [i for i, value in enumerate(first) if value == dark] == [0, 4]
+    assert first.index(half) == 11 and light < half < dark
+    # Of the second row the last step is padding, and its 7 has no part in the scale.
+    nothing = [i for i, value in enumerate(second) if value is None]
+    assert nothing == [2, 4, 5, 8, 11]
+    assert light < second[6] < half
+    assert [value is None for value in drawn(page, "bits")[1][2]] == [False, False, True] * 2
+
+
+def test_a_picture_tells_what_it_shows(page):
+    page = page("ntm_copy")
+    send(page)
+    meaning, sizes = "where the head reads", "3 steps, 4 places"
+    assert page.texts("[data-picture=read] figcaption") == [f"{meaning} · {sizes}"] * 2
+    assert page.texts("[data-picture=added] .legend")[0].split() == ["\N{MINUS SIGN}2", "0.5"]
+    assert page.texts("[data-picture=read] .legend")[0].split() == ["0", "1"]
+    scaled = "getComputedStyle(document.querySelector('.picture canvas')).imageRendering"
+    assert page.run(scaled) == "pixelated"
+    page.point("[data-picture=read] canvas")
+    page.until("!find('hint').hidden")
+    assert page.texts("#hint")[0].lower() == "step 2 of 3\nplace\n3\nvalue\n0"
+    page.run("document.querySelectorAll('[data-picture=read] canvas')[1].focus()")
+    for key in ("ArrowLeft", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight"):
+        page.press(key)
+    assert page.run("document.activeElement.getAttribute('aria-label')") == (
+        "read of row 2, step 3, place 2: padding"
     )
-    darkest = sorted(range(12), key=brightness.__getitem__)
-    assert darkest[:3] == [0, 4, 11] and len(set(brightness)) == 3
+
+
+def test_what_is_too_large_for_a_picture_stays_text(page):
+    page = page("ntm_copy")
+    send(page)
+    assert page.texts("h3")[-1] == "wide"
+    assert page.run("document.querySelectorAll('[data-picture=wide]').length") == 0
+    assert '"added"' in page.run("document.querySelector('.raw pre').textContent")
 
 
 def test_an_error_is_shown_in_the_words_of_the_server(page, stub):

@@ -252,20 +252,13 @@ def test_monitoring_counts_where_prometheus_looks_and_stays_as_it_was_changed(ou
 
 
 @pytest.fixture(scope="module")
-def pem(tmp_path_factory):
+def pem(make_certificate, tmp_path_factory):
     """Files of two keys with their certificates, and of the first key under a password."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
     home = tmp_path_factory.mktemp("pem")
-
-    def openssl(*words):
-        subprocess.run(["openssl", *words], cwd=home, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
-    for name in ("one", "two"):
-        files = ("-keyout", f"{name}.key", "-out", f"{name}.crt")
-        openssl("req", "-x509", *curve, "-subj", f"/CN={name}", *files)
-    openssl("ec", "-aes128", "-passout", "pass:secret", "-in", "one.key", "-out", "locked.key")
+    key, _ = make_certificate(home, "one")
+    make_certificate(home, "two")
+    lock = ["openssl", "ec", "-aes128", "-passout", "pass:secret", "-in", key]
+    subprocess.run([*lock, "-out", home / "locked.key"], check=True, capture_output=True)
     return home
 
 

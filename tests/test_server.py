@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import json_format
+from ponderzoo.export import _rest
 from ponderzoo.export._server import Server
 from ponderzoo.export._session import StatusError
-from ponderzoo.export.client import Client, PredictError, from_proto, to_proto
+from ponderzoo.export.client import Client, PredictError, from_proto, to_lists, to_proto
 from serving import (
     NOT_FOUND,
     ONES,
@@ -95,6 +96,90 @@ def test_strings_travel_as_bytes():
     packed = tensor_pb2.TensorProto(dtype=7, tensor_content=b"\x02\x80\x01" + b"ab" + b"c" * 128)
     packed.tensor_shape.dim.add(size=2)
     assert from_proto(packed).tolist() == [b"ab", b"c" * 128]
+
+
+def test_text_in_json_is_bytes_in_base64_or_text_by_the_name():
+    texts = np.array([[b"12", "ä"], ["", b"\xff"]], object)
+    coded = [[{"b64": "MTI="}, {"b64": "w6Q="}], [{"b64": ""}, {"b64": "/w=="}]]
+    assert to_lists(texts) == to_lists(texts, "next_bytes") == coded
+    assert to_lists(texts, "sums") == [["12", "ä"], ["", "\N{REPLACEMENT CHARACTER}"]]
+    assert to_lists(np.array(b"a", object)) == {"b64": "YQ=="}
+    assert to_lists(texts[:0]) == [] and to_lists(np.ones((1, 2))) == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES.split()[:-2])
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (0, 3), (2, 0)])
+def test_rest_writes_every_number_so_that_it_reads_back(dtype, shape):
+    dtype = np.dtype(dtype)
+    limits = [0, 1, 0.1, 1e-30, 3.4e38]
+    if dtype.kind in "iu":
+        limits = [np.iinfo(dtype).max, np.iinfo(dtype).min, 7]
+    given = np.resize(np.array(limits, dtype), shape)
+    (outputs,) = json.loads(_rest._columns_of({"a": given})).values()
+    np.testing.assert_array_equal(np.array(outputs, dtype).reshape(shape), given)
+    (rows,) = json.loads(_rest._rows_of({"a": given, "b": given})).values()
+    assert [row["a"] for row in rows] == [row["b"] for row in rows] == outputs
+    whole = [type(item) for item in np.array(outputs, object).ravel()]
+    assert set(whole) <= {{"b": bool, "f": float}.get(dtype.kind, int)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rest_writes_floats_in_the_fewest_digits_and_what_is_no_number_by_name(dtype):
+    column = np.array([0.2, 1, 16777216, 1e-7, -0.0], dtype)
+    found = json.loads(_rest._columns_of({"a": column}), parse_float=str)["outputs"]
+    assert [float(text) for text in found] == [0.2, 1.0, 16777216.0, 1e-7, 0.0]
+    assert all("." in text or "e" in text for text in found)
+    odd = np.array([[0.2, np.nan], [np.inf, -np.inf]], dtype)
+    text = b'{"outputs":[[0.2, NaN],[Infinity, -Infinity]]}'
+    assert _rest._columns_of({"a": odd}) == text
+    answer = _rest._rows_of({"a": odd, "b": odd[:, 1]})
+    rows = b'[{"a":[0.2, NaN],"b":NaN},{"a":[Infinity, -Infinity],"b":-Infinity}]'
+    assert answer == b'{"predictions":' + rows + b"}"
+    assert _rest._columns_of({"a": odd[0, 1]}) == b'{"outputs":NaN}'
+    assert _rest._columns_of({"a": np.array(0.2, dtype)}) == b'{"outputs":0.2}'
+
+
+@pytest.mark.parametrize(
+    ("number", "dtype", "value"),
+    [
+        (1, "float32", [[1, 2.5], [float("nan"), float("-inf")]]),
+        (1, "float32", [2**24 - 1, -(2**24) + 1, 3.4028234663852886e38]),
+        (2, "float64", [2**53 - 1, 1e308, 0.1]),
+        (9, "int64", [2**63 - 1, -(2**63)]),
+        (23, "uint64", [2**64 - 1, 0]),
+        (4, "uint8", [255, 256, -1]),
+        (10, "bool", [[True], [False]]),
+        (1, "float32", [[], []]),
+        (3, "int32", 7),
+    ],
+)
+def test_rest_reads_numbers_as_they_are(number, dtype, value):
+    array = _rest._array(_rest._parse(json.dumps({"a": value}).encode())["a"], number)
+    assert array.dtype == dtype and array.shape == np.shape(value)
+    expected = np.array(value, "int64" if dtype == "uint8" else dtype)
+    np.testing.assert_array_equal(array, expected.astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "text"),
+    [
+        (1, 2**24 + 1, "Cannot convert JSON value: 16777217 to float without loss"),
+        (1, -(2**24), "Cannot convert JSON value: -16777216 to float without loss"),
+        (1, 1e39, r"Cannot convert JSON value: 1e\+39 to float without loss"),
+        (2, 2**53, "to double without loss"),
+        (2, 10**400, "JSON Value: int too large to convert to float"),
+        (1, True, "Type: True is not of expected type: float"),
+        (1, None, "Type: Null is not of expected type: float"),
+        (3, 2**31, "Type: Number is not of expected type: int32"),
+        (3, 1.0, "Type: Number is not of expected type: int32"),
+        (9, 2**63, "Type: Number is not of expected type: int64"),
+        (23, -1, "Type: Number is not of expected type: uint64"),
+        (10, 1, "Type: Number is not of expected type: bool"),
+    ],
+)
+def test_rest_refuses_numbers_that_would_change(number, value, text):
+    with pytest.raises(StatusError, match=text):
+        _rest._array([0.5 if number < 3 else True if number == 10 else 0, value], number)
 
 
 def test_plain_numbers_become_what_tensorflow_makes_of_them():

@@ -269,24 +269,14 @@ def test_stop_ends_runs_that_outlive_the_grace(repository):
     assert errors[0] in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 
-def make_certificate(folder):
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl, which makes the certificate, is not there")
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
-    command += ["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return (folder / "key.pem").read_text(), (folder / "cert.pem").read_text()
-
-
-def test_tls_keeps_strangers_out(repository, tmp_path_factory):
+def test_tls_keeps_strangers_out(repository, make_certificate, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
-    key, certificate = make_certificate(folder)
+    key, certificate = make_certificate(folder, "server")
+    texts = (json.dumps(file.read_text()) for file in (key, certificate))
     config = folder / "ssl.config"
-    config.write_text(f"server_key: {json.dumps(key)} server_cert: {json.dumps(certificate)}")
+    config.write_text("server_key: {} server_cert: {}".format(*texts))
     with Server(repository, ssl=config) as server:
-        with Client(server.address, certificate=folder / "cert.pem") as client:
+        with Client(server.address, certificate=certificate) as client:
             assert client.predict("dense", INPUTS)["norm"].shape == (3,)
         with Client(server.address, timeout=5, retries=0) as client, pytest.raises(PredictError):
             client.predict("dense", INPUTS)

@@ -43,13 +43,21 @@ def pad(rows, fill, dtype):
 
 
 def table(lines):
-    """Lines `(name, cells, note)`, the note optional, their cells under each other."""
+    """Lines `(name, cells, note)`, the note optional, their cells under each other.
+
+    Long lines are broken, all of them at the same cell.
+    """
     lines = list(lines)
     width = 2 + max(len(cell) for _, cells, *_ in lines for cell in cells)
-    return "\n".join(
-        "".join([f"{name:10}", *(f"{cell:>{width}}" for cell in cells), *note]).rstrip()
-        for name, cells, *note in lines
-    )
+    most = max(1, WIDTH // width)
+    told = []
+    for start in range(0, max(len(cells) for _, cells, *_ in lines), most):
+        for name, cells, *note in lines:
+            if start < max(1, len(cells)):
+                note = note if len(cells) <= start + most else []
+                part = (f"{cell:>{width}}" for cell in cells[start : start + most])
+                told.append("".join([f"{name:10}", *part, *note]).rstrip())
+    return "\n".join(told)
 
 
 def verdict(right):
@@ -57,17 +65,18 @@ def verdict(right):
     return "   right" if right else "   wrong"
 
 
-def over_text(content, lines):
+def over_text(content, lines, title="text"):
     """A text with a digit for each character in the lines under it, broken where it is long.
 
     Args:
         content: bytes.
         lines: dict: name -> a number for each byte. A character gets the sum of its bytes', rounded
             and written as `+` above 9; where that is no number, nothing.
+        title: the name of the text's own line.
     """
     characters = content.decode(errors="surrogateescape")
     ends = np.cumsum([len(c.encode(errors="surrogateescape")) for c in characters])
-    cells = {"text": [_glyph(c) for c in characters]}
+    cells = {title: [_glyph(c) for c in characters]}
     for name, numbers in lines.items():
         parts = np.split(np.asarray(numbers, float), ends[:-1]) if characters else ()
         cells[name] = [_digit(part.sum()) for part in parts]

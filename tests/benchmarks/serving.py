@@ -11,7 +11,6 @@ is the median over rounds. Ratios are what counts: a time means nothing outside 
 """
 
 import argparse
-import base64
 import concurrent.futures
 import contextlib
 import http.client
@@ -31,7 +30,7 @@ import numpy as np
 from google.protobuf import json_format
 from ponderzoo.export._models import Model
 from ponderzoo.export._session import disable_xla
-from ponderzoo.export.client import Client, from_proto
+from ponderzoo.export.client import Client, from_proto, to_lists
 from tensorflow_serving.apis import predict_pb2
 
 PARSER = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -141,7 +140,7 @@ def table(name, directory, plain, batching):
     for key, value in inputs.items():
         if value.dtype.kind == "O":
             inputs[key] = value * FLAGS.stretch
-    body["inputs"] = {key: _plain(value.tolist()) for key, value in inputs.items()}
+    body["inputs"] = {key: to_lists(value) for key, value in inputs.items()}
     variants = {
         "bare": Bare(os.path.join(directory, name, "1"), inputs),
         "grpc": Grpc(plain[0], name, inputs),
@@ -168,13 +167,6 @@ def table(name, directory, plain, batching):
                 flush=True,
             )
     variants["bare"].model.close()
-
-
-def _plain(value):
-    """Nested lists for JSON, text in base64."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
 def main():
