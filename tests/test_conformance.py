@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.export._package import package
+from ponderzoo.trainers import data
 from ponderzoo.zoo._registry import PRETRAINED
 
 LAYERS = {
@@ -178,20 +179,23 @@ def test_layer_has_the_gradient_of_its_outputs(name):
 
 
 @pytest.fixture(scope="session")
-def text(tmp_path_factory):
-    """A small text for the tasks that need one."""
-    path = tmp_path_factory.mktemp("text") / "text"
-    path.write_bytes(b"The [[history]] of the world, as it is told.\n" * 200)
-    return str(path)
+def root(tmp_path_factory):
+    """A directory with a small text, and with the samples that data sets make of themselves."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "enwik8").write_bytes(b"The [[history]] of the world, as it is told.\n" * 200)
+    for name in data.list():
+        if hasattr(data.dataset(name), "sample"):
+            data.dataset(name).sample(folder)
+    return str(folder)
 
 
-def with_data(fields, text):
-    return {"root": text} if "root" in fields else {}
+def with_data(fields, root):
+    return {"root": root} if "root" in fields else {}
 
 
-def find_task(name, text):
+def find_task(name, root):
     fields = trainers.task(name).__dataclass_fields__
-    return trainers.task(name, **with_data(fields, text))
+    return trainers.task(name, **with_data(fields, root))
 
 
 def assert_equal_batches(a, b):
@@ -214,8 +218,8 @@ def test_task_is_its_settings(name):
 
 
 @each_task
-def test_task_batches_are_what_the_specs_say(name, text):
-    task = find_task(name, text)
+def test_task_batches_are_what_the_specs_say(name, root):
+    task = find_task(name, root)
     levels = task.difficulties
     for difficulty in (
         None,
@@ -234,9 +238,9 @@ def test_task_batches_are_what_the_specs_say(name, text):
 
 
 @each_task
-def test_task_stream_depends_on_seed_split_and_place_alone(name, text):
+def test_task_stream_depends_on_seed_split_and_place_alone(name, root):
     def stream(split="train", seed=1):
-        return find_task(name, text).dataset(split, batch_size=ROWS, steps=3, seed=seed)
+        return find_task(name, root).dataset(split, batch_size=ROWS, steps=3, seed=seed)
 
     one, two = stream(), stream()
     two[0]
@@ -266,13 +270,13 @@ def small():
 
 
 @pytest.fixture(scope="session")
-def batch_of(text):
+def batch_of(root):
     """Task and batch of an entry."""
 
     def draw(name):
         entry = zoo.info(name)
         fields = zoo.task_of(entry).__dataclass_fields__
-        task = zoo.task_of(entry, **with_data(fields, text))
+        task = zoo.task_of(entry, **with_data(fields, root))
         return task, *task.batch(np.random.default_rng(0), ROWS)
 
     return draw

@@ -209,7 +209,7 @@ def learning_curves(histories, metric=None):
             "sequence_error" or "bits_per_character", the first that a history has.
     """
     first = next(iter(histories.values()))[0]
-    default = ("bits_per_sequence", "sequence_error", "bits_per_character", "loss")
+    default = ("bits_per_sequence", "sequence_error", "bits_per_character", "error", "loss")
     wanted = (metric,) if metric else default
     names = [key for end in wanted for key in first if key.endswith(end) and key != "val_loss"]
     if not names:

@@ -29,7 +29,7 @@ from ._callbacks import (
 from ._evaluate import evaluate
 from ._metrics import AtCap, Ponder
 
-OPTIMIZERS = ("adam", "rmsprop")
+OPTIMIZERS = ("adam", "adagrad", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear")
 EVENT_DPI = 50
 
@@ -41,8 +41,8 @@ class Recipe:
     Attributes:
         updates: optimizer steps in all; a multiple of `steps_per_epoch`, or smaller than it.
         batch_size: rows in a batch.
-        optimizer: "adam", or "rmsprop" in the centred form with momentum of Graves (2013),
-            arXiv:1308.0850, equations 38 to 41.
+        optimizer: "adam", "adagrad", or "rmsprop" in the centred form with momentum of Graves
+            (2013), arXiv:1308.0850, equations 38 to 41.
         learning_rate: of the optimizer, at the start.
         learning_rate_schedule: "constant", or "cosine" or "linear" from `learning_rate` down to 0.
         decay_from: share of the updates after which the learning rate begins to fall.
@@ -136,6 +136,8 @@ class Recipe:
             return keras.optimizers.RMSprop(
                 rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **common
             )
+        if self.optimizer == "adagrad":
+            return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.0, **common)
         return keras.optimizers.Adam(
             rate, beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.adam_epsilon, **common
         )

@@ -58,7 +58,8 @@ class Task:
 
         Returns:
             `(inputs, targets)`, dicts of numpy arrays after `input_spec` and `target_spec`, always
-            padded to the full length of the task. A target of -1 means "not scored".
+            padded to the full length of the task, or to what the hardest row asked for can need. A
+            target of -1 means "not scored".
         """
         raise NotImplementedError
 

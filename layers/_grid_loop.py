@@ -1,0 +1,335 @@
+"""The loop over a grid of LSTM blocks in wavefront order, and its gradient.
+
+A block needs what left its neighbours, one along each dimension. Blocks whose coordinates have the
+same sum need nothing of each other, so one iteration computes such a diagonal. The last dimension
+is the one that streams: a slot is a place along all others, and at iteration `s` it holds the block
+whose coordinates sum to `s`. What leaves a block along the last dimension stays in its slot; along
+any other it moves one slot on. Slots where no block is, at the first and last diagonals, compute
+what nobody reads, and keep the state of the last dimension as it was.
+
+The first dimension is depth, where the data enter. A grid of that dimension alone has one slot.
+
+The backward loop walks from the last diagonal to the first with what the forward loop stored; all
+weight gradients are products over the whole grid behind it.
+"""
+
+import dataclasses
+import functools
+
+import keras
+from keras import ops
+
+from . import _backend as backend
+
+
+class LSTMTransform:
+    """Update, forget and output gate and candidate; `paper` is where the last tanh stands."""
+
+    parts = 4
+    has_memory = True
+
+    def __init__(self, paper):
+        self.paper = paper
+
+    def forward(self, z, memory):
+        u, f, o, c = ops.split(z, 4, axis=-1)
+        u, f, o, c = ops.sigmoid(u), ops.sigmoid(f), ops.sigmoid(o), ops.tanh(c)
+        memory = f * memory + u * c
+        hidden = ops.tanh(o * memory) if self.paper else o * ops.tanh(memory)
+        return hidden, memory, ops.concatenate([u, f, o, c], axis=-1)
+
+    def backward(self, saved, memory, d_hidden, d_memory):
+        u, f, o, c = ops.split(saved, 4, axis=-1)
+        new = f * memory + u * c
+        if self.paper:
+            squashed = ops.tanh(o * new)
+            d = d_hidden * (1 - squashed * squashed)
+            d_o, d_new = d * new, d_memory + d * o
+        else:
+            squashed = ops.tanh(new)
+            d_o, d_new = d_hidden * squashed, d_memory + d_hidden * o * (1 - squashed * squashed)
+        d_z = [d_new * c * u * (1 - u), d_new * memory * f * (1 - f)]
+        d_z += [d_o * o * (1 - o), d_new * u * (1 - c * c)]
+        return ops.concatenate(d_z, axis=-1), d_new * f
+
+
+class PlainTransform:
+    """An ordinary layer in the place of an LSTM: no memory."""
+
+    parts = 1
+    has_memory = False
+
+    def __init__(self, activation):
+        self.activation = activation
+
+    def forward(self, z, memory):
+        return self.activation(z), None, z
+
+    def backward(self, saved, memory, d_hidden, d_memory):
+        _, pull = backend.vjp(lambda z: [self.activation(z)], saved)
+        return pull([d_hidden])[0], None
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One block's arithmetic.
+
+    Attributes:
+        units: d, the size of every hidden and memory vector.
+        transforms: one for each dimension.
+        groups: the dimensions in the order in which they are computed; those of a later group see
+            what the earlier ones put out.
+        dtype: of memory and of all that is not a product.
+    """
+
+    units: int
+    transforms: tuple
+    groups: tuple
+    dtype: str
+
+    def forward(self, weights, hidden, memory):
+        """What leaves, `(hidden, memory)`, and what the gradient needs, `(seen, saved)`.
+
+        Args:
+            weights: kernel `(grids, dimensions * units, width)` and bias of each group.
+            hidden: dict, dimension -> `(..., batch, units)`.
+            memory: the same of the dimensions that have one.
+        """
+        hidden, memory, seen, saved = dict(hidden), dict(memory), [], {}
+        for group, (kernel, bias) in zip(self.groups, weights):
+            rows = ops.concatenate([hidden[i] for i in range(len(hidden))], axis=-1)
+            seen.append(rows)
+            z = ops.cast(_product(rows, kernel, bias), self.dtype)
+            for i, part in zip(group, self._parts(group, z)):
+                new, own, saved[i] = self.transforms[i].forward(part, memory.get(i))
+                hidden[i] = ops.cast(new, rows.dtype)
+                memory |= {} if own is None else {i: own}
+        return hidden, memory, seen, saved
+
+    def backward(self, transposed, memory, saved, d_hidden, d_memory):
+        """Cotangents of what came in, by dimension, and of the products of each group."""
+        d_hidden, d_memory, d_products = dict(d_hidden), dict(d_memory), []
+        for group, (kernel,) in zip(self.groups[::-1], transposed[::-1]):
+            parts, dtype = [], d_hidden[0].dtype
+            for i in group:
+                d_z, own = self.transforms[i].backward(
+                    saved[i], memory.get(i), ops.cast(d_hidden.pop(i), self.dtype), d_memory.get(i)
+                )
+                parts.append(ops.cast(d_z, dtype))
+                d_memory |= {} if own is None else {i: own}
+            d_products.append(ops.concatenate(parts, axis=-1))
+            d_rows = ops.split(_product(d_products[-1], kernel), len(self.transforms), axis=-1)
+            d_hidden = {i: d_hidden[i] + d if i in d_hidden else d for i, d in enumerate(d_rows)}
+        return d_hidden, d_memory, d_products[::-1]
+
+    def _parts(self, group, z):
+        ends, end = [], 0
+        for i in group[:-1]:
+            end += self.transforms[i].parts * self.units
+            ends.append(end)
+        return ops.split(z, ends, axis=-1) if ends else [z]
+
+
+def _product(rows, kernel, bias=None):
+    """`rows (..., i)` times `kernel (grids, i, k)`, whose grids go along the first axis of rows."""
+    shape, (grids, size, width) = ops.shape(rows), kernel.shape
+    if grids == 1:
+        product = ops.reshape(rows, (-1, size)) @ kernel[0]
+        product = product if bias is None else product + bias[0]
+    else:
+        product = ops.matmul(ops.reshape(rows, (grids, -1, size)), kernel)
+        product = product if bias is None else product + bias[:, None]
+    return ops.reshape(product, (*shape[:-1], width))
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What stays the same for all diagonals.
+
+    Attributes:
+        block: `Block`.
+        steps: how many diagonals there are, at least 1.
+        dimensions: N.
+        kept: whether there is a `keep`.
+    """
+
+    block: Block
+    steps: int
+    dimensions: int
+    kept: bool
+
+
+def grid_loop(setting, weights, state, entering=(), keep=None, save=True):
+    """Runs all diagonals of a grid.
+
+    Args:
+        setting: `Setting`.
+        weights: a kernel and a bias for each group of the block, `(grids, dimensions * units,
+            width)` and `(grids, width)`. The grids, if more than one, are the layers.
+        state: `[hidden]` or `[hidden, memory]` of the last dimension before its first block,
+            `(*slots, batch, units)`.
+        entering: the same along depth, `(steps, *slots[1:], batch, units)`: what enters the first
+            layer at each iteration. Not for a grid of one dimension.
+        keep: `(steps, *slots, batch or 1, 1)` boolean, where a block is.
+        save: whether to store what the gradient needs, or to compute it again if one is asked for.
+
+    Returns:
+        `(leaving, state)`: what leaves the last layer at each iteration, as `entering`, and the
+        state of the last dimension behind its last block.
+    """
+    run = backend.differentiable(
+        lambda *tensors: _forward(setting, False, *tensors)[0],
+        functools.partial(_forward, setting, True),
+        functools.partial(_backward, setting),
+        save,
+    )
+    flat = [x for pair in weights for x in pair]
+    outputs = run(*flat, *state, *entering, *([keep] if setting.kept else []))
+    count = len(entering)
+    return list(outputs[:count]), list(outputs[count:])
+
+
+class _Given:
+    """The tensors of the loop by name, out of the flat list that a gradient is taken of."""
+
+    def __init__(self, setting, tensors):
+        tensors = list(tensors)
+        self.by_step = setting.dimensions == 1
+        self.keep = tensors.pop() if setting.kept else None
+        count = 2 * len(setting.block.groups)
+        self.weights = list(zip(tensors[:count:2], tensors[1:count:2]))
+        state = 1 + setting.block.transforms[-1].has_memory
+        self.state = tensors[count : count + state]
+        self.entering = tensors[count + state :]
+
+    def at(self, s, weights):
+        """Layers are iterations where depth is the only dimension."""
+        if self.by_step:
+            return [[x[s][None] if x.shape[0] > 1 else x for x in some] for some in weights]
+        return weights
+
+
+def _forward(setting, save, *tensors):
+    given, block, last = _Given(setting, tensors), setting.block, setting.dimensions - 1
+
+    def advance(s, hidden, memory):
+        entering = [x[s] for x in given.entering]
+        hidden = {i: _arrive(x, i, entering[:1]) if i < last else x for i, x in hidden.items()}
+        memory = {i: _arrive(x, i, entering[1:]) if i < last else x for i, x in memory.items()}
+        weights = given.at(s, given.weights)
+        new_hidden, new_memory, seen, saved = block.forward(weights, hidden, memory)
+        if setting.kept:
+            keep = given.keep[s]
+            for new, old in ((new_hidden, hidden), (new_memory, memory)):
+                new |= {i: ops.where(keep, new[i], old[i]) for i in new if i == last}
+        leaving = [x[0][-1] for x in (new_hidden, new_memory) if 0 in x and last > 0]
+        return new_hidden, new_memory, leaving, [*seen, saved, memory] if save else []
+
+    def body(s, hidden, memory, leaving, records):
+        hidden, memory, *new = advance(s, hidden, memory)
+        return s + 1, hidden, memory, _put(leaving, s, new[0]), _put(records, s, new[1])
+
+    hidden, memory = _at_last(block, given.state)
+    *_, leaving, records = advance(0, hidden, memory)
+    leaving, records = _buffers(leaving, setting.steps), _buffers(records, setting.steps)
+    _, hidden, memory, leaving, records = ops.while_loop(
+        lambda s, *_: s < setting.steps,
+        body,
+        (0, hidden, memory, leaving, records),
+        maximum_iterations=setting.steps,
+    )
+    state = [x[last] for x in (hidden, memory) if last in x]
+    return (*_stack(leaving), *state), (tensors, records)
+
+
+def _backward(setting, residuals, cotangents):
+    tensors, records = residuals
+    given, block, last = _Given(setting, tensors), setting.block, setting.dimensions - 1
+    count = len(given.entering)
+    d_leaving, d_state = list(cotangents[:count]), list(cotangents[count:])
+    transposed = [[ops.swapaxes(kernel, 1, 2)] for kernel, _ in given.weights]
+
+    def reverse(s, d_hidden, d_memory):
+        *_, saved, memory = keras.tree.map_structure(lambda x: backend.read(x, s), records)
+        d = [x[s] for x in d_leaving]
+        d_hidden = {i: _leave(x, i, d[:1]) if i < last else x for i, x in d_hidden.items()}
+        d_memory = {i: _leave(x, i, d[1:]) if i < last else x for i, x in d_memory.items()}
+        d_old = []
+        if setting.kept:
+            keep = given.keep[s]
+            for x in (d_hidden, d_memory):
+                if last in x:
+                    nothing = ops.zeros_like(x[last])
+                    d_old.append(ops.where(keep, nothing, x[last]))
+                    x[last] = ops.where(keep, x[last], nothing)
+        weights = given.at(s, transposed)
+        d_hidden, d_memory, d_z = block.backward(weights, memory, saved, d_hidden, d_memory)
+        for x, d in zip((d_hidden, d_memory), d_old):
+            x[last] = x[last] + d
+        d_entering = [x[0][0] for x in (d_hidden, d_memory) if 0 in x and last > 0]
+        return d_hidden, d_memory, [*d_z, *d_entering]
+
+    def body(s, d_hidden, d_memory, buffers):
+        d_hidden, d_memory, values = reverse(s, d_hidden, d_memory)
+        return s - 1, d_hidden, d_memory, _put(buffers, s, values)
+
+    d_hidden, d_memory = _at_last(block, d_state)
+    *_, values = reverse(setting.steps - 1, d_hidden, d_memory)
+    _, d_hidden, d_memory, buffers = ops.while_loop(
+        lambda s, *_: s >= 0,
+        body,
+        (setting.steps - 1, d_hidden, d_memory, _buffers(values, setting.steps)),
+        maximum_iterations=setting.steps,
+    )
+    d_weights, d_all = [], _stack(buffers)
+    for seen, d_z, (kernel, _) in zip(_stack(records[:-2]), d_all, given.weights):
+        if kernel.shape[0] > 1 and last > 0:
+            seen, d_z = ops.swapaxes(seen, 0, 1), ops.swapaxes(d_z, 0, 1)
+        d_weights += _weight_gradients(seen, d_z, kernel.shape[0])
+    d_state = [x[last] for x in (d_hidden, d_memory) if last in x]
+    d_entering = d_all[len(given.weights) :]
+    return (*d_weights, *d_state, *d_entering, *([None] if setting.kept else []))
+
+
+def _weight_gradients(rows, d_z, grids):
+    """Of kernel and bias; layers, where they have their own, are the first axis."""
+    rows = ops.reshape(rows, (grids, -1, rows.shape[-1]))
+    d_z = ops.reshape(d_z, (grids, -1, d_z.shape[-1]))
+    if grids == 1:
+        return [(ops.transpose(rows[0]) @ d_z[0])[None], ops.sum(d_z, axis=1)]
+    return [ops.matmul(ops.swapaxes(rows, 1, 2), d_z), ops.sum(d_z, axis=1)]
+
+
+def _at_last(block, state):
+    """Hidden and memory vectors by dimension: those of the last, and zeros."""
+    last = len(block.transforms) - 1
+    hidden = dict.fromkeys(range(last), ops.zeros_like(state[0])) | {last: state[0]}
+    nothing = ops.zeros_like(ops.cast(state[0], block.dtype))
+    memory = {i: nothing for i, t in enumerate(block.transforms) if t.has_memory}
+    return hidden, memory | dict.fromkeys([last] if last in memory else [], state[-1])
+
+
+def _arrive(left, axis, entering):
+    """What arrives at the slots along a dimension, from what left them one diagonal before."""
+    slots = (slice(None),) * axis
+    first = entering[0][None] if axis == 0 else ops.zeros_like(left[(*slots, slice(0, 1))])
+    return ops.concatenate([first, left[(*slots, slice(0, -1))]], axis=axis)
+
+
+def _leave(d_arrived, axis, d_leaving):
+    """The cotangent of what left the slots, from that of what arrived one diagonal later."""
+    slots = (slice(None),) * axis
+    end = d_leaving[0][None] if axis == 0 else ops.zeros_like(d_arrived[(*slots, slice(0, 1))])
+    return ops.concatenate([d_arrived[(*slots, slice(1, None))], end], axis=axis)
+
+
+def _buffers(values, steps):
+    return keras.tree.map_structure(lambda x: backend.buffer(steps, x), values)
+
+
+def _put(buffers, s, values):
+    return keras.tree.map_structure(lambda x, value: backend.write(x, s, value), buffers, values)
+
+
+def _stack(buffers):
+    return [x.stack() if hasattr(x, "stack") else x for x in buffers]
