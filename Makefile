@@ -7,7 +7,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help demo test fuzz soak lint bench-act bench-serving bench-memory clean
+.PHONY: help demo test fuzz soak lint bench-act bench-serving bench-memory bench-grid clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 14
@@ -40,6 +40,11 @@ bench-serving: .venv/developer ## times the embedded server beside bare C-API ca
 bench-memory: .venv/developer ## times the NTM layer at the copy setting, on both backends
 	$(BIN)/python tests/benchmarks/memory.py
 	$(BIN)/python tests/benchmarks/memory.py --backend jax
+
+bench-grid: .venv/developer ## times the Grid LSTM layer on both backends, with one set of weights and with several
+	$(BIN)/python tests/benchmarks/grid.py
+	$(BIN)/python tests/benchmarks/grid.py --backend jax
+	$(BIN)/python tests/benchmarks/grid.py --backend jax --untied
 
 train-%: .venv/installed ## trains the entry NAME in runs/NAME, or goes on with it
 	$(BIN)/ponderzoo train $* --run_dir runs/$*

@@ -17,7 +17,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._steps import Dropout, _Generic, _Projected, step_of
+from ._steps import Dropout, Generic, Projected, step_of
 
 
 @dataclasses.dataclass
@@ -244,7 +244,7 @@ def controller_of(controller, features, training, dropout):
     if isinstance(controller, keras.layers.Dense):
         return _FeedForward(controller, features)
     step = step_of(controller, training, dropout)
-    if isinstance(step, _Projected):
+    if isinstance(step, Projected):
         return _Recurrent(step, features)
     return _AnyCell(controller, training, dropout)
 
@@ -322,7 +322,7 @@ class _Recurrent:
         return gradients + [ops.sum(d_inner, axis=0) for _ in weights[2:]]
 
 
-class _AnyCell(_Generic):
+class _AnyCell(Generic):
     """Any other cell, through a stateless call; its gradient is the backend's own."""
 
     def enter(self, sequence):

@@ -14,7 +14,7 @@ from . import _backend as backend
 BLOCK = 8  # updates whose weight gradients are taken together
 
 
-class _Projected:
+class Projected:
     """Steps that read `row + flag * flag_kernel` and `h @ kernel + bias`.
 
     Attributes of subclasses:
@@ -84,7 +84,7 @@ class _Projected:
         return gradients + ([ops.sum(d_inner, axis=0)] if self.bias_count else [])
 
 
-class _LSTM(_Projected):
+class _LSTM(Projected):
     state_count = 2
 
     def advance(self, outer, inner, state):
@@ -113,7 +113,7 @@ class _LSTM(_Projected):
         return [o * squashed, c], reverse
 
 
-class _GRU(_Projected):
+class _GRU(Projected):
     state_count = 1
 
     def __init__(self, cell):
@@ -144,7 +144,7 @@ class _GRU(_Projected):
         return [z * state[0] + (1 - z) * candidate], reverse
 
 
-class _SimpleRNN(_Projected):
+class _SimpleRNN(Projected):
     state_count = 1
 
     def advance(self, outer, inner, state):
@@ -161,7 +161,7 @@ class _SimpleRNN(_Projected):
         return [h], reverse
 
 
-class _Generic:
+class Generic:
     """Any cell, through a stateless call; its gradient is the backend's own, update by update."""
 
     output_leaf = -1
@@ -319,4 +319,4 @@ def step_of(cell, training, dropout):
     fast = _FAST.get(type(cell))
     if fast and _is_plain(cell) and not dropout.active:
         return fast(cell)
-    return _Generic(cell, training, dropout)
+    return Generic(cell, training, dropout)

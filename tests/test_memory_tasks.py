@@ -104,12 +104,12 @@ def test_nothing_is_scored_but_the_answer_and_nothing_stands_behind_it(name, con
 @each_task
 def test_shapes_do_not_depend_on_the_draw(name):
     task = trainers.task(name, **SMALL[name])
-    shapes = set()
     for difficulty in (None, task.difficulties[0], task.difficulties[-1], task.difficulties[:2]):
+        shapes = set()
         for seed in range(4):
             inputs, targets = task.batch(np.random.default_rng(seed), 3, difficulty)
             shapes.add((inputs["sequence"].shape, targets["bits"].shape))
-    assert len(shapes) == 1
+        assert len(shapes) == 1
 
 
 @each_task

@@ -49,7 +49,9 @@ class RepeatCopy(MemoryTask):
             rng.integers(min(low, most), min(high, most) + 1, size)
             for most in (self.length, self.repeats)
         )
-        return self.draw(rng, length, repeats, self.length * (self.repeats + 1) + 2)
+        # A curriculum need not wait for the steps of rows that it does not draw yet.
+        longest = min(high, self.length) * (min(high, self.repeats) + 1) + 2
+        return self.draw(rng, length, repeats, longest)
 
     def draw(self, rng, length, repeats, steps=None):
         """Rows with `length` vectors, to be said `repeats` times, each `(batch,)`.

@@ -17,6 +17,8 @@ CAPTIONS = {
     "ponder_by_class": "By the kind of byte that was read; the bits are those of the next byte.",
     "ponder_over_text": "Ponder, surprise at the next byte and entropy of its prediction over a "
     "passage of the test split; spaces are shaded.",
+    "seeds": "Runs that differ in their seed, and where the updates say so in their length.",
+    "learning_curves_of_seeds": "The same measure for every seed.",
     "ponder_per_step": "Updates N and remainder R at every step of one row.",
 }
 MARKED = re.compile("(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
@@ -24,7 +26,7 @@ MARKED = re.compile("(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DO
 
 def names_of(entry):
     """What the model and its baseline are called: ("ACT", "without ACT")."""
-    mechanism = entry.name.partition("_")[0].upper()
+    mechanism = entry.paper.mechanism
     return mechanism, entry.baseline or f"without {mechanism}"
 
 
@@ -70,7 +72,7 @@ def card_of(ours, metrics, histories, figures, megabytes):
     for name, report in metrics.items():
         if isinstance(report, dict) and name not in ("train", "baseline"):
             parts += [f"### {spelled(name).capitalize()}", captions.get(name, "")]
-            parts += [report_table(report, [m[name] for m in both], heads)]
+            parts += [report_table(report, [m.get(name) for m in both], heads)]
     parts += ["## Figures"]
     for name in sorted(figures):
         parts += [f"![{spelled(name)}](figures/{name}.png)", captions.get(name, "")]

@@ -102,7 +102,8 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
     Args:
         run_dir: a finished run.
         baseline: a finished run of the same entry, task and size without the paper's mechanism.
-        sweep: a directory of runs of the entry, of several time penalties.
+        sweep: a directory of runs of the entry: of several time penalties, or of several seeds
+            where the model has no time penalty.
         output: directory of all entries, the zoo's own by default.
 
     Returns:
@@ -122,7 +123,9 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
     models = [run.load() for run in (ours, plain) if run]
     if plain:
         _check_baseline(ours, plain, *models)
-    rows = _read_sweep(sweep, ours) if sweep else []
+    by_seed = bool(sweep) and "time_penalty" not in ours.config["config"]
+    seeds = _read_seeds(sweep, ours) if by_seed else []
+    rows = _read_sweep(sweep, ours) if sweep and not by_seed else []
 
     home = ours.entry.directory
     if output:
@@ -132,7 +135,7 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
     draft = os.path.join(os.path.dirname(home), f".{ours.entry.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        _write(draft, ours, plain, models, rows)
+        _write(draft, ours, plain, models, rows, seeds)
         _replace(home, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -185,7 +188,26 @@ def _read_sweep(directory, ours):
     return rows
 
 
-def _write(draft, ours, plain, models, rows):
+def _read_seeds(directory, ours):
+    """`ours` and the other finished runs of the same model and task, the seeds in their order."""
+    runs = {ours.metrics["seed"]: ours}
+    for name in sorted(os.listdir(directory)):
+        try:
+            run = Run.read(os.path.join(directory, name))
+        except ValueError:
+            continue
+        same = all(
+            run.config[key] == ours.config[key] for key in ("entry", "config", "task_config")
+        )
+        if not same:
+            raise ValueError(f"{run.directory} is no run of {ours.directory} with another seed")
+        runs.setdefault(run.metrics["seed"], run)
+    if len(runs) == 1:
+        raise ValueError(f"{directory} holds no finished run with another seed")
+    return [run for _, run in sorted(runs.items())]
+
+
+def _write(draft, ours, plain, models, rows, seeds):
     def place(*names):
         return os.path.join(draft, *names)
 
@@ -205,11 +227,19 @@ def _write(draft, ours, plain, models, rows):
         metrics["baseline"] |= _measure(models[1], plain.task)
     if rows:
         metrics["sweep"] = rows
+    if seeds:
+        keys = ("updates", *ours.measures, "minutes")
+        metrics["seeds"] = {
+            str(run.metrics["seed"]): {key: run.metrics[key] for key in keys} for run in seeds
+        }
     write_json(place("metrics.json"), metrics)
 
     histories = dict(zip(names_of(ours.entry), [run.history for run in (ours, plain) if run]))
     write_file(place("history.json"), json.dumps(histories) + "\n")
     figures = _draw(ours, models[0], metrics, histories)
+    if seeds:
+        curves = {f"seed {run.metrics['seed']}": run.history for run in seeds}
+        figures["learning_curves_of_seeds"] = _figures.learning_curves(curves)
     for name, figure in figures.items():
         write_file(place("figures", f"{name}.png"), _figures.small_png(figure))
     megabytes = os.path.getsize(place("model.keras")) / 1e6

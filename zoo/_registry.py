@@ -19,6 +19,9 @@ _entries = {}
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
+    """A paper; `mechanism` is what its models are called beside others."""
+
+    mechanism: str
     title: str
     authors: str
     year: int

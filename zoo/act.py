@@ -10,6 +10,7 @@ from ._notation import Notation, expected, over_text, pad, table, verdict
 from ._registry import Entry, Paper, Signature, register
 
 PAPER = Paper(
+    mechanism="ACT",
     title="Adaptive Computation Time for Recurrent Neural Networks",
     authors="Alex Graves",
     year=2016,

@@ -18,7 +18,6 @@ which it reads and writes a memory that fits its cache.
 import argparse
 import os
 import statistics
-import time
 
 PARSER = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 PARSER.add_argument("--backend", default="tensorflow", choices=["tensorflow", "jax"])
@@ -39,46 +38,12 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import ops  # noqa: E402
 from ponderzoo.layers import NTM, NTMCell  # noqa: E402
+from timing import compiled, milliseconds, repeated, train_step  # noqa: E402
 
 BATCH, FEATURES, UNITS, SLOTS, WORD = 16, 10, 100, 128, 20
 
 if FLAGS.backend == "tensorflow":
     import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-
-    def compiled(function):
-        return tf.function(function, jit_compile=True)
-
-    def train_step(layer):
-        def step(x):
-            with tf.GradientTape() as tape:
-                loss = ops.sum(ops.square(layer(x, training=True)))
-            return loss, tape.gradient(loss, [v.value for v in layer.trainable_variables])
-
-        return compiled(step)
-
-else:
-    import jax
-
-    compiled = jax.jit
-
-    def train_step(layer):
-        fixed = [v.value for v in layer.non_trainable_variables]
-
-        def loss(weights, x):
-            return ops.sum(ops.square(layer.stateless_call(weights, fixed, x, training=True)[0]))
-
-        # Weights that a compiled function holds as constants would make it slower.
-        step = compiled(jax.value_and_grad(loss))
-        return lambda x: step([v.value for v in layer.trainable_variables], x)
-
-
-def milliseconds(function, *arguments):
-    start = time.process_time()
-    keras.tree.map_structure(np.asarray, function(*arguments))
-    return 1e3 * (time.process_time() - start)
 
 
 def eager(layer):
@@ -153,28 +118,26 @@ def ideal(layer):
     def draw(*shape):
         return ops.convert_to_tensor(rng.normal(size=shape).astype("float32"))
 
-    def repeated(function, *start):
-        body = lambda i, *x: (i + 1, *function(*x))  # noqa: E731
-        run = compiled(
-            lambda *x: ops.while_loop(lambda i, *_: i < repeats, body, (0, *x))[1 : len(x) + 1]
-        )
-        return lambda: run(*start)
-
     gates = 4 if FLAGS.controller == "lstm" else 1
     width = (UNITS if gates == 4 else 0) + WORD
     size = sum(layer.cell._sizes)
     parts = {
         "controller": repeated(
             lambda x, w: (1e-3 * (x @ w)[:, :1] + x, w),
+            repeats,
             draw(BATCH, width),
             draw(width, gates * UNITS),
         ),
         "heads": repeated(
-            lambda x, w: (1e-3 * (x @ w)[:, :1] + x, w), draw(BATCH, UNITS), draw(UNITS, size)
+            lambda x, w: (1e-3 * (x @ w)[:, :1] + x, w),
+            repeats,
+            draw(BATCH, UNITS),
+            draw(UNITS, size),
         ),
         # Two heads, each with its key and with its weighting.
         "keys": repeated(
             lambda k, m: (1e-3 * (k @ m)[..., :WORD] + k, m),
+            repeats,
             draw(BATCH, 1, WORD),
             draw(BATCH, WORD, SLOTS),
         ),
@@ -183,11 +146,13 @@ def ideal(layer):
                 1e-3 * (w @ ops.swapaxes(m, 1, 2))[..., :1] + w,
                 m,
             ),
+            repeats,
             draw(BATCH, 1, SLOTS),
             draw(BATCH, WORD, SLOTS),
         ),
         "write": repeated(
             lambda w, e, m: (w, e, m * (1 - e * w) + 1e-3 * e * w),
+            repeats,
             draw(BATCH, 1, SLOTS) / 100,
             draw(BATCH, WORD, 1) / 100,
             draw(BATCH, WORD, SLOTS),
