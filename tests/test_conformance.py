@@ -24,7 +24,7 @@ LAYERS = {
     for name, cls in vars(layers).items()
     if isinstance(cls, type) and issubclass(cls, keras.layers.Layer)
 }
-SMALL = {"units": 8, "max_ponder": 3, "layers": 4, "copies": 2}  # for the settings that an entry has
+SMALL = {"units": 8, "max_ponder": 3, "layers": 4, "copies": 2}  # where an entry has them
 ROWS = 4
 MOST_PRETRAINED_BYTES = 30_000_000
 MOST_EVENT_BYTES = 300_000

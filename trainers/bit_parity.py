@@ -17,12 +17,13 @@ SHOWN = 40
 class BitParity(Task):
     """Is the number of ones among random bits odd?
 
-    The bits stand in one vector, 1 as +1 and 0 as -1. The paper's rows use all of them; difficulty
-    is how many are used, the first ones, while the rest is 0. Its levels go in ones at first and
-    then in steps that grow with the number of bits.
+    The bits stand in one vector. The paper's rows use all of them; difficulty is how many are used,
+    the first ones, while the rest is 0; of a range, half of the rows have the most. Levels go in
+    ones at first and then in steps that grow with the number of bits. The paper does not say how a
+    bit is written: 0 and 1 here, so that one sum counts the ones, however many bits are used.
 
-    Inputs: `bits`, `(batch, bits)` float32. Targets: `parity`, `(batch, 1)` float32, 0 even, 1 odd.
-    The model output `parity` is the logit of "odd", `(batch, 1)`.
+    Inputs: `bits`, `(batch, bits)` float32, 0 or 1. Targets: `parity`, `(batch, 1)` float32, 0 for
+    even, 1 for odd. The model output `parity` is the logit of "odd", `(batch, 1)`.
 
     Raises:
         ValueError: no bits.
@@ -51,11 +52,11 @@ class BitParity(Task):
         low, high, _ = levels(self, difficulty)
         low = self.bits if difficulty is None else low
         count = rng.integers(low, high + 1, (size, 1))
-        used = np.arange(self.bits) < count
-        ones = rng.integers(0, 2, (size, self.bits), dtype="int8").astype(bool)
-        bits = np.where(used, np.where(ones, 1, -1), 0).astype("float32")
-        parity = (used & ones).sum(axis=1, keepdims=True) % 2
-        return {"bits": bits}, {"parity": parity.astype("float32")}
+        count[: size // 2] = high
+        bits = rng.integers(0, 2, (size, self.bits), dtype="int8")
+        bits[np.arange(self.bits) >= count] = 0
+        parity = bits.sum(axis=1, keepdims=True, dtype="int64") % 2
+        return {"bits": bits.astype("float32")}, {"parity": parity.astype("float32")}
 
     def loss(self):
         return {"parity": SequenceCrossentropy()}
@@ -67,9 +68,8 @@ class BitParity(Task):
         """`1011 -> odd; answered odd (0.98)`; of many bits the first, and how many there are."""
         lines = []
         for row, bits in enumerate(inputs["bits"]):
-            used = bits[bits != 0]
-            told = "".join("01"[int(bit > 0)] for bit in used[:SHOWN])
-            told += f"... ({len(used)} bits)" if len(used) > SHOWN else ""
+            told = "".join(str(int(bit)) for bit in bits[:SHOWN])
+            told += f"... ({len(bits)} bits)" if len(bits) > SHOWN else ""
             odd = probability(outputs["parity"][row, 0])
             truth = f" -> {_word(targets['parity'][row, 0])}" if targets else ""
             lines.append(
