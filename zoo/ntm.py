@@ -165,12 +165,13 @@ _register(
     train={"updates": 20_000},
     paper="about 0.1 bits per sequence after 100,000 sequences (read off a curve); LSTM 5 bits",
     notes=(
-        "The cost fell under 0.1 bits after about 4,500 updates, 72,000 sequences, with spikes "
-        "of a quarter of a bit until the learning rate fell. Memory starts at 1e-6 everywhere, "
-        "weightings on the first slot; writing comes before reading. The three stacked LSTM layers "
-        "of the paper (`--set machine=baseline units=256 learning_rate=3e-5`) take ten times as "
-        "long an update and were not trained to the end: 68 bits after 3,250 updates. All five "
-        "seeds learn it, none met a NaN; the others than the first ran for 8,000 updates."
+        "The cost fell under 0.1 bits after about 4,500 updates, 72,000 sequences, with spikes of"
+        " a quarter of a bit until the learning rate fell. Memory starts at 1e-6 everywhere, "
+        "weightings on the first slot; writing comes before reading. The three stacked LSTM "
+        "layers of the paper (`--set machine=baseline units=256 learning_rate=3e-5`) take ten "
+        "times as long an update and were not trained to the end: 68 bits after 3,250 updates. "
+        "All five seeds learn it, none met a NaN; the others than the first ran for 8,000 "
+        "updates."
     ),
 )
 _register(
@@ -190,8 +191,8 @@ _register(
     train={"updates": 60_000, "curriculum": 5.0, "curriculum_start": 1},
     paper="near 0 bits per sequence; under 5 bits after 50,000 sequences (read off a curve)",
     notes=(
-        "No weights yet. At full difficulty from the start 15,000 updates ended at 146 bits; with "
-        "the curriculum 28,000 updates solve up to 7 vectors said up to 7 times at 9 bits."
+        "No weights yet. At full difficulty from the start 15,000 updates ended at 146 bits; with"
+        " the curriculum 28,000 updates solve up to 7 vectors said up to 7 times at 9 bits."
     ),
 )
 _register(
@@ -202,9 +203,9 @@ _register(
     train={"updates": 15_000},
     paper="about 133.5 bits per sequence, optimum 133, LSTM 136 (read off a curve)",
     notes=(
-        "The best that any predictor can do is 132.9 bits, of which the first, fair bits are five; "
-        "this machine saw 240,000 sequences, a quarter of the paper's, at three times its learning "
-        "rate. Its baseline (`--set machine=baseline units=128`) was not trained."
+        "The best that any predictor can do is 132.9 bits, of which the first, fair bits are "
+        "five; this machine saw 240,000 sequences, a quarter of the paper's, at three times its "
+        "learning rate. Its baseline (`--set machine=baseline units=128`) was not trained."
     ),
 )
 _register(
