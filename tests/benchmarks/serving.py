@@ -34,7 +34,7 @@ from ponderzoo.export.client import Client, from_proto, to_lists
 from tensorflow_serving.apis import predict_pb2
 
 PARSER = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-PARSER.add_argument("--entries", nargs="+", default=["act_parity", "act_logic"])
+PARSER.add_argument("--entries", nargs="+", default=["act_parity", "act_logic", "ntm_copy"])
 PARSER.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 32])
 PARSER.add_argument("--rounds", type=int, default=5)
 PARSER.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
