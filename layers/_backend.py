@@ -4,7 +4,7 @@ differentiable      a function with its own gradient
 vjp                 outputs, and the map from their cotangents to those of the arguments
 vjp_and_uses        the same, and what the weights are multiplied with
 value               the tensor of a variable, never the variable itself
-buffer, write, read a list of equal tensors that a loop fills one by one
+buffer, write, write_all, read, stack    lists of equal tensors that a loop fills one by one
 compiles            whether XLA compiles what is traced, so that all sizes are known then
 open_rows, commit, close_rows    a matrix whose rows a loop finishes in any order
 """
@@ -162,6 +162,16 @@ else:
 
     def _ragged():
         return False
+
+
+def write_all(buffers, index, values):
+    """`write` to every buffer of a nest."""
+    return keras.tree.map_structure(lambda x, value: write(x, index, value), buffers, values)
+
+
+def stack(buffer):
+    """All tensors of a buffer as one."""
+    return buffer.stack() if hasattr(buffer, "stack") else buffer
 
 
 def open_rows(count, likes):

@@ -6,3 +6,15 @@ import keras
 def serializable(cls):
     """Registers a class as `ponderzoo>Name`, as which `.keras` files know it for ever."""
     return keras.saving.register_keras_serializable(package="ponderzoo")(cls)
+
+
+def whole(name, value, least):
+    """An argument as an int. Raises `ValueError` where it is none, or too small."""
+    if not is_whole(value) or value < least:
+        raise ValueError(f"{name} must be a whole number from {least} on; got {value!r}")
+    return int(value)
+
+
+def is_whole(value):
+    """Whether an argument is a number without a fraction, and no boolean."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)

@@ -227,7 +227,13 @@ def _forward(setting, save, *tensors):
 
     def body(s, hidden, memory, leaving, records):
         hidden, memory, *new = advance(s, hidden, memory)
-        return s + 1, hidden, memory, _put(leaving, s, new[0]), _put(records, s, new[1])
+        return (
+            s + 1,
+            hidden,
+            memory,
+            backend.write_all(leaving, s, new[0]),
+            backend.write_all(records, s, new[1]),
+        )
 
     hidden, memory = _at_last(block, given.state)
     *_, leaving, records = advance(0, hidden, memory)
@@ -239,7 +245,7 @@ def _forward(setting, save, *tensors):
         maximum_iterations=setting.steps,
     )
     state = [x[last] for x in (hidden, memory) if last in x]
-    return (*_stack(leaving), *state), (tensors, records)
+    return (*map(backend.stack, leaving), *state), (tensors, records)
 
 
 def _backward(setting, residuals, cotangents):
@@ -271,7 +277,7 @@ def _backward(setting, residuals, cotangents):
 
     def body(s, d_hidden, d_memory, buffers):
         d_hidden, d_memory, values = reverse(s, d_hidden, d_memory)
-        return s - 1, d_hidden, d_memory, _put(buffers, s, values)
+        return s - 1, d_hidden, d_memory, backend.write_all(buffers, s, values)
 
     d_hidden, d_memory = _at_last(block, d_state)
     *_, values = reverse(setting.steps - 1, d_hidden, d_memory)
@@ -281,8 +287,8 @@ def _backward(setting, residuals, cotangents):
         (setting.steps - 1, d_hidden, d_memory, _buffers(values, setting.steps)),
         maximum_iterations=setting.steps,
     )
-    d_weights, d_all = [], _stack(buffers)
-    for seen, d_z, (kernel, _) in zip(_stack(records[:-2]), d_all, given.weights):
+    d_weights, d_all = [], [backend.stack(x) for x in buffers]
+    for seen, d_z, (kernel, _) in zip(map(backend.stack, records[:-2]), d_all, given.weights):
         if kernel.shape[0] > 1 and last > 0:
             seen, d_z = ops.swapaxes(seen, 0, 1), ops.swapaxes(d_z, 0, 1)
         d_weights += _weight_gradients(seen, d_z, kernel.shape[0])
@@ -325,11 +331,3 @@ def _leave(d_arrived, axis, d_leaving):
 
 def _buffers(values, steps):
     return keras.tree.map_structure(lambda x: backend.buffer(steps, x), values)
-
-
-def _put(buffers, s, values):
-    return keras.tree.map_structure(lambda x, value: backend.write(x, s, value), buffers, values)
-
-
-def _stack(buffers):
-    return [x.stack() if hasattr(x, "stack") else x for x in buffers]

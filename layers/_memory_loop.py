@@ -112,7 +112,10 @@ def _forward(setting, save, *tensors):
 
     def body(t, state, reads, memory, answers, records):
         state, reads, memory, new_answers, new_records = advance(t, state, reads, memory)
-        answers, records = _put(answers, t, new_answers), _put(records, t, new_records)
+        answers, records = (
+            backend.write_all(answers, t, new_answers),
+            backend.write_all(records, t, new_records),
+        )
         return t + 1, state, reads, memory, answers, records
 
     *_, answers, records = advance(0, inputs.state, inputs.reads, inputs.memory)
@@ -123,7 +126,7 @@ def _forward(setting, save, *tensors):
         (0, inputs.state, inputs.reads, inputs.memory, *buffers),
         maximum_iterations=setting.steps,
     )
-    answers = [_stack(x) for x in answers]
+    answers = [backend.stack(x) for x in answers]
     residuals = tensors, answers[0], records
     return (*answers[:2], *state, reads, *memory, *answers[2:]), residuals
 
@@ -172,7 +175,7 @@ def _backward(setting, residuals, cotangents):
 
     def body(t, d_state, d_reads, d_memory, buffers):
         *d, values = reverse(t, d_state, d_reads, d_memory)
-        return t - 1, *d, _put(buffers, t, values)
+        return t - 1, *d, backend.write_all(buffers, t, values)
 
     last = setting.steps - 1
     *_, values = reverse(last, d_state, d_reads, d_memory)
@@ -183,8 +186,8 @@ def _backward(setting, residuals, cotangents):
         (last, d_state, d_reads, d_memory, buffers),
         maximum_iterations=setting.steps,
     )
-    d_rows, d_z, *memo = (_stack(x) for x in buffers)
-    before = [_rows(_stack(x)) for x in records[1 : len(records) - memories]]
+    d_rows, d_z, *memo = (backend.stack(x) for x in buffers)
+    before = [_rows(backend.stack(x)) for x in records[1 : len(records) - memories]]
     state, reads = before[len(before) - 1 - states : -1], before[-1]
     d_weights = controller.weight_gradients(
         inputs.weights,
@@ -199,14 +202,6 @@ def _backward(setting, residuals, cotangents):
     d_kernel, d_bias = ops.transpose(_rows(outputs)) @ d_z, ops.sum(d_z, axis=0)
     mask = [None] if setting.masked else []
     return d_rows, *d_weights, d_kernel, d_bias, *d_state, d_reads, *d_memory, *mask
-
-
-def _put(buffers, t, values):
-    return [backend.write(x, t, value) for x, value in zip(buffers, values)]
-
-
-def _stack(buffer):
-    return buffer.stack() if hasattr(buffer, "stack") else buffer
 
 
 def _rows(x):

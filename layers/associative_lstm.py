@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable
+from ._base import is_whole, serializable, whole
 from ._memory_loop import Setting, memory_loop
 
 
@@ -80,12 +80,10 @@ class AssociativeLSTMCell(keras.layers.Layer):
     ):
         # States come in as they are: a memory in half precision would forget.
         super().__init__(autocast=False, **kwargs)
-        if not _is_whole(units) or units < 2 or units % 2:
+        if not is_whole(units) or units < 2 or units % 2:
             raise ValueError(f"units must be an even number from 2 on; got {units!r}")
-        if not _is_whole(copies) or copies < 1:
-            raise ValueError(f"copies must be a whole number from 1 on; got {copies!r}")
         self.units = int(units)
-        self.copies = int(copies)
+        self.copies = whole("copies", copies, 1)
         self.use_recurrent_candidate = use_recurrent_candidate
         self.forget_bias = float(forget_bias)
         self.permutation_seed = permutation_seed
@@ -392,10 +390,6 @@ class _Both:
 
     def weight_gradients(self, weights, rows, reads, state, d_rows, memo, times):
         return []
-
-
-def _is_whole(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
 
 
 # Complex numbers are pairs of tensors, real and imaginary part.

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable
+from ._base import serializable, whole
 from ._grid_loop import Block, LSTMTransform, PlainTransform, Setting, grid_loop
 
 BLOCK = (
@@ -76,8 +76,8 @@ class GridLSTMCell(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        self.units = _whole("units", units)
-        self.dimensions = _whole("dimensions", dimensions)
+        self.units = whole("units", units, 1)
+        self.dimensions = whole("dimensions", dimensions, 1)
         self.priority = _dimensions("priority", priority, self.dimensions)
         self.plain = _dimensions("plain", plain, self.dimensions)
         self.plain_activation = keras.activations.get(plain_activation)
@@ -217,8 +217,8 @@ class GridLSTM(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        self.units = _whole("units", units)
-        self.layers = _whole("layers", layers)
+        self.units = whole("units", units, 1)
+        self.layers = whole("layers", layers, 1)
         self.tied = bool(tied)
         self.alternate_corners = bool(alternate_corners)
         self.return_state = bool(return_state)
@@ -445,15 +445,6 @@ def _straightened(x, dimensions):
         x = x[(*[slice(None)] * (axis + 1), slice(0, columns + 1 - rows))]
         x = ops.moveaxis(x, axis + 1, dimensions - 1)
     return x
-
-
-def _whole(name, value):
-    """An argument that must be a whole number from 1 on."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ValueError(f"{name} must be a whole number from 1 on; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be a whole number from 1 on; got {value!r}")
-    return int(value)
 
 
 def _dimensions(name, value, dimensions):

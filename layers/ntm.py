@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable
+from ._base import serializable, whole
 from ._memory_loop import SequenceDropout, Setting, controller_of, memory_loop
 from ._steps import output_size, pack_state
 
@@ -101,11 +101,11 @@ class NTMCell(keras.layers.Layer):
     ):
         # States come in as they are: a memory in half precision would forget.
         super().__init__(autocast=False, **kwargs)
-        self.memory_slots = _whole("memory_slots", memory_slots, 1)
-        self.word_size = _whole("word_size", word_size, 1)
-        self.read_heads = _whole("read_heads", read_heads, 1)
-        self.write_heads = _whole("write_heads", write_heads, 1)
-        self.shift_range = _whole("shift_range", shift_range, 0)
+        self.memory_slots = whole("memory_slots", memory_slots, 1)
+        self.word_size = whole("word_size", word_size, 1)
+        self.read_heads = whole("read_heads", read_heads, 1)
+        self.write_heads = whole("write_heads", write_heads, 1)
+        self.shift_range = whole("shift_range", shift_range, 0)
         if 2 * self.shift_range + 1 > self.memory_slots:
             raise ValueError(
                 "shift_range must be less than half of memory_slots, so that no two shifts are the "
@@ -166,7 +166,7 @@ class NTMCell(keras.layers.Layer):
         if isinstance(controller, (list, tuple)):
             controller = keras.layers.StackedRNNCells(controller, dtype=self.dtype_policy)
         if controller in ("lstm", "feedforward"):
-            units = _whole("units", units, 1)
+            units = whole("units", units, 1)
             options = {"dtype": self.dtype_policy, "name": "controller"}
             if controller == "lstm":
                 return keras.layers.LSTMCell(units, **options)
@@ -586,15 +586,6 @@ class NTM(keras.layers.Layer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**_with_controller(config, custom_objects))
-
-
-def _whole(name, value, least):
-    """An argument that must be a whole number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ValueError(f"{name} must be a whole number from {least} on; got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be a whole number from {least} on; got {value!r}")
-    return int(value)
 
 
 def _units(controller):

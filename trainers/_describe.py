@@ -22,3 +22,8 @@ def verdict(wrong, scored):
     if not scored:
         return ""
     return f" ({wrong} of {scored} wrong)" if wrong else " (ok)"
+
+
+def odd_or_even(parity):
+    """The word for 1 or 0, or for a probability of 1."""
+    return "odd" if parity > 0.5 else "even"

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ._describe import after, probability
+from ._describe import after, odd_or_even, probability
 from ._difficulty import levels
 from ._metrics import SequenceCrossentropy, SequenceError, TargetError
 from ._task import Task
@@ -71,9 +71,9 @@ class BitParity(Task):
             told = "".join(str(int(bit)) for bit in bits[:SHOWN])
             told += f"... ({len(bits)} bits)" if len(bits) > SHOWN else ""
             odd = probability(outputs["parity"][row, 0])
-            truth = f" -> {_word(targets['parity'][row, 0])}" if targets else ""
+            truth = f" -> {odd_or_even(targets['parity'][row, 0])}" if targets else ""
             lines.append(
-                f"{told}{truth}; answered {_word(odd)} ({max(odd, 1 - odd):.2f})"
+                f"{told}{truth}; answered {odd_or_even(odd)} ({max(odd, 1 - odd):.2f})"
                 f"{after(outputs, row)}"
             )
         return lines
@@ -84,7 +84,3 @@ class BitParity(Task):
         from ._figures import difficulty
 
         return {"difficulty": difficulty(sweep(model, self, rows), self.axis)}
-
-
-def _word(parity):
-    return "odd" if parity > 0.5 else "even"

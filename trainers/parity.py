@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ._describe import after, probability
+from ._describe import after, odd_or_even, probability
 from ._difficulty import levels
 from ._metrics import SequenceCrossentropy, SequenceError, TargetError
 from ._task import Task
@@ -62,9 +62,9 @@ class Parity(Task):
         lines = []
         for row, sequence in enumerate(inputs["sequence"]):
             odd = probability(outputs["parity"][row, 0])
-            truth = f" -> {_word(targets['parity'][row, 0])}" if targets else ""
+            truth = f" -> {odd_or_even(targets['parity'][row, 0])}" if targets else ""
             lines.append(
-                f"{np.count_nonzero(sequence)} bits set{truth}; answered {_word(odd)} "
+                f"{np.count_nonzero(sequence)} bits set{truth}; answered {odd_or_even(odd)} "
                 f"({max(odd, 1 - odd):.2f}){after(outputs, row)}"
             )
         return lines
@@ -75,7 +75,3 @@ class Parity(Task):
         from ._figures import difficulty
 
         return {"difficulty": difficulty(sweep(model, self, rows), self.axis)}
-
-
-def _word(parity):
-    return "odd" if parity > 0.5 else "even"

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from ..layers import ACT, SequenceMask
+from ._lengths import check_lengths
 from ._notation import Notation, expected, over_text, pad, table, verdict
 from ._registry import Entry, Paper, Signature, register
 
@@ -148,7 +149,7 @@ def logic_signatures(model, task):
             tf.reduce_all((gates_applied >= -1) & (gates_applied < gates)),
             [f"gates_applied must be -1 (none) to {gates - 1}, got", gates_applied],
         )
-        _check_lengths(lengths, bits)
+        check_lengths(lengths, bits)
         shape = tf.shape(bits)
         one_hot = tf.reshape(tf.one_hot(gates_applied, 10), (shape[0], shape[1], 10 * gates))
         sequence = tf.concat([tf.cast(bits, tf.float32), one_hot], axis=-1)
@@ -243,7 +244,7 @@ def addition_signatures(model, task):
     digits = task.digits
 
     def serve(numbers, lengths):
-        _check_lengths(lengths, numbers)
+        check_lengths(lengths, numbers)
         real = tf.sequence_mask(lengths, tf.shape(numbers)[1])
         legal = tf.strings.regex_full_match(numbers, f"[0-9]{{1,{digits}}}")
         tf.debugging.Assert(
@@ -316,7 +317,7 @@ def sort_signatures(model, task):
     import tensorflow as tf
 
     def serve(numbers, lengths):
-        _check_lengths(lengths, numbers)
+        check_lengths(lengths, numbers)
         size = tf.shape(numbers)[1]
         time = tf.range(2 * size)
         shown = tf.sequence_mask(lengths, 2 * size)
@@ -610,16 +611,6 @@ def text_notation(task):
 
 def _ponder(answer):
     return {"updates": answer["updates"], "remainder": answer["remainder"]}
-
-
-def _check_lengths(lengths, padded):
-    import tensorflow as tf
-
-    steps = tf.shape(padded)[1]
-    tf.debugging.Assert(
-        tf.reduce_all((lengths >= 0) & (lengths <= steps)),
-        ["lengths must be 0 to", steps, "which is how many steps were sent; got", lengths],
-    )
 
 
 MOST_SAMPLED = 1024

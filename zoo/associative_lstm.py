@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from ..layers import AssociativeLSTM, SequenceMask
+from ._lengths import check_lengths
 from ._notation import Notation, expected, pad, table, verdict
 from ._registry import Entry, Paper, Signature, register
 
@@ -62,10 +63,7 @@ def copy_signatures(model, task):
 
     def serve(sequence, lengths):
         steps = tf.shape(sequence)[1]
-        tf.debugging.Assert(
-            tf.reduce_all((lengths >= 0) & (lengths <= steps)),
-            ["lengths must be 0 to", steps, "which is how many steps were sent; got", lengths],
-        )
+        check_lengths(lengths, sequence)
         tf.debugging.Assert(
             tf.reduce_all((sequence >= 0) & (sequence < task.classes)),
             [f"sequence must be of symbols 0 to {task.classes - 1}, got", sequence],

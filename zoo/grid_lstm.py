@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from ..layers import GridLSTM
+from ._lengths import check_lengths
 from ._notation import Notation, expected, pad, table, verdict
 from ._registry import Entry, Paper, Signature, register
 
@@ -183,10 +184,7 @@ def memorization_signatures(model, task):
         most = tf.shape(symbols)[1]
         time = tf.range(2 * most + 2)
         shown = tf.sequence_mask(lengths, most)
-        tf.debugging.Assert(
-            tf.reduce_all((lengths >= 0) & (lengths <= most)),
-            ["lengths must be 0 to", most, "which is how many symbols were sent; got", lengths],
-        )
+        check_lengths(lengths, symbols, "symbols")
         tf.debugging.Assert(
             tf.reduce_all((symbols >= 0) & (symbols < task.symbols) | ~shown),
             [f"symbols must be 0 to {task.symbols - 1}, got", symbols],

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from ..layers import NTM, SequenceMask
+from ._lengths import check_lengths
 from ._memory_notation import NOTATIONS
 from ._registry import Entry, Paper, Signature, register
 
@@ -76,10 +77,7 @@ def signatures(model, task):
 
     def serve(sequence, lengths):
         steps = tf.shape(sequence)[1]
-        tf.debugging.Assert(
-            tf.reduce_all((lengths >= 0) & (lengths <= steps)),
-            ["lengths must be 0 to", steps, "which is how many steps were sent; got", lengths],
-        )
+        check_lengths(lengths, sequence)
         answer = model({"sequence": sequence, "lengths": lengths})
         real = tf.sequence_mask(lengths, steps)
         probability = tf.where(real[..., None], tf.sigmoid(answer["bits"]), 0.0)
