@@ -1,18 +1,17 @@
-"""The papers' mechanisms as Keras layers, every public class of every public file by its name."""
+"""The papers' mechanisms, every public class and function of every public file by its name."""
 
 import importlib
 import inspect
 import pkgutil
-
-import keras
 
 
 def _found():
     for file in pkgutil.iter_modules(__path__):
         if not file.name.startswith("_"):
             module = importlib.import_module(f"{__name__}.{file.name}")
-            for name, thing in inspect.getmembers(module, inspect.isclass):
-                if thing.__module__ == module.__name__ and issubclass(thing, keras.layers.Layer):
+            for name, thing in vars(module).items():
+                is_definition = inspect.isclass(thing) or inspect.isfunction(thing)
+                if is_definition and thing.__module__ == module.__name__ and name[0] != "_":
                     yield name, thing
 
 

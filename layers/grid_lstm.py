@@ -125,7 +125,7 @@ class GridLSTMCell(keras.layers.Layer):
             )
         hidden = {i: ops.cast(x, self.compute_dtype) for i, x in enumerate(hidden)}
         memory = {i: ops.cast(x, self.block.dtype) for i, x in zip(with_memory, memory)}
-        hidden, memory, *_ = self.block.forward(weights_of([self]), hidden, memory)
+        hidden, memory, *_ = self.block.forward(_weights_of([self]), hidden, memory)
         return [hidden[i] for i in range(self.dimensions)], [memory[i] for i in with_memory]
 
     def get_config(self):
@@ -329,7 +329,7 @@ class GridLSTM(keras.layers.Layer):
 
     def _vectors(self, entering, training):
         setting = Setting(self.cells[0].block, self.layers, 1, False)
-        return grid_loop(setting, weights_of(self.cells), entering, save=bool(training))
+        return grid_loop(setting, _weights_of(self.cells), entering, save=bool(training))
 
     def _grid(self, entering, cells, layers, mask, state, training):
         """Runs layers over `(*spatial, batch, units)`; gives what leaves them, and the state."""
@@ -356,7 +356,7 @@ class GridLSTM(keras.layers.Layer):
         kept = mask is not None or sizes[-1] is not given or any(size != 1 for size in slots)
         setting = Setting(block, steps, self.dimensions, kept)
         leaving, state = grid_loop(
-            setting, weights_of(cells), state, entering, keep, save=bool(training)
+            setting, _weights_of(cells), state, entering, keep, save=bool(training)
         )
         leaving = [_straightened(x[layers - 1 :], spatial) for x in leaving]
         return [x[:given] if spatial == 1 else x for x in leaving], state
@@ -388,7 +388,7 @@ class GridLSTM(keras.layers.Layer):
         }
 
 
-def weights_of(cells):
+def _weights_of(cells):
     """Kernel `(layers, inputs, width)` and bias of each group of dimensions, of one cell or all."""
     block, dtype = cells[0].block, cells[0].compute_dtype
 
