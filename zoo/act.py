@@ -6,8 +6,9 @@ import keras
 import numpy as np
 
 from ..layers import ACT, SequenceMask
+from ._bytes import byte_notation, byte_signatures
 from ._lengths import check_lengths
-from ._notation import Notation, expected, over_text, pad, table, verdict
+from ._notation import Notation, expected, pad, table, verdict
 from ._registry import Entry, Paper, Signature, register
 
 PAPER = Paper(
@@ -394,226 +395,27 @@ def sort_notation(task):
 
 
 def text_signatures(model, task):
-    """`serve` (the next byte), `score`, `sample` and `step` of a model of bytes.
-
-    A text is read from its first byte on; padding behind it costs no updates.
-    """
+    """What a model of bytes serves (see `byte_signatures`), and its ponder."""
     import tensorflow as tf
 
     pondering, head = model.get_layer("act"), model.get_layer("next")
     layer = ACT.from_config({**pondering.get_config(), "name": "act_step", "return_state": True})
     layer.cell, layer.halting = pondering.cell, pondering.halting
     layer.build((None, None, 256))
-    units = layer.cell.units
 
-    def run(codes, lengths=None, state=None):
-        """Log-probabilities of the next bytes, the state and the ponder."""
-        mask = None if lengths is None else tf.sequence_mask(lengths, tf.shape(codes)[1])
+    def run(codes, mask, state):
         hidden, h, c, updates, remainder = layer(
             tf.one_hot(codes, 256), mask=mask, initial_state=state
         )
-        ponder = {"updates": updates, "remainder": remainder}
-        return tf.nn.log_softmax(head(hidden)), [h, c], ponder
+        return head(hidden), [h, c], {"updates": updates, "remainder": remainder}
 
-    def read(text):
-        lengths = tf.strings.length(text)
-        longest = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
-        return tf.cast(tf.io.decode_raw(text, tf.uint8, fixed_length=longest), tf.int32), lengths
-
-    characters = tf.constant([bytes([code]) for code in range(256)])
-
-    def serve(text):
-        codes, lengths = read(text)
-        logp, _, ponder = run(codes, lengths)
-        last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
-        best = tf.argmax(last, axis=-1)
-        return {
-            "next_bytes": tf.gather(characters, best),
-            "probability": tf.exp(tf.reduce_max(last, axis=-1)),
-            **ponder,
-        }
-
-    def score(text):
-        codes, lengths = read(text)
-        logp, _, ponder = run(codes, lengths)
-        real = tf.sequence_mask(lengths - 1, tf.shape(codes)[1] - 1)
-        given = -tf.gather(logp[:, :-1], codes[:, 1:], batch_dims=2) / np.log(2)
-        entropy = -tf.reduce_sum(tf.exp(logp) * logp, axis=-1) / np.log(2)
-        whole = tf.sequence_mask(lengths, tf.shape(codes)[1])
-        return {
-            "bits": tf.pad(tf.where(real, given, 0.0), [[0, 0], [1, 0]]),
-            "entropy": tf.where(whole, entropy, 0.0),
-            **ponder,
-        }
-
-    def step(code, h, c):
-        logp, (h, c), ponder = run(code[:, None], state=[h, c])
-        ponder = {name: value[:, 0] for name, value in ponder.items()}
-        return {"probabilities": tf.exp(logp[:, 0]), "next_h": h, "next_c": c, **ponder}
-
-    def sample(prompt, length, temperature, seed):
-        tf.debugging.Assert(
-            tf.reduce_all((length >= 0) & (length <= MOST_SAMPLED)),
-            [f"length must be 0 to {MOST_SAMPLED}, got", length],
-        )
-        tf.debugging.Assert(
-            tf.reduce_all(temperature >= 0.0), ["temperature must be 0 or more, got", temperature]
-        )
-        codes, lengths = read(prompt)
-        logp, state, _ = run(codes, lengths)
-        last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
-        # One stream of random numbers a row: a sample does not depend on its batch.
-        uniform = tf.map_fn(
-            lambda s: tf.random.stateless_uniform([MOST_SAMPLED], tf.stack([s, 0])),
-            seed,
-            fn_output_signature=tf.TensorSpec([MOST_SAMPLED], tf.float32),
-        )
-        cold = temperature[:, None] == 0
-
-        def draw(logp, u):
-            scaled = logp / tf.where(cold, 1.0, temperature[:, None])
-            total = tf.cumsum(tf.nn.softmax(scaled), axis=-1)
-            hot = tf.reduce_sum(tf.cast(total < u[:, None] * total[:, -1:], tf.int32), axis=-1)
-            best = tf.argmax(logp, axis=-1, output_type=tf.int32)
-            return tf.where(cold[:, 0], best, tf.minimum(hot, 255))
-
-        def body(i, logp, h, c, drawn, updates):
-            code = draw(logp, uniform[:, i])
-            logp, (h, c), ponder = run(code[:, None], state=[h, c])
-            n = ponder["updates"][:, 0]
-            return i + 1, logp[:, 0], h, c, drawn.write(i, code), updates.write(i, n)
-
-        longest = tf.reduce_max(tf.concat([length, [0]], axis=0))
-        drawn = tf.TensorArray(tf.int32, longest, element_shape=[None])
-        updates = tf.TensorArray(tf.float32, longest, element_shape=[None])
-        *_, drawn, updates = tf.while_loop(
-            lambda i, *_: i < longest, body, (0, last, *state, drawn, updates)
-        )
-        kept = tf.sequence_mask(length, longest)
-        drawn, updates = tf.transpose(drawn.stack()), tf.transpose(updates.stack())
-        text = tf.strings.reduce_join(tf.where(kept, tf.gather(characters, drawn), b""), axis=-1)
-        return {"text_bytes": text, "updates": tf.where(kept, updates, 0.0)}
-
-    notation = text_notation(task)
-    state = np.zeros((2, units), "float32")
-    text = {"text": ((None,), "string")}
-    last = {
-        "next_bytes": "the most probable byte after the text, (batch,)",
-        "probability": "its probability, (batch,)",
-    }
-    scores = {
-        "bits": "-log2 of the probability of each byte but the first, (batch, bytes)",
-        "entropy": "entropy in bits of the distribution after each byte, (batch, bytes)",
-    }
-    return {
-        "serve": Signature(serve, text, notation["serve"].sample, {**last, **PONDER}),
-        "score": Signature(score, text, notation["score"].sample, {**scores, **PONDER}),
-        "sample": Signature(
-            sample,
-            {
-                "prompt": ((None,), "string"),
-                "length": ((None,), "int32"),
-                "temperature": ((None,), "float32"),
-                "seed": ((None,), "int32"),
-            },
-            {
-                **notation["sample"].sample,
-                "length": np.array([8, 5], "int32"),
-                "temperature": np.array([0.0, 0.7], "float32"),
-                "seed": np.array([1, 2], "int32"),
-            },
-            {
-                "text_bytes": "what follows the prompt, `length` bytes, (batch,)",
-                "updates": "N, the updates spent on each of these bytes, (batch, longest)",
-            },
-        ),
-        "step": Signature(
-            step,
-            {
-                "code": ((None,), "int32"),
-                "h": ((None, units), "float32"),
-                "c": ((None, units), "float32"),
-            },
-            {"code": np.array([84, 111], "int32"), "h": state, "c": state},
-            {
-                "probabilities": "of the 256 bytes that may come next, (batch, 256)",
-                "next_h": "state to send with the next byte; zeros to begin, (batch, units)",
-                "next_c": "likewise",
-                "updates": "N, (batch,)",
-                "remainder": "R, (batch,)",
-            },
-        ),
-    }
-
-
-def text_notation(task):
-    """A text as it is; `sample` goes on with it for 80 bytes."""
-
-    def read(texts):
-        if not all(texts):
-            raise expected("a text of one character or more", "")
-        content = np.empty(len(texts), object)
-        content[:] = [text.encode(errors="surrogateescape") for text in texts]
-        return {"text": content}
-
-    def read_prompts(texts):
-        rows = len(texts)
-        return {
-            "prompt": read(texts)["text"],
-            "length": np.full(rows, 80, "int32"),
-            "temperature": np.full(rows, 0.5, "float32"),
-            "seed": np.arange(1, rows + 1, dtype="int32"),
-        }
-
-    def show(inputs, outputs):
-        from ..trainers.characters import quote
-
-        return [
-            f"{over_text(text, {'updates': updates[: len(text)]})}\n"
-            f"next      {quote(np.frombuffer(byte, np.uint8))} ({probability:.2f})"
-            for text, updates, byte, probability in zip(
-                inputs["text"], outputs["updates"], outputs["next_bytes"], outputs["probability"]
-            )
-        ]
-
-    def show_scores(inputs, outputs):
-        texts = []
-        for text, *numbers in zip(
-            inputs["text"], outputs["bits"], outputs["entropy"], outputs["updates"]
-        ):
-            bits, entropy, updates = (array[: len(text)].astype("float64") for array in numbers)
-            bits[0] = np.nan  # nothing was expected before the first byte
-            lines = over_text(text, {"bits": bits, "entropy": entropy, "updates": updates})
-            mean = f"{np.nanmean(bits):.2f}" if len(text) > 1 else "no"
-            texts.append(
-                f"{lines}\nmean      {mean} bits per character, {updates.mean():.2f} updates"
-            )
-        return texts
-
-    def show_samples(inputs, outputs):
-        return [
-            over_text(
-                prompt + text,
-                {"updates": [*np.full(len(prompt), np.nan), *updates[: len(text)]]},
-            )
-            for prompt, text, updates in zip(
-                inputs["prompt"], outputs["text_bytes"], outputs["updates"]
-            )
-        ]
-
-    example = ("The history of [[", "of the ")
-    return {
-        "serve": Notation(example, read, show),
-        "score": Notation(example, read, show_scores),
-        "sample": Notation(example, read_prompts, show_samples),
-    }
+    return byte_signatures(run, {"h": (layer.cell.units,), "c": (layer.cell.units,)}, PONDER)
 
 
 def _ponder(answer):
     return {"updates": answer["updates"], "remainder": answer["remainder"]}
 
 
-MOST_SAMPLED = 1024
 RECIPE = {"learning_rate_schedule": "cosine", "ema": 0.998, "steps_per_epoch": 250}
 
 
@@ -763,7 +565,7 @@ _register(
 _register(
     "characters",
     text_signatures,
-    text_notation,
+    byte_notation,
     cell="lstm",
     units=256,
     max_ponder=5,

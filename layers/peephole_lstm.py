@@ -1,0 +1,395 @@
+"""LSTM layers with peepholes, in one direction or both, and deep stacks of them."""
+
+import keras
+from keras import ops
+
+from . import _backend as backend
+from ._base import serializable, whole
+from ._recurrent_loop import recurrent_loop
+
+
+@serializable
+class PeepholeLSTM(keras.layers.Layer):
+    """An LSTM layer whose gates see the cell (Graves, 2013, eqs. 7-11), in one direction or both.
+
+        i = sigmoid(W_i x + U_i h + p_i * c_before + b_i)
+        f = sigmoid(W_f x + U_f h + p_f * c_before + b_f)
+        c = f * c_before + i * tanh(W_c x + U_c h + b_c)
+        o = sigmoid(W_o x + U_o h + p_o * c + b_o)
+        h = o * tanh(c)
+
+    The input's products are taken for all steps at once, both directions go through one loop, and
+    the gradient is written by hand, so that XLA sees one small loop forwards and one backwards. The
+    loop and its states are float32 where the layer computes in half precision.
+
+    Args:
+        units: of each direction.
+        bidirectional: whether a second set of cells reads the sequence from its end. Steps that
+            are masked are left out, so that it begins at the last real step.
+        peepholes: whether the gates see the cell; without it this is the usual LSTM.
+        clip_derivatives: bound of the loss's derivatives by what enters the gates (Graves, 2013,
+            section 2.1), or 0 for none.
+        kernel_initializer, recurrent_initializer, bias_initializer: of the weights; the peepholes
+            begin as the recurrent weights do.
+        forget_bias: what the bias of the forget gate begins with, beside its initializer.
+        return_sequences: whether to return the output of every step or of the last one; the last
+            of the backward direction is that at the first step.
+        return_state: whether to return the last states as well.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        sequence: `(batch, time, features)`.
+        mask: `(batch, time)` boolean; False steps are skipped, wherever they are.
+        initial_state: list of `(batch, units)` tensors, h and c of each direction; zero without it.
+        training: whether to keep what the gradient needs; without it a gradient runs the loop
+            again.
+
+    Returns:
+        `(batch, time, units)`, or twice the units with the backward direction behind, 0 at masked
+        steps; or without the time; then, if asked for, h and c of each direction.
+
+    Raises:
+        ValueError: an argument is not what it must be; the message says what that is.
+
+    Example:
+        >>> layer = PeepholeLSTM(4, bidirectional=True)
+        >>> layer(keras.ops.ones((2, 3, 5))).shape
+        TensorShape([2, 3, 8])
+
+    Reference:
+        Graves, "Generating Sequences With Recurrent Neural Networks", 2013, arXiv:1308.0850; Gers,
+        Schraudolph and Schmidhuber, "Learning Precise Timing with LSTM Recurrent Networks", 2002.
+    """
+
+    def __init__(
+        self,
+        units,
+        bidirectional=False,
+        peepholes=True,
+        clip_derivatives=0.0,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        forget_bias=0.0,
+        return_sequences=True,
+        return_state=False,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.units = whole("units", units, 1)
+        self.bidirectional = bool(bidirectional)
+        self.peepholes = bool(peepholes)
+        if clip_derivatives < 0:
+            raise ValueError(f"clip_derivatives must be 0 or a bound; got {clip_derivatives!r}")
+        self.clip_derivatives = float(clip_derivatives)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.forget_bias = float(forget_bias)
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.supports_masking = True
+
+    @property
+    def _directions(self):
+        return ("forward", "backward") if self.bidirectional else ("forward",)
+
+    def build(self, sequence_shape, initial_state_shape=None):
+        if len(sequence_shape) != 3 or sequence_shape[-1] is None:
+            raise ValueError(
+                f"{type(self).__name__} needs a sequence of shape (batch, time, features) with "
+                f"known features; got {tuple(sequence_shape)}"
+            )
+        features, units = sequence_shape[-1], self.units
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
+        recurrent = self.recurrent_initializer
+        self.kernels = self._add("kernel", (features, 4 * units), self.kernel_initializer)
+        self.recurrent_kernels = self._add("recurrent_kernel", (units, 4 * units), recurrent)
+        self.biases = self._add("bias", (4 * units,), self._initial_bias)
+        self.peephole_weights = []
+        if self.peepholes:
+            self.peephole_weights = self._add("peepholes", (3, units), recurrent)
+
+    def _add(self, name, shape, initializer):
+        """A weight for each direction; an initializer that is used twice would repeat itself."""
+        return [
+            self.add_weight(
+                shape,
+                initializer.clone() if hasattr(initializer, "clone") else initializer,
+                name=f"{direction}_{name}",
+            )
+            for direction in self._directions
+        ]
+
+    def _initial_bias(self, shape, dtype=None):
+        is_forget = ops.cast(ops.arange(shape[0]) // self.units == 1, dtype)
+        return self.bias_initializer(shape, dtype=dtype) + self.forget_bias * is_forget
+
+    def call(self, sequence, mask=None, initial_state=None, training=False):
+        wide = self._wide
+        batch, given = ops.shape(sequence)[:2]
+        sequence = ops.cast(sequence, self.compute_dtype)
+        steps = given
+        if not isinstance(given, int) or given == 0:
+            # A loop that stores what it does must be able to do something.
+            steps = ops.maximum(given, 1)
+            missing = ops.zeros((batch, steps - given, sequence.shape[-1]), sequence.dtype)
+            sequence = ops.concatenate([sequence, missing], axis=1)
+        places = _Places(mask, batch, given, steps)
+        sequence = places.pack(sequence)
+        rows, weights = [], []
+        for d in range(len(self._directions)):
+            kernel = ops.cast(backend.value(self.kernels[d]), sequence.dtype)
+            bias = ops.cast(backend.value(self.biases[d]), wide)
+            row = ops.cast(sequence @ kernel, wide) + bias
+            rows.append(ops.transpose(places.reverse(row) if d else row, (1, 0, 2)))
+            peeps = None
+            if self.peepholes:
+                peeps = ops.cast(backend.value(self.peephole_weights[d]), wide)
+            weights.append((ops.cast(backend.value(self.recurrent_kernels[d]), wide), peeps))
+        start = self._start(initial_state, batch)
+        found = recurrent_loop(
+            rows, weights, start, steps, self.clip_derivatives, save=bool(training)
+        )
+        found = [[ops.transpose(x, (1, 0, 2)) for x in pair] for pair in found]
+        end = [places.last(x, first) for pair, s in zip(found, start) for x, first in zip(pair, s)]
+        if self.return_sequences:
+            outputs = [places.reverse(h) if d else h for d, (h, _) in enumerate(found)]
+            output = places.spread(ops.concatenate(outputs, axis=-1))[:, :given]
+        else:
+            output = ops.concatenate(end[::2], axis=-1)
+        output, *end = (ops.cast(x, self.compute_dtype) for x in (output, *end))
+        return (output, *end) if self.return_state else output
+
+    @property
+    def _wide(self):
+        return "float64" if self.compute_dtype == "float64" else "float32"
+
+    def _start(self, initial_state, batch):
+        count = 2 * len(self._directions)
+        if initial_state is None:
+            state = [ops.zeros((batch, self.units), self._wide)] * count
+        else:
+            state = [ops.cast(x, self._wide) for x in keras.tree.flatten(initial_state)]
+        if len(state) != count:
+            raise ValueError(
+                f"{type(self).__name__} takes an initial state of {count} tensors, h and c of each "
+                f"direction; got {len(state)}"
+            )
+        return list(zip(state[::2], state[1::2]))
+
+    def compute_output_spec(self, sequence, mask=None, initial_state=None, training=False):
+        if not self.built:
+            self.build(sequence.shape)
+        batch, steps, _ = sequence.shape
+        directions = len(self._directions)
+        shape = (batch, steps) if self.return_sequences else (batch,)
+        dtype = self.compute_dtype
+        output = keras.KerasTensor((*shape, directions * self.units), dtype=dtype)
+        if not self.return_state:
+            return output
+        state = keras.KerasTensor((batch, self.units), dtype=dtype)
+        return (output, *[state] * (2 * directions))
+
+    def compute_mask(self, sequence, mask=None):
+        output = mask if self.return_sequences else None
+        return (output, *[None] * (2 * len(self._directions))) if self.return_state else output
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "bidirectional": self.bidirectional,
+            "peepholes": self.peepholes,
+            "clip_derivatives": self.clip_derivatives,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "recurrent_initializer": keras.initializers.serialize(self.recurrent_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "forget_bias": self.forget_bias,
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+        }
+
+
+class _Places:
+    """Which steps are real, and the ways between a sequence, its real steps and their reverse."""
+
+    def __init__(self, mask, batch, given, steps):
+        self.masked = mask is not None
+        self.count = ops.broadcast_to(ops.cast(given, "int32"), (batch,))
+        self.steps = ops.arange(steps, dtype="int32")
+        if self.masked:
+            mask = ops.cast(mask, "int32")
+            mask = ops.pad(mask, [[0, 0], [0, steps - given]])
+            self.count = ops.sum(mask, axis=1)
+            rank = ops.cumsum(mask, axis=1)
+            self.rank = ops.maximum(rank - 1, 0)
+            self.real = mask > 0
+            self.order = ops.argsort((1 - mask) * steps + self.steps, axis=1)
+
+    def pack(self, x):
+        """The real steps to the front, 0 behind them."""
+        if not self.masked:
+            return x
+        x = ops.take_along_axis(x, self.order[..., None], axis=1)
+        there = (self.steps < self.count[:, None])[..., None]
+        return ops.where(there, x, ops.zeros_like(x))
+
+    def spread(self, x):
+        """The real steps back to where they were, 0 elsewhere."""
+        if not self.masked:
+            return x
+        x = ops.take_along_axis(x, self.rank[..., None], axis=1)
+        return ops.where(self.real[..., None], x, ops.zeros_like(x))
+
+    def reverse(self, x):
+        """The real steps from the last to the first; those behind stay."""
+        if not self.masked:
+            return ops.flip(x, axis=1)
+        back = self.count[:, None] - 1 - self.steps
+        place = ops.where(back >= 0, back, self.steps)
+        return ops.take_along_axis(x, place[..., None], axis=1)
+
+    def last(self, x, first):
+        """What stands at the last real step of every row; `first` where there is none."""
+        place = ops.maximum(self.count - 1, 0)[:, None, None]
+        x = ops.take_along_axis(x, place, axis=1)[:, 0]
+        return ops.where(self.count[:, None] > 0, x, first)
+
+
+@serializable
+class DeepLSTM(keras.layers.Layer):
+    """A stack of `PeepholeLSTM` layers (Graves, Mohamed and Hinton, 2013, eqs. 11 and 12).
+
+    Each layer reads both directions of the layer below. With `skips` it reads the input as well,
+    and the output is that of all layers side by side (Graves, 2013, eqs. 1 to 5).
+
+    Args:
+        units: of each direction of each layer.
+        layers: how many there are.
+        bidirectional, peepholes, clip_derivatives, kernel_initializer, recurrent_initializer,
+            bias_initializer, forget_bias: as in `PeepholeLSTM`.
+        skips: whether all layers see the input and are seen at the output.
+        return_state: whether to return the last states as well.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        sequence: `(batch, time, features)`.
+        mask: `(batch, time)` boolean; False steps are skipped.
+        initial_state: list of `(batch, units)` tensors: h and c of each direction of each layer,
+            from the lowest up; zero without it.
+        training: as in `PeepholeLSTM`.
+
+    Returns:
+        `(batch, time, size)`, size being the units times the directions, and with `skips` times the
+        layers; 0 at masked steps; then, if asked for, the states.
+
+    Raises:
+        ValueError: an argument is not what it must be; the message says what that is.
+
+    Example:
+        >>> layer = DeepLSTM(4, layers=2, bidirectional=True)
+        >>> layer(keras.ops.ones((2, 3, 5))).shape
+        TensorShape([2, 3, 8])
+
+    Reference:
+        Graves, Mohamed and Hinton, "Speech Recognition with Deep Recurrent Neural Networks", 2013,
+        arXiv:1303.5778.
+    """
+
+    def __init__(
+        self,
+        units,
+        layers,
+        bidirectional=False,
+        peepholes=True,
+        clip_derivatives=0.0,
+        skips=False,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        forget_bias=0.0,
+        return_state=False,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.skips = bool(skips)
+        self.return_state = return_state
+        self.supports_masking = True
+        self.layers = [
+            PeepholeLSTM(
+                units,
+                bidirectional=bidirectional,
+                peepholes=peepholes,
+                clip_derivatives=clip_derivatives,
+                kernel_initializer=kernel_initializer,
+                recurrent_initializer=recurrent_initializer,
+                bias_initializer=bias_initializer,
+                forget_bias=forget_bias,
+                return_state=True,
+                dtype=self.dtype_policy,
+                name=f"layer_{i}",
+            )
+            for i in range(whole("layers", layers, 1))
+        ]
+
+    def build(self, sequence_shape, initial_state_shape=None):
+        width = sequence_shape[-1]
+        for layer in self.layers:
+            if not layer.built:
+                layer.build((*sequence_shape[:-1], width))
+            width = self._width + (sequence_shape[-1] if self.skips else 0)
+
+    @property
+    def _width(self):
+        layer = self.layers[0]
+        return layer.units * len(layer._directions)
+
+    def call(self, sequence, mask=None, initial_state=None, training=False):
+        each = 2 * len(self.layers[0]._directions)
+        states = [None] * len(self.layers)
+        if initial_state is not None:
+            flat = keras.tree.flatten(initial_state)
+            if len(flat) != each * len(self.layers):
+                raise ValueError(
+                    f"DeepLSTM takes an initial state of {each * len(self.layers)} tensors, h and "
+                    f"c of each direction of each layer; got {len(flat)}"
+                )
+            states = [flat[i : i + each] for i in range(0, len(flat), each)]
+        sequence = ops.cast(sequence, self.compute_dtype)
+        entering, outputs, end = sequence, [], []
+        for layer, state in zip(self.layers, states):
+            output, *new = layer(entering, mask=mask, initial_state=state, training=training)
+            entering = ops.concatenate([sequence, output], axis=-1) if self.skips else output
+            outputs.append(output)
+            end += new
+        output = ops.concatenate(outputs, axis=-1) if self.skips else outputs[-1]
+        return (output, *end) if self.return_state else output
+
+    def compute_output_spec(self, sequence, mask=None, initial_state=None, training=False):
+        if not self.built:
+            self.build(sequence.shape)
+        count = len(self.layers)
+        size = self._width * (count if self.skips else 1)
+        output = keras.KerasTensor((*sequence.shape[:2], size), dtype=self.compute_dtype)
+        if not self.return_state:
+            return output
+        layer = self.layers[0]
+        state = keras.KerasTensor((sequence.shape[0], layer.units), dtype=self.compute_dtype)
+        return (output, *[state] * (2 * len(layer._directions) * count))
+
+    def compute_mask(self, sequence, mask=None):
+        if not self.return_state:
+            return mask
+        return (mask, *[None] * (2 * len(self.layers[0]._directions) * len(self.layers)))
+
+    def get_config(self):
+        config = self.layers[0].get_config()
+        del config["return_sequences"]
+        return {
+            **config,
+            **super().get_config(),
+            "layers": len(self.layers),
+            "skips": self.skips,
+            "return_state": self.return_state,
+        }
