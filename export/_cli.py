@@ -289,7 +289,12 @@ def _train(arguments):
     task = trainers.task(entry.task, **chosen["task"])
     description = {"entry": entry.name, "config": chosen["model"]}
     metrics = trainers.fit(
-        lambda: entry.build(task, **chosen["model"]), task, chosen["recipe"], run_dir, description
+        lambda: entry.build(task, **chosen["model"]),
+        task,
+        chosen["recipe"],
+        run_dir,
+        description,
+        find=lambda name: zoo.path(name) if name in zoo.list() else name,
     )
     _print({key: value for key, value in metrics.items() if not isinstance(value, dict)})
     if not arguments.no_saved_model:

@@ -59,6 +59,12 @@ def _gates(z, c, peep):
     return i, f, g, o, c
 
 
+def lstm_step(z, c, peephole_weights=None):
+    """h and c `(batch, units)` from the gates' inputs `(batch, 4 * units)` and the c before."""
+    *_, o, c = _gates(z, c, peephole_weights)
+    return o * ops.tanh(c), c
+
+
 def _forward(setting, save, *tensors):
     directions, _, steps, _ = setting
     rows, kernels, peeps, hs, cs = _named(setting, tensors)

@@ -1,6 +1,7 @@
 """Gaussian noise on the weights of a layer while it is trained."""
 
 import keras
+from keras import ops
 
 from . import _backend as backend
 from ._base import serializable
@@ -32,6 +33,9 @@ class WeightNoise(keras.layers.Wrapper):
     Raises:
         ValueError: stddev is negative.
 
+    Attributes:
+        active: a scalar that is not trained, 1 or 0, by which the noise is multiplied.
+
     Example:
         >>> layer = WeightNoise(keras.layers.Dense(4), stddev=0.075)
         >>> layer(keras.ops.ones((2, 3))).shape
@@ -54,6 +58,7 @@ class WeightNoise(keras.layers.Wrapper):
     def build(self, input_shape):
         if not self.layer.built:
             self.layer.build(input_shape)
+        self.active = self.add_weight((), "ones", trainable=False, name="active")
 
     def call(self, inputs, training=False, **kwargs):
         if self.layer._call_has_training_arg:
@@ -64,7 +69,8 @@ class WeightNoise(keras.layers.Wrapper):
         other = self.layer.non_trainable_variables
         noisy = [
             backend.value(v)
-            + keras.random.normal(v.shape, 0.0, self.stddev, v.dtype, seed=self.generator)
+            + ops.cast(backend.value(self.active), v.dtype)
+            * keras.random.normal(v.shape, 0.0, self.stddev, v.dtype, seed=self.generator)
             for v in clean
         ]
         mapping = [*zip(clean, noisy), *((v, backend.value(v)) for v in other)]
@@ -73,6 +79,9 @@ class WeightNoise(keras.layers.Wrapper):
         for variable in other:
             variable.assign(scope.get_current_value(variable))
         return outputs
+
+    def compute_output_spec(self, inputs, training=False, **kwargs):
+        return self.layer.compute_output_spec(inputs, **kwargs)
 
     def compute_mask(self, inputs, mask=None):
         return self.layer.compute_mask(inputs, mask)

@@ -10,6 +10,9 @@ import time
 import keras
 import numpy as np
 
+from ..layers import WeightNoise
+from ._evaluate import evaluate
+
 EVENTS = "events.out.tfevents.ponderzoo"
 
 
@@ -110,6 +113,51 @@ class Curriculum(keras.callbacks.Callback):
             reached = next(logs[name] for name in self.names if name in logs)
             level += reached < self.error
             self.record["level"] = level if level < len(levels) - 1 else None
+
+
+class Noise(keras.callbacks.Callback):
+    """Lets the model's `WeightNoise` layers begin to make noise with epoch `first`."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for layer in self.model._flatten_layers():
+            if isinstance(layer, WeightNoise):
+                layer.active.assign(float(epoch >= self.first))
+
+
+class Best(keras.callbacks.Callback):
+    """Measures the validation split after every epoch and keeps the best weights so far.
+
+    The best are those of the least error, the first metric of the task's first target. They stand
+    in a file of their own, and their error in `record["best"]`.
+    """
+
+    def __init__(self, path, task, record, rows):
+        super().__init__()
+        self.path, self.task, self.record, self.rows = path, task, record, rows
+        ((self.output, (self.metric, *_)), *_) = task.metrics().items()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.rows:
+            return
+        found = evaluate(self.model, self.task, "validation", self.rows)
+        logs |= {f"validation_{name}": value for name, value in found.items()}
+        error = found[self.metric.name]
+        if error < self.record.get("best", math.inf):
+            weights = {str(i): w for i, w in enumerate(self.model.get_weights())}
+            buffer = io.BytesIO()
+            np.savez(buffer, **weights)
+            write_file(self.path, buffer.getvalue())
+            self.record["best"] = error
+
+    def restore(self, model):
+        """Gives the model its best weights where there are any."""
+        if self.rows and os.path.exists(self.path):
+            with np.load(self.path) as weights:
+                model.set_weights([weights[str(i)] for i in range(len(weights.files))])
 
 
 class StopAtNaN(keras.callbacks.Callback):

@@ -7,13 +7,14 @@ from ._metrics import AtCap, Ponder
 from ._task import SPLITS
 
 
-def evaluate(model, task, split="test", rows=10_000, batch_size=250, seed=0):
-    """The metrics of a task on fresh rows of a split.
+def evaluate(model, task, split="test", rows=10_000, batch_size=None, seed=0):
+    """The metrics of a task on fresh rows of a split, `batch_size` or as many as suit it at once.
 
     Returns:
         Dict of floats: the task's metrics by name, and `ponder` and `at_cap` where the model gives
         `updates` (`at_cap` where a layer of it has a `max_ponder`).
     """
+    batch_size = batch_size or task.evaluation_batch
     stream = task.dataset(split, batch_size, -(-rows // batch_size), seed)
     metrics = task.metrics()
     caps = [layer.max_ponder for layer in model.layers if hasattr(layer, "max_ponder")]
@@ -24,7 +25,7 @@ def evaluate(model, task, split="test", rows=10_000, batch_size=250, seed=0):
     return _read(metrics)
 
 
-def sweep(model, task, rows=1000, batch_size=250, seed=0):
+def sweep(model, task, rows=1000, batch_size=None, seed=0):
     """Error and ponder at every difficulty of a task.
 
     Returns:
@@ -32,7 +33,7 @@ def sweep(model, task, rows=1000, batch_size=250, seed=0):
         where the model gives them `ponder` and `ponder_std` (mean and standard deviation of the
         updates N of the real steps) and `remainder` (mean R).
     """
-    points = []
+    points, batch_size = [], batch_size or task.evaluation_batch
     for difficulty in task.difficulties:
         rng = np.random.default_rng([seed, SPLITS["test"], difficulty])
         batches = (

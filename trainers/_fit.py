@@ -16,12 +16,15 @@ import time
 import keras
 import numpy as np
 
+from ._archive import read_model
 from ._callbacks import (
+    Best,
     Board,
     Checkpoint,
     Clock,
     Curriculum,
     EventFile,
+    Noise,
     StopAtNaN,
     write_file,
     write_json,
@@ -57,6 +60,12 @@ class Recipe:
         curriculum_start: difficulty to begin with, where that is not the easiest.
         steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
         jit_compile: whether XLA compiles the training step.
+        validation_rows: rows of the validation split that are measured after every epoch; the
+            weights of the least error, the task's first metric, are those of the run. 0 measures
+            nothing, and the last weights are those of the run.
+        start: an entry, a run or a `.keras` file, whose layers give their weights to those of the
+            same name.
+        noise_from: share of the updates after which `WeightNoise` layers begin to make noise.
         evaluation_rows: rows of the test split that the final metrics are measured on.
         histograms: how many histograms of the ponder the event file gets, 0 for none.
         figures: whether the task's figures are drawn at the end.
@@ -79,6 +88,9 @@ class Recipe:
     curriculum_start: int = 0
     steps_per_epoch: int = 500
     jit_compile: bool = True
+    validation_rows: int = 0
+    start: str = ""
+    noise_from: float = 0.0
     evaluation_rows: int = 10000
     histograms: int = 40
     figures: bool = True
@@ -204,7 +216,7 @@ class Batches(keras.utils.PyDataset):
         return inputs, targets
 
 
-def fit(build, task, recipe, run_dir, description=None):
+def fit(build, task, recipe, run_dir, description=None, find=os.fspath):
     """Trains a model and fills its run directory; a run that was killed goes on where it stood.
 
     A resumed run ends with the same weights, bit for bit, as one that was never interrupted.
@@ -216,6 +228,7 @@ def fit(build, task, recipe, run_dir, description=None):
         run_dir: where `config.json`, `logs/`, `backup/`, `figures/`, `model.keras`,
             `history.json` and `metrics.json` go.
         description: dict of plain types for `config.json`: "entry" and "config" of the model.
+        find: gives the path of what a recipe's `start` names.
 
     Returns:
         The metrics, as in `metrics.json`. A finished run returns them at once.
@@ -232,14 +245,14 @@ def fit(build, task, recipe, run_dir, description=None):
         claim(run_dir, task, recipe, description or {})
         finished = os.path.join(run_dir, "metrics.json")
         if not os.path.exists(finished):
-            return train(build, task, recipe, run_dir)
+            return train(build, task, recipe, run_dir, find)
         metrics = read_json(finished)
         if "failed" in metrics:
             raise FloatingPointError(f"{metrics['failed']} ({run_dir} holds this failed run)")
         return metrics
 
 
-def train(build, task, recipe, run_dir):
+def train(build, task, recipe, run_dir, find):
     """`fit` of a run that is not finished yet."""
 
     def place(*names):
@@ -248,6 +261,10 @@ def train(build, task, recipe, run_dir):
     keep_freed_memory()
     keras.utils.set_random_seed(recipe.seed)
     model = build()
+    if not os.path.exists(place("backup", "state.npz")):
+        task.prepare(model)
+        if recipe.start:
+            take_weights(model, find(recipe.start))
     compile_model(model, task, recipe)
     stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed)
     batches = Batches(stream, list(model.output))
@@ -262,6 +279,7 @@ def train(build, task, recipe, run_dir):
     if not record["event_bytes"]:
         events.hparams(dataclasses.asdict(recipe))
     board = Board(events, task, record, recipe.epochs, recipe.steps, recipe.histograms)
+    best = Best(place("backup", "best.npz"), task, record, recipe.validation_rows)
     try:
         model.fit(
             batches,
@@ -270,6 +288,8 @@ def train(build, task, recipe, run_dir):
             shuffle=False,
             callbacks=[
                 Curriculum(stream, record, recipe.curriculum),
+                Noise(recipe.noise_from * recipe.epochs),
+                best,
                 Clock(batches, record),
                 StopAtNaN(recipe.steps),
                 board,
@@ -281,6 +301,7 @@ def train(build, task, recipe, run_dir):
         write_json(place("metrics.json"), {"failed": str(error), "seed": recipe.seed})
         raise
 
+    best.restore(model)
     save(model, run_dir)
     metrics = {
         **evaluate(model, task, rows=recipe.evaluation_rows),
@@ -293,6 +314,29 @@ def train(build, task, recipe, run_dir):
     write_json(place("history.json"), record["history"])
     write_json(place("metrics.json"), metrics)
     return metrics
+
+
+def take_weights(model, start):
+    """Gives the layers of a model the weights of layers of the same name in a `.keras` file.
+
+    Raises:
+        FileNotFoundError: there is no such file, or run.
+        ValueError: no layer with weights has the name of another, or their shapes differ.
+    """
+    path = os.path.join(start, "model.keras") if os.path.isdir(start) else start
+    there = {layer.name: layer for layer in read_model(path).layers if layer.weights}
+    taken = [layer for layer in model.layers if layer.weights and layer.name in there]
+    if not taken:
+        names = [layer.name for layer in model.layers if layer.weights]
+        raise ValueError(f"{path} has layers {sorted(there)}, and none of {sorted(names)}")
+    for layer in taken:
+        found = [w.shape for w in there[layer.name].weights]
+        expected = [w.shape for w in layer.weights]
+        if found != expected:
+            raise ValueError(
+                f"the layer {layer.name} needs weights of {expected}, and has {found} in {path}"
+            )
+        layer.set_weights(there[layer.name].get_weights())
 
 
 def keep_freed_memory():

@@ -22,6 +22,7 @@ class Task:
       `target_spec`   the same for the targets; each key is the model output that it scores.
       `axis`          what difficulty counts, in words ("bits set").
       `difficulties`  tuple of ints, easy to hard, that sweeps and curricula walk along.
+      `evaluation_batch`  rows that are measured at once.
       `batch(rng, size, difficulty=None)`, `loss`, `metrics`, `describe`; and optionally
       `figures(model)`, `report(model)` (further numbers for the card) and
       `inputs_without_data(rng, size)`.
@@ -40,6 +41,7 @@ class Task:
         raise NotImplementedError
 
     axis = "difficulty"
+    evaluation_batch = 250
 
     @property
     def difficulties(self):
@@ -75,6 +77,9 @@ class Task:
         """One line per row that a person can read. Arrays as numpy; `targets` may be None."""
         raise NotImplementedError
 
+    def prepare(self, model):
+        """Gives a new model what it takes from the data before it is trained, as statistics."""
+
     def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
         """The stream of a split as a `keras.utils.PyDataset` of `steps` batches an epoch.
 
@@ -109,3 +114,18 @@ class Stream(keras.utils.PyDataset):
         levels = self.task.difficulties
         difficulty = None if self.level is None else (levels[0], levels[self.level])
         return self.task.batch(rng, self.batch_size, difficulty, split=self.split)
+
+
+class Whole(Stream):
+    """Every row of a split once, in an order of chance, before any of them comes again.
+
+    For tasks that have so many `examples(split)` and give them by their numbers,
+    `rows(chosen, split)`.
+    """
+
+    def __getitem__(self, index):
+        count = self.task.examples(self.split)
+        order = np.random.default_rng([self.seed, SPLITS[self.split]]).permutation(count)
+        first = (self.epoch * self.steps + index) * self.batch_size
+        places = np.arange(first, first + self.batch_size) % count
+        return self.task.rows(order[places], self.split)

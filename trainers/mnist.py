@@ -9,7 +9,7 @@ import numpy as np
 from ._describe import after
 from ._difficulty import levels
 from ._metrics import SequenceCrossentropy, TargetError
-from ._task import SPLITS, Stream, Task
+from ._task import Stream, Task, Whole
 from .data import mnist
 
 SIZE = 28
@@ -75,6 +75,10 @@ class Mnist(Task):
         part = slice(last) if split == "train" else slice(last, None)
         return images[part], digits[part]
 
+    def examples(self, split="train"):
+        """How many images a split has."""
+        return len(self.images(split)[1])
+
     def rows(self, chosen, split="train"):
         """The images of a split by their numbers, `(batch,)`, as `batch` gives them."""
         images, digits = self.images(split)
@@ -83,7 +87,7 @@ class Mnist(Task):
 
     def batch(self, rng, size, difficulty=None, split="train"):
         levels(self, difficulty)
-        inputs, targets = self.rows(rng.integers(0, len(self.images(split)[1]), size), split)
+        inputs, targets = self.rows(rng.integers(0, self.examples(split), size), split)
         if self.shift and split == "train":
             offsets = rng.integers(0, 2 * self.shift + 1, (2, size))
             inputs["image"] = _moved(inputs["image"], self.shift, *offsets)
@@ -91,7 +95,7 @@ class Mnist(Task):
 
     def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
         """See `Task.dataset`; rows of validation and test come again only after all were seen."""
-        stream = Stream if split == "train" else _Whole
+        stream = Stream if split == "train" else Whole
         return stream(self, split, batch_size, steps, seed)
 
     def loss(self):
@@ -118,7 +122,7 @@ class Mnist(Task):
         from ._evaluate import _answers
         from ._mnist_figures import confusion, grid
 
-        rows = min(rows, len(self.images("test")[1]))
+        rows = min(rows, self.examples("test"))
         stream = self.dataset("test", batch_size, -(-rows // batch_size))
         read = [
             (inputs["image"], targets["digit"], outputs["digit"])
@@ -139,17 +143,6 @@ class Mnist(Task):
     def inputs_without_data(self, rng, size):
         """Images of chance, which need no files."""
         return {"image": rng.random((size, SIZE, SIZE), "float32")}
-
-
-class _Whole(Stream):
-    """Every row of a split once, in an order of chance, before any of them comes again."""
-
-    def __getitem__(self, index):
-        count = len(self.task.images(self.split)[1])
-        order = np.random.default_rng([self.seed, SPLITS[self.split]]).permutation(count)
-        first = (self.epoch * self.steps + index) * self.batch_size
-        places = np.arange(first, first + self.batch_size) % count
-        return self.task.rows(order[places], self.split)
 
 
 def _moved(images, shift, down, right):

@@ -1,0 +1,545 @@
+"""Connectionist temporal classification: the loss, and three ways to read a labelling off it.
+
+A path names a label or blank for every frame. Merging its repetitions and then dropping its blanks
+leaves a labelling, whose probability is that of all its paths together (Graves et al., 2006).
+"""
+
+import heapq
+import itertools
+
+import keras
+import numpy as np
+from keras import ops
+
+from . import _backend as backend
+from ._base import is_whole, serializable, whole
+
+_IMPOSSIBLE = -1e30  # the logarithm of 0: finite, since inf - inf is no number
+
+
+def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
+    """The negative log-probability of labellings (Graves et al., 2006, section 4).
+
+    Both sums over paths, from the first frame on and from the last one back, are taken in log space
+    in one loop, and give the gradient of the paper's eq. 16 without another. What is summed is
+    relative to the best of a frame's logits that count, so that float32 is enough for long rows.
+    It is fast inside graphs, compiled by XLA above all; eagerly TensorFlow takes step by step.
+
+    Args:
+        logits: `(batch, time, classes)`, not normalised, of a frame at least. float64 is summed in
+            float64, all others in float32. Frames beyond a row's length may hold anything.
+        labels: `(batch, places)` integers. Places beyond a row's length may hold anything.
+        logit_lengths: `(batch,)` integers, frames of each row.
+        label_lengths: `(batch,)` integers, labels of each row.
+        blank: the class that stands for no label.
+
+    Returns:
+        `(batch,)` nats, float64 for float64 logits and float32 for all others. A labelling that has
+        no path, for want of frames or because a class is impossible (a logit of -1e30 or less, or
+        the lowest of its dtype), costs inf, and its gradient is 0.
+
+    Raises:
+        ValueError: shapes do not fit, `blank` is no class, or, where values are known, a length is
+            out of range, or a label is blank or no class.
+
+    Reference:
+        Graves, Fernandez, Gomez and Schmidhuber, "Connectionist Temporal Classification: Labelling
+        Unsegmented Sequence Data with Recurrent Neural Networks", 2006.
+    """
+    logits, labels = ops.convert_to_tensor(logits), ops.convert_to_tensor(labels)
+    blank = _check_logits(logits, logit_lengths, blank)
+    _check_labels(logits, labels, label_lengths, blank)
+    labels, frames, places = (ops.cast(x, "int32") for x in (labels, logit_lengths, label_lengths))
+
+    dtype = logits.dtype
+
+    # All tensors are arguments: a function with a gradient of its own may close over none in JAX.
+    def primal(logits, labels, frames, places):
+        return (_forward_backward(logits, labels, frames, places, blank)[0],)
+
+    def forward(logits, labels, frames, places):
+        loss, gradient = _forward_backward(logits, labels, frames, places, blank)
+        return (loss,), gradient
+
+    def backward(gradient, cotangents):
+        return ops.cast(gradient * cotangents[0][:, None, None], dtype), None, None, None
+
+    return backend.differentiable(primal, forward, backward)(logits, labels, frames, places)[0]
+
+
+def _forward_backward(logits, labels, frames, places, blank):
+    """The loss of each row, `(batch,)`, and its gradient by the logits."""
+    logits = _summable(logits)
+    batch, time, classes = ops.shape(logits)
+    width = ops.shape(labels)[1]
+    real = ops.arange(time) < frames[:, None]
+    labels = ops.where(ops.arange(width) < places[:, None], labels, blank)
+
+    # Frames beyond a row's own are sure of blank, which changes no probability.
+    at_label = ops.take_along_axis(
+        logits, ops.broadcast_to(labels[:, None], (batch, time, width)), axis=-1
+    )
+    at_blank = logits[:, :, blank : blank + 1]
+    best = ops.max(ops.concatenate([at_blank, at_label], axis=-1), axis=-1, keepdims=True)
+    at_label = ops.where(real[..., None], at_label - best, _IMPOSSIBLE)
+    at_blank = ops.where(real[..., None], at_blank - best, 0.0)
+
+    # The sums backwards are sums forwards over time and labels turned round.
+    at_label, at_blank = (ops.transpose(x, (1, 0, 2)) for x in (at_label, at_blank))
+    emit_label = ops.concatenate([at_label, ops.flip(at_label, (0, 2))], axis=1)
+    emit_blank = ops.concatenate([at_blank, ops.flip(at_blank, 0)], axis=1)
+    both = ops.concatenate([labels, ops.flip(labels, 1)], axis=0)
+    first = ops.concatenate([ops.zeros_like(places), width - places], axis=0)
+    start = ops.where(ops.arange(width + 1) == first[:, None], 0.0, _IMPOSSIBLE)
+    start = ops.cast(start, logits.dtype)
+    blanks, of_labels, ready = _sums(emit_blank, emit_label, _differs(both), start)
+
+    total = ops.take_along_axis(ready[:batch], places[:, None], axis=-1)[:, 0]
+    normalizer = ops.logsumexp(logits, axis=-1, keepdims=True)
+    spent = ops.sum(ops.where(real, (normalizer - best)[..., 0], 0.0), axis=-1)
+    loss = spent - total
+    possible = loss < -_IMPOSSIBLE / 10
+
+    def occupancy(sums, emitted):
+        joint = sums[:, :batch] + ops.flip(sums[:, batch:], (0, 2)) - emitted - total[:, None]
+        return ops.transpose(ops.exp(joint), (1, 0, 2))
+
+    in_blank = ops.sum(occupancy(blanks, at_blank), axis=-1, keepdims=True)
+    visits = ops.concatenate([in_blank, occupancy(of_labels, at_label)], axis=-1)
+    kinds = ops.pad(labels, ((0, 0), (1, 0)), constant_values=blank)
+    visits = visits @ ops.one_hot(kinds, classes, dtype=logits.dtype)
+    gradient = ops.exp(logits - normalizer) - visits
+    counts = ops.logical_and(real, possible[:, None])[..., None]
+    loss = ops.where(possible, loss, float("inf"))
+    return loss, ops.where(counts, gradient, 0.0)
+
+
+def _differs(labels):
+    """Whether a label differs from the one before it, so that no blank need part them."""
+    before = ops.pad(labels, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    return labels != before
+
+
+def _sums(emit_blank, emit_label, differs, start):
+    """Log-probabilities of all beginnings of paths (Graves et al., 2006, eqs. 5-8).
+
+    Args:
+        emit_blank, emit_label: `(time, rows, 1)` and `(time, rows, places)`.
+        differs: `(rows, places)` boolean.
+        start: `(rows, places + 1)`, before the first frame.
+
+    Returns:
+        `(time, rows, places + 1)`, in the blank before each place and behind the last;
+        `(time, rows, places)`, in each label; and `(rows, places + 1)`, in either the blank before
+        a place or the label before it, at the end.
+    """
+
+    def ready(blank, label):
+        return _add(blank, ops.pad(label, ((0, 0), (1, 0)), constant_values=_IMPOSSIBLE))
+
+    def step(carry, emitted):
+        blank, label = carry
+        at_blank, at_label = emitted
+        either = ready(blank, label)
+        label = at_label + _add(label, ops.where(differs, either[:, :-1], blank[:, :-1]))
+        blank = at_blank + either
+        return (blank, label), (blank, label)
+
+    nowhere = ops.full_like(start[:, 1:], _IMPOSSIBLE)
+    start = start, nowhere
+    end, (blanks, labels) = _scan(step, start, (emit_blank, emit_label), start)
+    return blanks, labels, ready(*end)
+
+
+def _scan(step, carry, rows, likes, reverse=False):
+    """`ops.scan` that may return something else than it carries.
+
+    Args:
+        step: `step(carry, rows of a frame) -> (carry, answers)`.
+        carry: tuple of tensors.
+        rows: tuple of tensors, time first.
+        likes: tuple of tensors like the answers of a frame.
+        reverse: whether to begin at the last frame.
+
+    Returns:
+        The carry at the end, and the answers of all frames, time first.
+    """
+    time = ops.shape(rows[0])[0]
+
+    def body(i, carry, buffers):
+        t = time - 1 - i if reverse else i
+        carry, answers = step(carry, tuple(x[t] for x in rows))
+        return i + 1, carry, backend.write_all(buffers, t, answers)
+
+    buffers = tuple(backend.buffer(time, like) for like in likes)
+    _, carry, buffers = ops.while_loop(
+        lambda i, *_: i < time, body, (0, carry, buffers), maximum_iterations=time
+    )
+    return carry, tuple(backend.stack(x) for x in buffers)
+
+
+def _add(a, b):
+    """`log(exp(a) + exp(b))` of finite numbers."""
+    return ops.maximum(a, b) + ops.log1p(ops.exp(-ops.abs(a - b)))
+
+
+@serializable
+class CTCLoss(keras.losses.Loss):
+    """`ctc_loss` in nats, averaged over rows.
+
+    `y_pred` has no lengths: what a network says beyond a row's end must be sure of blank, a logit
+    of 0 there and of -1e30, or the lowest of its dtype, at all other classes, as
+    `sure_of_blank` makes it. Such frames change the probability of no labelling.
+
+    Args:
+        blank: the class that stands for no label.
+
+    Call arguments:
+        y_true: `(batch, places)`, labels, and behind them -1 up to the end.
+        y_pred: logits, `(batch, time, classes)`. The loss of float64 logits is float64, of all
+            others float32. A row without enough frames makes it inf, and has no gradient.
+        sample_weight: optional `(batch,)`, multiplies the rows.
+
+    Example:
+        >>> logits = keras.ops.zeros((1, 2, 2))
+        >>> float(CTCLoss()(keras.ops.array([[1, -1]]), logits))  # three paths of four: -ln 3/4
+        0.28768205642700195
+    """
+
+    def __init__(self, blank=0, name="ctc_loss"):
+        super().__init__(name=name)
+        self.blank = whole("blank", blank, 0)
+
+    def call(self, y_true, y_pred):
+        labels, logits = ops.cast(y_true, "int32"), ops.convert_to_tensor(y_pred)
+        if len(logits.shape) != 3:
+            raise ValueError(f"logits must be (batch, time, classes); got shape {logits.shape}")
+        frames = ops.full((ops.shape(labels)[0],), ops.shape(logits)[1], dtype="int32")
+        places = ops.sum(ops.cast(labels >= 0, "int32"), axis=-1)
+        return ctc_loss(logits, labels, frames, places, self.blank)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # Keras's own rounds float64 to float32, and drops padded frames by their mask.
+        rows = self.call(y_true, y_pred)
+        if sample_weight is not None:
+            rows = rows * ops.cast(sample_weight, rows.dtype)
+        return ops.mean(rows)
+
+    def get_config(self):
+        return {"name": self.name, "blank": self.blank}
+
+
+def sure_of_blank(logits, lengths, blank=0):
+    """Logits whose frames beyond a row's length are sure of blank, as `CTCLoss` wants them.
+
+    Args:
+        logits: `(batch, time, ..., classes)`.
+        lengths: `(batch,)` integers, frames of each row.
+        blank: the class that stands for no label.
+
+    Returns:
+        `(batch, time, ..., classes)` in the dtype of the logits.
+
+    Raises:
+        ValueError: shapes do not fit, `blank` is no class, or a known length is out of range.
+    """
+    logits = ops.convert_to_tensor(logits)
+    blank = _check_logits(logits, lengths, blank, any_rank=True)
+    time, classes = ops.shape(logits)[1], logits.shape[-1]
+    lowest = -65504.0 if _name(logits) == "float16" else _IMPOSSIBLE
+    sure = ops.cast(ops.where(ops.arange(classes) == blank, 0.0, lowest), logits.dtype)
+    real = ops.arange(time) < ops.cast(lengths, "int32")[:, None]
+    real = ops.reshape(real, (-1, time, *[1] * (len(logits.shape) - 2)))
+    return ops.where(real, logits, sure)
+
+
+def ctc_best_path(logits, lengths, blank=0):
+    """The labelling of the most probable path (Graves et al., 2006, section 3.2).
+
+    It need not be the most probable labelling. Works inside graphs, compiled or not.
+
+    Args:
+        logits: `(batch, time, classes)`; frames beyond a row's length may hold anything.
+        lengths: `(batch,)` integers, frames of each row.
+        blank: the class that stands for no label.
+
+    Returns:
+        The labels, `(batch, time)` int32, and the frames in which they begin, likewise; -1 behind
+        the last label.
+
+    Raises:
+        ValueError: shapes do not fit, `blank` is no class, or a known length is out of range.
+    """
+    logits = ops.convert_to_tensor(logits)
+    blank = _check_logits(logits, lengths, blank)
+    best = ops.cast(ops.argmax(logits, axis=-1), "int32")
+    real = ops.arange(ops.shape(best)[1]) < ops.cast(lengths, "int32")[:, None]
+    begins = ops.logical_and(_differs(best), best != blank)
+    return _packed(ops.where(ops.logical_and(begins, real), best, -1))
+
+
+def _packed(labels):
+    """Labels of frames, `(rows, time)` with -1 between, brought to the front; and their frames."""
+    time = ops.shape(labels)[1]
+    frames = ops.sort(ops.where(labels >= 0, ops.arange(time), time), axis=-1)
+    there = frames < time
+    packed = ops.take_along_axis(labels, ops.where(there, frames, 0), axis=-1)
+    return ops.where(there, packed, -1), ops.where(there, frames, -1)
+
+
+def ctc_beam_search(logits, lengths, width, blank=0, n_best=1):
+    """The most probable labellings that a beam of them finds, frame by frame.
+
+    Paths that say the same so far are one hypothesis, whose probability is their sum: the search of
+    the transducer (Graves, 2012, section 2.5) with a softmax that depends on the frame alone, as
+    Graves et al. (2013) decode CTC. Wide enough, it is exact. Works inside graphs, compiled or not.
+
+    Args:
+        logits: `(batch, time, classes)`; frames beyond a row's length may hold anything.
+        lengths: `(batch,)` integers, frames of each row.
+        width: hypotheses that are kept from one frame to the next.
+        blank: the class that stands for no label.
+        n_best: how many labellings to return, `width` at most.
+
+    Returns:
+        The labels, best labelling first, `(batch, n_best, time)` int32; for each the frame in which
+        it joined the beam, likewise; both -1 behind the last label. The log-probabilities,
+        `(batch, n_best)`, float64 for float64 logits and float32 for all others, -inf where there
+        are not so many labellings.
+
+    Raises:
+        ValueError: shapes do not fit, `blank` is no class, `width` or `n_best` is out of range, or
+            a known length is.
+    """
+    logits = ops.convert_to_tensor(logits)
+    blank = _check_logits(logits, lengths, blank)
+    width, n_best = whole("width", width, 1), whole("n_best", n_best, 1)
+    if n_best > width:
+        raise ValueError(f"n_best must be at most the width, {width}; got {n_best}")
+    logits = _summable(logits)
+    batch, time, classes = ops.shape(logits)
+    real = ops.arange(time) < ops.cast(lengths, "int32")[:, None]
+    sure = ops.where(ops.arange(classes) == blank, 0.0, _IMPOSSIBLE)
+    sure = ops.cast(sure, logits.dtype)
+    scores = ops.where(real[..., None], ops.log_softmax(logits, axis=-1), sure)
+    scores = ops.maximum(ops.transpose(scores, (1, 0, 2)), _IMPOSSIBLE)
+
+    alone = ops.where(ops.arange(width) == 0, 0.0, _IMPOSSIBLE)
+    in_blank = ops.broadcast_to(ops.cast(alone, logits.dtype), (batch, width))
+    none = ops.zeros((batch, width), "int32")
+    marks = ops.zeros((batch, width, 2), "uint32")
+    beam = in_blank, ops.full_like(in_blank, _IMPOSSIBLE), none - 1, marks, marks
+    beam, (origins, added) = _scan(
+        lambda beam, rows: _advance(beam, rows[0], width, blank), beam, (scores,), (none, none)
+    )
+
+    def back(chosen, rows):
+        origins, added = (ops.take_along_axis(x, chosen[0], axis=-1) for x in rows)
+        return (origins,), (added,)
+
+    total, order = ops.top_k(_add(beam[0], beam[1]), n_best)
+    order = ops.cast(order, "int32")
+    _, (labels,) = _scan(back, (order,), (origins, added), (order,), reverse=True)
+    labels = ops.reshape(ops.transpose(labels, (1, 2, 0)), (batch * n_best, time))
+    labels, frames = (ops.reshape(x, (batch, n_best, time)) for x in _packed(labels))
+    found = total > _IMPOSSIBLE / 10
+    labels, frames = (ops.where(found[..., None], x, -1) for x in (labels, frames))
+    return labels, frames, ops.where(found, total, -float("inf"))
+
+
+def _advance(beam, scores, width, blank):
+    """The beam after one more frame, where its hypotheses came from, and what was added to them.
+
+    A beam holds for each hypothesis the log-probabilities of ending in blank and in its last label,
+    `(batch, width)`; the last label, -1 before the first; and a mark that tells hypotheses apart,
+    with the mark of the hypothesis without its last label, `(batch, width, 2)`.
+    """
+    in_blank, in_label, last, mark, shorter = beam
+    classes = scores.shape[-1]
+    total = _add(in_blank, in_label)
+    is_last = ops.one_hot(last, classes, dtype=scores.dtype)
+    score_of_last = ops.take_along_axis(scores, ops.maximum(last, 0), axis=-1)
+
+    # By a label that repeats the last one only paths that end in blank grow longer.
+    grown = ops.where(is_last > 0, in_blank[..., None], total[..., None]) + scores[:, None]
+
+    # [i, j]: hypothesis j is hypothesis i and one label more. It takes over what i grows to by it.
+    follows = ops.all(mark[:, :, None] == shorter[:, None], axis=-1)
+    longer = ops.logical_and(last >= 0, total > _IMPOSSIBLE / 10)
+    follows = ops.logical_and(follows, longer[:, None])
+    taken = ops.where(last[:, :, None] == last[:, None], in_blank[..., None], total[..., None])
+    taken = ops.max(ops.where(follows, taken, _IMPOSSIBLE), axis=1)
+    merged = ops.cast(follows, scores.dtype) @ is_last > 0
+    stay_blank = total + scores[:, blank : blank + 1]
+    stay_label = _add(in_label, taken) + score_of_last
+
+    # A hypothesis that stays as it is stands in the place of blank.
+    at_blank = ops.arange(classes) == blank
+    candidates = ops.where(merged, _IMPOSSIBLE, grown)
+    candidates = ops.where(at_blank, _add(stay_blank, stay_label)[..., None], candidates)
+    best, chosen = ops.top_k(ops.reshape(candidates, (-1, width * classes)), width)
+    chosen = ops.cast(chosen, "int32")
+    origin, label = chosen // classes, chosen % classes
+    stays = label == blank
+
+    def of_origin(x):
+        index = origin if len(x.shape) == 2 else origin[..., None]
+        return ops.take_along_axis(x, index, axis=1)
+
+    in_blank = ops.where(stays, of_origin(stay_blank), _IMPOSSIBLE)
+    in_label = ops.where(stays, of_origin(stay_label), best)
+    last = ops.where(stays, of_origin(last), label)
+    mark, shorter = of_origin(mark), of_origin(shorter)
+    shorter = ops.where(stays[..., None], shorter, mark)
+    mark = ops.where(stays[..., None], mark, _mark(mark, label))
+    beam = in_blank, in_label, last, mark, shorter
+    return beam, (origin, ops.where(stays, -1, label))
+
+
+def _mark(mark, label):
+    """The mark of a hypothesis and one label more: a polynomial in two odd numbers modulo 2^32.
+
+    Two hypotheses of the same mark would be taken for one. By chance that is one pair in 2^64.
+    """
+    factors = ops.convert_to_tensor(np.array([2654435761, 1597334677], "uint32"))
+    return mark * factors + ops.cast(label[..., None] + 1, "uint32")
+
+
+def ctc_prefix_search(logits, lengths, blank=0, threshold=0.9999, max_expansions=10_000):
+    """The most probable labellings by prefix search (Graves et al., 2006, section 3.2).
+
+    The search grows the most probable beginning of a labelling until no other can hold a better
+    one. It is exact between frames that are almost sure of blank, at which utterances are cut; its
+    time may grow with two to the number of frames in between. Runs on numpy, in float64.
+
+    Args:
+        logits: `(batch, time, classes)`; frames beyond a row's length may hold anything.
+        lengths: `(batch,)` integers, frames of each row.
+        blank: the class that stands for no label.
+        threshold: probability of blank above which a frame is a cut. 1 cuts nowhere.
+        max_expansions: how many beginnings of labellings may be grown between two cuts.
+
+    Returns:
+        For each row `(labels, log-probability)`, a list of ints and a float. The probability is
+        that of the paths that are blank at the cuts: all of them if there are none.
+
+    Raises:
+        ValueError: shapes do not fit, `blank` is no class, a length or the threshold is out of
+            range.
+        RuntimeError: `max_expansions` were not enough.
+    """
+    logits = np.asarray(ops.convert_to_numpy(logits), "float64")
+    blank = _check_logits(logits, lengths, blank)
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be above 0 and at most 1; got {threshold!r}")
+    found = []
+    for row, length in zip(logits, np.asarray(ops.convert_to_numpy(lengths))):
+        scores = row[:length] - np.logaddexp.reduce(row[:length], axis=-1, keepdims=True)
+        is_cut = np.exp(scores[:, blank]) > threshold
+        edges = [-1, *np.flatnonzero(is_cut), length]
+        labels, total = [], float(np.sum(scores[is_cut, blank]))
+        for before, after in itertools.pairwise(edges):
+            piece, nats = _prefix_search(scores[before + 1 : after], blank, max_expansions)
+            labels, total = labels + piece, total + nats
+        found.append((labels, total))
+    return found
+
+
+def _prefix_search(scores, blank, max_expansions):
+    """The most probable labelling, and its log-probability, of `(time, classes)` of those."""
+    # Row t: after t frames, the paths that say the prefix and end in its last label or in blank.
+    in_label = np.full(len(scores) + 1, -np.inf)
+    in_blank = np.concatenate([[0.0], np.cumsum(scores[:, blank])])
+    best, best_labels = in_blank[-1], ()
+    # `-beyond`: all labellings that go on from a prefix, together.
+    beyond = _less(0.0, best)
+    prefixes = [(-beyond, (), in_label, in_blank)]
+    for _ in range(max_expansions):
+        if not prefixes or -prefixes[0][0] <= best:
+            return [int(k) for k in best_labels], float(best)
+        _, labels, in_label, in_blank = heapq.heappop(prefixes)
+        ready = np.repeat(np.logaddexp(in_label, in_blank)[:-1, None], scores.shape[1], axis=1)
+        if labels:
+            ready[:, labels[-1]] = in_blank[:-1]
+        enters = ready + scores
+        grown = np.full((2, len(scores) + 1, scores.shape[1]), -np.inf)
+        for t, score in enumerate(scores):
+            grown[0, t + 1] = np.logaddexp(enters[t], grown[0, t] + score)
+            grown[1, t + 1] = np.logaddexp(*grown[:, t]) + score[blank]
+        exact = np.logaddexp(*grown[:, -1])
+        beyond = _less(np.logaddexp.reduce(enters, axis=0), exact)
+        exact[blank] = beyond[blank] = -np.inf
+        if exact.max() > best:
+            best, best_labels = exact.max(), (*labels, exact.argmax())
+        for k in np.flatnonzero(beyond > best):
+            longer = (-beyond[k], (*labels, k), grown[0, :, k], grown[1, :, k])
+            heapq.heappush(prefixes, longer)
+    raise RuntimeError(
+        f"prefix search did not end within {max_expansions} expansions over {len(scores)} frames; "
+        "a lower threshold cuts them into shorter pieces, and ctc_beam_search takes any number"
+    )
+
+
+def _less(a, b):
+    """`log(exp(a) - exp(b))`, -inf where rounding leaves nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(b < a, a + np.log1p(-np.exp(np.minimum(b - a, 0.0))), -np.inf)
+
+
+def _name(x):
+    return keras.backend.standardize_dtype(x.dtype)
+
+
+def _summable(logits):
+    """Logits in the dtype of sums, and impossible ones finite."""
+    lowest = -65504.0 if _name(logits) == "float16" else _IMPOSSIBLE
+    logits = ops.cast(logits, "float64" if _name(logits) == "float64" else "float32")
+    return ops.where(logits <= lowest, _IMPOSSIBLE, logits)
+
+
+def _known(x):
+    """An array of what a tensor holds, or None while it is traced."""
+    try:
+        return np.asarray(x)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+
+
+def _check_logits(logits, lengths, blank, any_rank=False):
+    """`blank` as an int. Raises `ValueError` where the arguments do not fit one another."""
+    if len(logits.shape) != 3 and not (any_rank and len(logits.shape) > 3):
+        raise ValueError(f"logits must be (batch, time, classes); got shape {logits.shape}")
+    if logits.shape[1] == 0:
+        raise ValueError("logits must have a frame at least, if only one of padding; got none")
+    classes = logits.shape[-1]
+    if not is_whole(blank) or not 0 <= blank < classes:
+        raise ValueError(f"blank must be a class, 0 to {classes - 1}; got {blank!r}")
+    _check_lengths("logit", lengths, logits.shape[0], logits.shape[1])
+    return int(blank)
+
+
+def _check_lengths(noun, lengths, batch, most):
+    shape = tuple(np.shape(lengths) if isinstance(lengths, (list, tuple)) else lengths.shape)
+    if len(shape) != 1 or (None not in (shape[0], batch) and shape[0] != batch):
+        raise ValueError(f"{noun} lengths must be one for each of {batch} rows; got shape {shape}")
+    known = _known(lengths)
+    if known is not None and most is not None and np.any((known < 0) | (known > most)):
+        raise ValueError(f"{noun} lengths must be 0 to {most}; got {known.tolist()}")
+
+
+def _check_labels(logits, labels, lengths, blank):
+    batch, classes = logits.shape[0], logits.shape[-1]
+    shape = labels.shape
+    if len(shape) != 2 or (None not in (shape[0], batch) and shape[0] != batch):
+        raise ValueError(f"labels must be (batch, places) of {batch} rows; got shape {shape}")
+    _check_lengths("label", lengths, batch, shape[1])
+    known, places = _known(labels), _known(lengths)
+    if known is None or places is None:
+        return
+    known = known[np.arange(known.shape[1]) < places[:, None]]
+    wrong = known[(known < 0) | (known >= classes) | (known == blank)]
+    if wrong.size:
+        raise ValueError(
+            f"labels must be classes, 0 to {classes - 1}, and not {blank}, which is blank; "
+            f"got {wrong[0]}"
+        )

@@ -1,0 +1,71 @@
+"""Packages of Debian, downloaded and unpacked, none of them installed."""
+
+import os
+import shutil
+import subprocess
+import urllib.parse
+import warnings
+
+
+def debian(names, folder):
+    """Downloads Debian packages with apt-get and unpacks them, without the rights of root.
+
+    Args:
+        names: iterable of str, the packages; what they depend on has to be among them.
+        folder: an empty directory to work in.
+
+    Returns:
+        The directory in which the packages' files stand, as in `/`, and a dict of package name ->
+        version.
+
+    Raises:
+        RuntimeError: apt-get or dpkg is missing, or fails, with its words.
+    """
+    packages, root = os.path.join(folder, "packages"), os.path.join(folder, "root")
+    os.makedirs(packages)
+    os.makedirs(root)
+    names = list(names)
+    run(["apt-get", "download", *names], f"apt-get could not download {' '.join(names)}", packages)
+    versions = {}
+    for file in sorted(os.listdir(packages)):
+        if file.endswith(".deb"):
+            name, version, _ = file.split("_")
+            versions[name] = urllib.parse.unquote(version)
+            run(["dpkg", "-x", file, root], f"dpkg could not unpack {file}", packages)
+    if len(versions) < len(set(names)):
+        raise RuntimeError(
+            f"apt-get could not download {' '.join(names)}: it says it did, and left "
+            f"{', '.join(versions) or 'nothing'}"
+        )
+    return root, versions
+
+
+def warn_of_another(version, expected, data_set):
+    """Warns where a data set is made of another version than its numbers were measured with."""
+    if version != expected:
+        warnings.warn(
+            f"{data_set} is made with version {version} of its Debian package; the numbers of this "
+            f"release were measured with {expected}, and may not hold here",
+            stacklevel=3,
+        )
+
+
+def run(command, problem, folder=None, environment=None):
+    """What a program printed.
+
+    Raises `RuntimeError` where there is no such program, and with `problem` and the program's words
+    where it fails.
+    """
+    program = shutil.which(command[0])
+    if not program:
+        raise RuntimeError(
+            f"{problem}: there is no {command[0]} on the PATH; this data set is made from packages "
+            "of Debian and needs Debian, Ubuntu or another of that family"
+        )
+    done = subprocess.run(
+        [program, *command[1:]], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+        raise RuntimeError(f"{problem}:\n{words}")
+    return done.stdout

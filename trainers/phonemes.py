@@ -1,0 +1,190 @@
+"""Phoneme recognition from speech (Graves and others, 2006 to 2013)."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from keras.ops import convert_to_tensor as convert
+
+from ..layers import CTCLoss
+from ._describe import verdict
+from ._difficulty import levels
+from ._edit_metrics import CTCErrorRate, edit_distance
+from ._phonemes import PHONES, class_map
+from ._task import Stream, Task, Whole
+from .data import dataset
+
+BLANK = 0
+SCALE = 2.0**15  # of int16 audio
+
+
+@functools.cache
+def _splits(data, root):
+    module = dataset(data)
+    splits = {"train": [], "validation": [], "test": []}
+    for utterance in module.load(root or module.path()):
+        splits[utterance.split].append(utterance)
+    return splits
+
+
+@functools.cache
+def _groups(data, root, split, buckets):
+    """The numbers of a split's utterances by length, in as many parts as there are buckets.
+
+    With the part of each utterance, and the samples and labels of the longest of each part.
+    """
+    utterances = _splits(data, root)[split]
+    samples = np.array([len(u.audio) for u in utterances])
+    labels = np.array([len(u.phonemes) for u in utterances])
+    parts = np.array_split(np.argsort(samples, kind="stable"), min(buckets, len(samples)))
+    part_of = np.zeros(len(samples), int)
+    for number, part in enumerate(parts):
+        part_of[part] = number
+    return parts, part_of, [(samples[part].max(), labels[part].max()) for part in parts]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phonemes(Task):
+    """Tell the phonemes of an utterance in their order; when they are said is not told.
+
+    `data` names the data set: `tts_phones`, synthetic speech, or `asterisk`, prompts of one woman
+    with machine-made labels, both of which `ponderzoo data fetch` makes; or `timit`, whose copy
+    `root` names. Labels are the data set's phonemes, silence included, from 1 on in the order of
+    its alphabet; 0 is the blank of CTC and transducers. TIMIT's 61 are scored in 39 classes.
+
+    Rows of training are drawn so that all utterances are as likely, and the rows of a batch are of
+    like length: `buckets` groups are padded alike.
+
+    Inputs: `audio`, `(batch, samples)` float32, -1 to 1; `lengths`, `(batch,)` int32, samples.
+    Targets: `phonemes`, `(batch, longest)` int32, -1 behind the last. The model output `phonemes`
+    is the logits of CTC, `(batch, frames, classes)`, sure of the blank at padded frames.
+
+    Raises:
+        FileNotFoundError: the data are not there.
+        ValueError: there is no such data set.
+    """
+
+    data: str = "tts_phones"
+    root: str = ""
+    buckets: int = 4
+    evaluation_batch = 20
+    captions = {
+        "spikes": "The probabilities of phonemes over an utterance of the test split, and its "
+        "spectrogram; the phonemes that are said stand above it, where the data set has them.",
+    }
+
+    def __post_init__(self):
+        dataset(self.data)
+
+    @property
+    def phonemes(self):
+        """The alphabet, a tuple of str; label `i + 1` is its phoneme `i`."""
+        return tuple(dataset(self.data).PHONEMES)
+
+    @property
+    def rate(self):
+        """Samples of the audio a second."""
+        return dataset(self.data).RATE
+
+    @property
+    def classes(self):
+        """How many labels there are, with the blank."""
+        return len(self.phonemes) + 1
+
+    @property
+    def corpus(self):
+        """What the data may be called."""
+        return {"tts_phones": "TTS-Phones", "asterisk": "Asterisk-aligned", "timit": "TIMIT"}.get(
+            self.data, self.data
+        )
+
+    @property
+    def input_spec(self):
+        return {"audio": ((None,), "float32"), "lengths": ((), "int32")}
+
+    @property
+    def target_spec(self):
+        return {"phonemes": ((None,), "int32")}
+
+    @property
+    def _folded(self):
+        """The classes by which labels are scored where those are not the labels."""
+        is_timit = set(self.phonemes) <= set(PHONES[61])
+        return class_map((None, *self.phonemes)) if self.data == "timit" and is_timit else None
+
+    def utterances(self, split="train"):
+        """All utterances of a split."""
+        return _splits(self.data, self.root)[split]
+
+    def examples(self, split="train"):
+        """How many utterances a split has."""
+        return len(self.utterances(split))
+
+    def rows(self, chosen, split="train"):
+        """Utterances by their numbers, `(batch,)`, padded to the longest of their groups."""
+        _, part_of, sizes = _groups(self.data, self.root, split, self.buckets)
+        samples, longest = np.max([sizes[part_of[number]] for number in chosen], axis=0)
+        numbers = {phoneme: number for number, phoneme in enumerate(self.phonemes, start=1)}
+        audio = np.zeros((len(chosen), samples), "float32")
+        labels = np.full((len(chosen), longest), -1, "int32")
+        lengths = np.zeros(len(chosen), "int32")
+        for row, number in enumerate(chosen):
+            utterance = self.utterances(split)[number]
+            lengths[row] = len(utterance.audio)
+            audio[row, : lengths[row]] = utterance.audio / SCALE
+            labels[row, : len(utterance.phonemes)] = [numbers[p] for p in utterance.phonemes]
+        return {"audio": audio, "lengths": lengths}, {"phonemes": labels}
+
+    def batch(self, rng, size, difficulty=None, split="train"):
+        levels(self, difficulty)
+        parts, part_of, _ = _groups(self.data, self.root, split, self.buckets)
+        part = parts[part_of[rng.integers(len(part_of))]]
+        return self.rows(rng.choice(part, size), split)
+
+    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
+        """See `Task.dataset`; rows of validation and test come again only after all were seen."""
+        return (Stream if split == "train" else Whole)(self, split, batch_size, steps, seed)
+
+    def prepare(self, model, rows=400):
+        """Lets the layer `normalization` adapt to what `features` makes of the training data."""
+        features, normalization = (model.get_layer(n) for n in ("features", "normalization"))
+        stream = self.dataset("train", 20, rows // 20)
+        inputs = (stream[i][0] for i in range(len(stream)))
+        normalization.adapt(features(x["audio"], x["lengths"]) for x in inputs)
+
+    def loss(self):
+        return {"phonemes": CTCLoss(blank=BLANK)}
+
+    def metrics(self):
+        return {"phonemes": [CTCErrorRate(BLANK, self._folded, name="phoneme_error_rate")]}
+
+    def spelled(self, labels):
+        """The phonemes of labels, those below 1 left out, between blanks."""
+        return " ".join(self.phonemes[label - 1] for label in labels if label > BLANK)
+
+    def heard(self, outputs):
+        """The labels `(batch, frames)` of the best path, -1 where there is none."""
+        metric = CTCErrorRate(BLANK)
+        return np.asarray(metric.decode(np.asarray(outputs["phonemes"], "float32")))
+
+    def describe(self, inputs, targets, outputs):
+        """`2.1 s: pau sh iy s ao -> heard pau sh iy s aa (1 of 5 wrong)`."""
+        lines = []
+        for row, labels in enumerate(self.heard(outputs)):
+            seconds, heard = inputs["lengths"][row] / self.rate, self.spelled(labels)
+            if targets is None:
+                lines.append(f"{seconds:.1f} s: heard {heard}")
+                continue
+            truth = targets["phonemes"][row]
+            wrong = int(edit_distance(*(convert(x[None]) for x in (truth, labels)))[0])
+            lines.append(
+                f"{seconds:.1f} s: {self.spelled(truth)} -> heard {heard}"
+                f"{verdict(wrong, (truth >= 0).sum())}"
+            )
+        return lines
+
+    def inputs_without_data(self, rng, size):
+        """A quarter of a second of noise, which needs no files."""
+        samples = self.rate // 4
+        audio = 0.1 * rng.normal(size=(size, samples)).astype("float32")
+        return {"audio": audio, "lengths": np.full(size, samples, "int32")}

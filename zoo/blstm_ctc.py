@@ -1,0 +1,42 @@
+"""BLSTM-CTC (Fernandez, Graves and Schmidhuber, 2008), arXiv:0804.3269."""
+
+from ._registry import Entry, Paper, register
+from ._speech import build_ctc, ctc_signatures
+
+PAPER = Paper(
+    mechanism="BLSTM-CTC",
+    title="Phoneme recognition in TIMIT with BLSTM-CTC",
+    authors="Santiago Fernández, Alex Graves, Jürgen Schmidhuber",
+    year=2008,
+    arxiv="0804.3269",
+)
+
+register(
+    Entry(
+        name="blstm_ctc_phonemes",
+        paper=PAPER,
+        task="phonemes",
+        build=build_ctc,
+        signatures=ctc_signatures,
+        config={
+            "features": "mfcc",
+            "deltas": 2,
+            "units": 128,
+            "layers": 1,
+            "bidirectional": True,
+            "input_noise": 0.6,
+            "weight_noise": 0.0,
+        },
+        train={
+            "batch_size": 16,
+            "learning_rate": 2e-3,
+            "learning_rate_schedule": "cosine",
+            "decay_from": 0.3,
+            "updates": 2500,
+            "steps_per_epoch": 125,
+            "validation_rows": 200,
+            "evaluation_rows": 200,
+        },
+        paper_result="24.6 % on TIMIT by prefix search, 25.2 % by best path",
+    )
+)

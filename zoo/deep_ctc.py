@@ -1,0 +1,43 @@
+"""Deep recurrent networks with CTC (Graves, Mohamed and Hinton, 2013), arXiv:1303.5778."""
+
+from ._registry import Entry, Paper, register
+from ._speech import build_ctc, ctc_signatures
+
+PAPER = Paper(
+    mechanism="deep LSTM-CTC",
+    title="Speech Recognition with Deep Recurrent Neural Networks",
+    authors="Alex Graves, Abdel-rahman Mohamed, Geoffrey Hinton",
+    year=2013,
+    arxiv="1303.5778",
+)
+
+register(
+    Entry(
+        name="deep_ctc_phonemes",
+        paper=PAPER,
+        task="phonemes",
+        build=build_ctc,
+        signatures=ctc_signatures,
+        config={
+            "features": "log_mel",
+            "deltas": 2,
+            "units": 96,
+            "layers": 3,
+            "bidirectional": True,
+            "input_noise": 0.0,
+            "weight_noise": 0.075,
+        },
+        train={
+            "batch_size": 16,
+            "learning_rate": 2e-3,
+            "learning_rate_schedule": "cosine",
+            "decay_from": 0.3,
+            "noise_from": 0.4,
+            "updates": 2500,
+            "steps_per_epoch": 125,
+            "validation_rows": 200,
+            "evaluation_rows": 200,
+        },
+        paper_result="18.6 % on TIMIT with three layers of 250 units, 23.9 % with one",
+    )
+)

@@ -1,0 +1,167 @@
+"""The RNN transducer (Graves, 2012), arXiv:1211.3711."""
+
+import keras
+import numpy as np
+
+from ..layers import RNNTransducer, WeightNoise, transducer_loss
+from ._lengths import check_lengths
+from ._registry import Entry, Paper, Signature, register
+from ._speech import read_wav, transcription_network, wav_of
+
+PAPER = Paper(
+    mechanism="RNN transducer",
+    title="Sequence Transduction with Recurrent Neural Networks",
+    authors="Alex Graves",
+    year=2012,
+    arxiv="1211.3711",
+)
+
+
+def build(task, prediction_units, joint_units, weight_noise, **network):
+    """A transcription network, a prediction network and their joint.
+
+    Args:
+        task: `PhonemeTransduction`.
+        prediction_units: of the prediction network.
+        joint_units: of the hidden layer that joins both (Graves, Mohamed and Hinton, 2013), or 0
+            to add their outputs (Graves, 2012).
+        weight_noise, **network: as in `transcription_network`.
+
+    Returns:
+        `keras.Model`: `audio`, `lengths` and `labels` in; `lattice`, `phonemes` and `frames`, as
+        `RNNTransducer` gives them, out.
+    """
+    inputs, hidden, frames = transcription_network(task, weight_noise=weight_noise, **network)
+    labels = keras.Input((None,), dtype="int32", name="labels")
+    layer = RNNTransducer(task.classes, prediction_units, joint_units)
+    layer = WeightNoise(layer, weight_noise, name="transducer")
+    lattice, found, moments = layer(hidden, labels=labels, lengths=frames)
+    outputs = {"lattice": lattice, "phonemes": found, "frames": moments}
+    return keras.Model({**inputs, "labels": labels}, outputs)
+
+
+def signatures(model, task):
+    """`serve` and `decode`: audio or wav files in, phonemes with times out; `score`; `step`."""
+    import tensorflow as tf
+
+    names = tf.constant(("", *task.phonemes))
+    seconds = model.get_layer("features").step
+    layer = model.get_layer("transducer").layer
+
+    def run(audio, lengths, labels):
+        return model({"audio": audio, "lengths": lengths, "labels": labels})
+
+    def serve(audio, lengths):
+        check_lengths(lengths, audio)
+        outputs = run(audio, lengths, tf.zeros((tf.shape(audio)[0], 0), tf.int32))
+        labels, moments = outputs["phonemes"], outputs["frames"]
+        longest = tf.reduce_max(tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1))
+        labels, moments = labels[:, :longest], moments[:, :longest]
+        times = tf.cast(moments, tf.float32) * seconds
+        return {
+            "phonemes": tf.gather(names, tf.maximum(labels, 0)),
+            "times": tf.where(moments >= 0, times, -1.0),
+        }
+
+    def decode(wav):
+        return serve(*read_wav(wav, task.rate))
+
+    def score(audio, lengths, labels):
+        check_lengths(lengths, audio)
+        tf.debugging.Assert(
+            tf.reduce_all((labels >= -1) & (labels < task.classes) & (labels != 0)),
+            [f"labels must be 1 to {task.classes - 1}, and -1 behind the last, got", labels],
+        )
+        lattice = run(audio, lengths, labels)["lattice"]
+        count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
+        frames = tf.fill(tf.shape(count), tf.shape(lattice)[1])
+        return {"log_probability": -transducer_loss(lattice, labels, frames, count)}
+
+    def step(transcription, label, h, c):
+        decoder = layer.decoder()
+        predicted, (h, c) = decoder.predict(label, [h, c])
+        transcribed = layer.from_transcription(transcription)
+        probabilities = tf.nn.softmax(decoder.join(transcribed, predicted))
+        return {"probabilities": probabilities, "next_h": h, "next_c": c}
+
+    samples = task.rate // 4
+    noise = np.random.default_rng(0).normal(size=(2, samples)).astype("float32") / 10
+    audio = {"audio": ((None, None), "float32"), "lengths": ((None,), "int32")}
+    sample = {"audio": noise, "lengths": np.array([samples, samples // 2], "int32")}
+    found = {
+        "phonemes": "what was heard, (batch, phonemes); empty behind the last",
+        "times": "when each was put out, in seconds, (batch, phonemes); -1 behind the last",
+    }
+    width = layer.from_transcription.kernel.shape[0]
+    state = np.zeros((2, layer.units), "float32")
+    return {
+        "serve": Signature(serve, audio, sample, found),
+        "decode": Signature(
+            decode,
+            {"wav": ((None,), "string")},
+            {"wav": np.array([wav_of(row, task.rate) for row in noise], object)},
+            found,
+        ),
+        "score": Signature(
+            score,
+            {**audio, "labels": ((None, None), "int32")},
+            {**sample, "labels": np.array([[1, 2, 1], [2, -1, -1]], "int32")},
+            {"log_probability": "of all alignments with these labels, in nats, (batch,)"},
+        ),
+        "step": Signature(
+            step,
+            {
+                "transcription": ((None, width), "float32"),
+                "label": ((None,), "int32"),
+                "h": ((None, layer.units), "float32"),
+                "c": ((None, layer.units), "float32"),
+            },
+            {
+                "transcription": np.ones((2, width), "float32"),
+                "label": np.array([0, 1], "int32"),
+                "h": state,
+                "c": state,
+            },
+            {
+                "probabilities": "of blank and of each phoneme at a frame whose row of the "
+                "transcription network that is, after this label; 0 before the first; (batch, "
+                "classes)",
+                "next_h": "state to send with the next label; zeros to begin, (batch, units)",
+                "next_c": "likewise",
+            },
+        ),
+    }
+
+
+register(
+    Entry(
+        name="rnn_transducer_phonemes",
+        paper=PAPER,
+        task="phoneme_transduction",
+        build=build,
+        signatures=signatures,
+        config={
+            "features": "log_mel",
+            "deltas": 2,
+            "units": 96,
+            "layers": 3,
+            "bidirectional": True,
+            "prediction_units": 96,
+            "joint_units": 96,
+            "input_noise": 0.0,
+            "weight_noise": 0.075,
+        },
+        train={
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "learning_rate_schedule": "cosine",
+            "decay_from": 0.3,
+            "updates": 1250,
+            "steps_per_epoch": 125,
+            "validation_rows": 200,
+            "evaluation_rows": 200,
+            "start": "deep_ctc_phonemes",
+        },
+        paper_result="23.2 % on TIMIT, 25.5 % for CTC of the same size",
+    )
+)
