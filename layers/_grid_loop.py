@@ -7,7 +7,8 @@ whose coordinates sum to `s`. What leaves a block along the last dimension stays
 any other it moves one slot on. Slots where no block is, at the first and last diagonals, compute
 what nobody reads, and keep the state of the last dimension as it was.
 
-The first dimension is depth, where the data enter. A grid of that dimension alone has one slot.
+The first dimension is depth, where the data enter; they may enter from the sides of others, too. A
+grid of depth alone has one slot.
 
 The backward loop walks from the last diagonal to the first with what the forward loop stored; all
 weight gradients are products over the whole grid behind it.
@@ -151,12 +152,15 @@ class Setting:
         steps: how many diagonals there are, at least 1.
         dimensions: N.
         kept: whether there is a `keep`.
+        sides: the dimensions along which something enters, depth first, the last one not among
+            them; along the others zeros enter. A grid of one dimension has no such side.
     """
 
     block: Block
     steps: int
     dimensions: int
     kept: bool
+    sides: tuple = (0,)
 
 
 def grid_loop(setting, weights, state, entering=(), keep=None, save=True):
@@ -168,14 +172,15 @@ def grid_loop(setting, weights, state, entering=(), keep=None, save=True):
             width)` and `(grids, width)`. The grids, if more than one, are the layers.
         state: `[hidden]` or `[hidden, memory]` of the last dimension before its first block,
             `(*slots, batch, units)`.
-        entering: the same along depth, `(steps, *slots[1:], batch, units)`: what enters the first
-            layer at each iteration. Not for a grid of one dimension.
+        entering: the same along each of the sides, one behind the other: what enters the first
+            block along that dimension at each iteration, `(steps, *slots, batch, units)` without
+            the slots of that dimension.
         keep: `(steps, *slots, batch or 1, 1)` boolean, where a block is.
         save: whether to store what the gradient needs, or to compute it again if one is asked for.
 
     Returns:
-        `(leaving, state)`: what leaves the last layer at each iteration, as `entering`, and the
-        state of the last dimension behind its last block.
+        `(leaving, state)`: what leaves the last layer at each iteration, as what enters along
+        depth, and the state of the last dimension behind its last block.
     """
     run = backend.differentiable(
         lambda *tensors: _forward(setting, False, *tensors)[0],
@@ -185,7 +190,7 @@ def grid_loop(setting, weights, state, entering=(), keep=None, save=True):
     )
     flat = [x for pair in weights for x in pair]
     outputs = run(*flat, *state, *entering, *([keep] if setting.kept else []))
-    count = len(entering)
+    count = len(outputs) - len(state)
     return list(outputs[:count]), list(outputs[count:])
 
 
@@ -200,7 +205,10 @@ class _Given:
         self.weights = list(zip(tensors[:count:2], tensors[1:count:2]))
         state = 1 + setting.block.transforms[-1].has_memory
         self.state = tensors[count : count + state]
-        self.entering = tensors[count + state :]
+        rest, self.entering = tensors[count + state :], {}
+        for side in setting.sides if rest else ():
+            width = 1 + setting.block.transforms[side].has_memory
+            self.entering[side], rest = rest[:width], rest[width:]
 
     def at(self, s, weights):
         """Layers are iterations where depth is the only dimension."""
@@ -213,9 +221,11 @@ def _forward(setting, save, *tensors):
     given, block, last = _Given(setting, tensors), setting.block, setting.dimensions - 1
 
     def advance(s, hidden, memory):
-        entering = [x[s] for x in given.entering]
-        hidden = {i: _arrive(x, i, entering[:1]) if i < last else x for i, x in hidden.items()}
-        memory = {i: _arrive(x, i, entering[1:]) if i < last else x for i, x in memory.items()}
+        entering = {i: [x[s] for x in some] for i, some in given.entering.items()}
+        hidden, memory = (
+            {i: _arrive(x, i, entering.get(i, ())[k:]) if i < last else x for i, x in some.items()}
+            for k, some in enumerate((hidden, memory))
+        )
         weights = given.at(s, given.weights)
         new_hidden, new_memory, seen, saved = block.forward(weights, hidden, memory)
         if setting.kept:
@@ -251,7 +261,7 @@ def _forward(setting, save, *tensors):
 def _backward(setting, residuals, cotangents):
     tensors, records = residuals
     given, block, last = _Given(setting, tensors), setting.block, setting.dimensions - 1
-    count = len(given.entering)
+    count = len(cotangents) - len(given.state)
     d_leaving, d_state = list(cotangents[:count]), list(cotangents[count:])
     transposed = [[ops.swapaxes(kernel, 1, 2)] for kernel, _ in given.weights]
 
@@ -272,7 +282,12 @@ def _backward(setting, residuals, cotangents):
         d_hidden, d_memory, d_z = block.backward(weights, memory, saved, d_hidden, d_memory)
         for x, d in zip((d_hidden, d_memory), d_old):
             x[last] = x[last] + d
-        d_entering = [x[0][0] for x in (d_hidden, d_memory) if 0 in x and last > 0]
+        d_entering = [
+            x[i][(*(slice(None),) * i, 0)]
+            for i in given.entering
+            for x in (d_hidden, d_memory)
+            if i in x
+        ]
         return d_hidden, d_memory, [*d_z, *d_entering]
 
     def body(s, d_hidden, d_memory, buffers):
@@ -318,7 +333,10 @@ def _at_last(block, state):
 def _arrive(left, axis, entering):
     """What arrives at the slots along a dimension, from what left them one diagonal before."""
     slots = (slice(None),) * axis
-    first = entering[0][None] if axis == 0 else ops.zeros_like(left[(*slots, slice(0, 1))])
+    if entering:
+        first = ops.expand_dims(entering[0], axis)
+    else:
+        first = ops.zeros_like(left[(*slots, slice(0, 1))])
     return ops.concatenate([first, left[(*slots, slice(0, -1))]], axis=axis)
 
 
@@ -331,3 +349,62 @@ def _leave(d_arrived, axis, d_leaving):
 
 def _buffers(values, steps):
     return keras.tree.map_structure(lambda x: backend.buffer(steps, x), values)
+
+
+def weights_of(cells):
+    """Kernel `(layers, inputs, width)` and bias of each group of dimensions, of one cell or all."""
+    block, dtype = cells[0].block, cells[0].compute_dtype
+
+    def joined(variables):
+        layers = [
+            ops.concatenate([ops.cast(backend.value(v), dtype) for v in some], axis=-1)
+            for some in variables
+        ]
+        return ops.stack(layers)
+
+    return [
+        (
+            joined([[cell.kernels[i] for i in group] for cell in cells]),
+            joined([[cell.biases[i] for i in group] for cell in cells]),
+        )
+        for group in block.groups
+    ]
+
+
+def longer(x, axis, count):
+    """`count` zeros behind the end of an axis."""
+    shape = list(ops.shape(x))
+    shape[axis] = count
+    return ops.concatenate([x, ops.zeros(shape, x.dtype)], axis=axis)
+
+
+def skewed(x, dimensions):
+    """By diagonals: the entry at `(i, j, ..., k)` goes to `(i + j + ... + k, i, j, ...)`.
+
+    The result's first axis is as long as there are diagonals; elsewhere are zeros.
+    """
+    for axis in range(dimensions - 2, -1, -1):
+        x = ops.moveaxis(x, dimensions - 1, axis + 1)
+        shape = list(ops.shape(x))
+        rows, columns = shape[axis], shape[axis + 1]
+        x = longer(x, axis + 1, rows)
+        x = ops.reshape(x, (*shape[:axis], rows * (columns + rows), *shape[axis + 2 :]))
+        x = x[(*[slice(None)] * axis, slice(0, rows * (columns + rows - 1)))]
+        x = ops.reshape(x, (*shape[:axis], rows, columns + rows - 1, *shape[axis + 2 :]))
+        x = ops.moveaxis(x, axis + 1, dimensions - 1)
+    return ops.moveaxis(x, dimensions - 1, 0)
+
+
+def straightened(x, dimensions):
+    """The inverse of `skewed`."""
+    x = ops.moveaxis(x, 0, dimensions - 1)
+    for axis in range(dimensions - 1):
+        x = ops.moveaxis(x, dimensions - 1, axis + 1)
+        shape = list(ops.shape(x))
+        rows, columns = shape[axis], shape[axis + 1]
+        x = ops.reshape(x, (*shape[:axis], rows * columns, *shape[axis + 2 :]))
+        x = longer(x, axis, rows)
+        x = ops.reshape(x, (*shape[:axis], rows, columns + 1, *shape[axis + 2 :]))
+        x = x[(*[slice(None)] * (axis + 1), slice(0, columns + 1 - rows))]
+        x = ops.moveaxis(x, axis + 1, dimensions - 1)
+    return x

@@ -3,9 +3,18 @@
 import keras
 from keras import ops
 
-from . import _backend as backend
 from ._base import serializable, whole
-from ._grid_loop import Block, LSTMTransform, PlainTransform, Setting, grid_loop
+from ._grid_loop import (
+    Block,
+    LSTMTransform,
+    PlainTransform,
+    Setting,
+    grid_loop,
+    longer,
+    skewed,
+    straightened,
+    weights_of,
+)
 
 BLOCK = (
     "priority",
@@ -125,7 +134,7 @@ class GridLSTMCell(keras.layers.Layer):
             )
         hidden = {i: ops.cast(x, self.compute_dtype) for i, x in enumerate(hidden)}
         memory = {i: ops.cast(x, self.block.dtype) for i, x in zip(with_memory, memory)}
-        hidden, memory, *_ = self.block.forward(_weights_of([self]), hidden, memory)
+        hidden, memory, *_ = self.block.forward(weights_of([self]), hidden, memory)
         return [hidden[i] for i in range(self.dimensions)], [memory[i] for i in with_memory]
 
     def get_config(self):
@@ -329,7 +338,7 @@ class GridLSTM(keras.layers.Layer):
 
     def _vectors(self, entering, training):
         setting = Setting(self.cells[0].block, self.layers, 1, False)
-        return grid_loop(setting, _weights_of(self.cells), entering, save=bool(training))
+        return grid_loop(setting, weights_of(self.cells), entering, save=bool(training))
 
     def _grid(self, entering, cells, layers, mask, state, training):
         """Runs layers over `(*spatial, batch, units)`; gives what leaves them, and the state."""
@@ -339,15 +348,15 @@ class GridLSTM(keras.layers.Layer):
         if not isinstance(given, int) or given == 0:
             # A loop that stores what it does must be able to do something.
             sizes[-1] = 1 if isinstance(given, int) else ops.maximum(given, 1)
-            entering = [_longer(x, spatial - 1, sizes[-1] - given) for x in entering]
+            entering = [longer(x, spatial - 1, sizes[-1] - given) for x in entering]
         real = ops.ones((layers, *sizes, 1, 1), "bool")
         if mask is not None or sizes[-1] is not given:
             told = ops.ones((batch, given), "bool") if mask is None else ops.cast(mask, "bool")
             told = ops.transpose(told)[..., None]
-            told = _longer(told, 0, sizes[-1] - given) if sizes[-1] is not given else told
+            told = longer(told, 0, sizes[-1] - given) if sizes[-1] is not given else told
             real = ops.logical_and(real, told)
-        keep = _skewed(real, self.dimensions)
-        entering = [_longer(_skewed(x, spatial), 0, layers - 1) for x in entering]
+        keep = skewed(real, self.dimensions)
+        entering = [longer(skewed(x, spatial), 0, layers - 1) for x in entering]
         slots = (layers, *sizes[:-1])
         if state is None:
             dtypes = [entering[0].dtype] + [block.dtype] * block.transforms[-1].has_memory
@@ -356,9 +365,9 @@ class GridLSTM(keras.layers.Layer):
         kept = mask is not None or sizes[-1] is not given or any(size != 1 for size in slots)
         setting = Setting(block, steps, self.dimensions, kept)
         leaving, state = grid_loop(
-            setting, _weights_of(cells), state, entering, keep, save=bool(training)
+            setting, weights_of(cells), state, entering, keep, save=bool(training)
         )
-        leaving = [_straightened(x[layers - 1 :], spatial) for x in leaving]
+        leaving = [straightened(x[layers - 1 :], spatial) for x in leaving]
         return [x[:given] if spatial == 1 else x for x in leaving], state
 
     def compute_output_spec(self, inputs, mask=None, initial_state=None, training=False):
@@ -386,65 +395,6 @@ class GridLSTM(keras.layers.Layer):
             "alternate_corners": self.alternate_corners,
             "return_state": self.return_state,
         }
-
-
-def _weights_of(cells):
-    """Kernel `(layers, inputs, width)` and bias of each group of dimensions, of one cell or all."""
-    block, dtype = cells[0].block, cells[0].compute_dtype
-
-    def joined(variables):
-        layers = [
-            ops.concatenate([ops.cast(backend.value(v), dtype) for v in some], axis=-1)
-            for some in variables
-        ]
-        return ops.stack(layers)
-
-    return [
-        (
-            joined([[cell.kernels[i] for i in group] for cell in cells]),
-            joined([[cell.biases[i] for i in group] for cell in cells]),
-        )
-        for group in block.groups
-    ]
-
-
-def _longer(x, axis, count):
-    """`count` zeros behind the end of an axis."""
-    shape = list(ops.shape(x))
-    shape[axis] = count
-    return ops.concatenate([x, ops.zeros(shape, x.dtype)], axis=axis)
-
-
-def _skewed(x, dimensions):
-    """By diagonals: the entry at `(i, j, ..., k)` goes to `(i + j + ... + k, i, j, ...)`.
-
-    The result's first axis is as long as there are diagonals; elsewhere are zeros.
-    """
-    for axis in range(dimensions - 2, -1, -1):
-        x = ops.moveaxis(x, dimensions - 1, axis + 1)
-        shape = list(ops.shape(x))
-        rows, columns = shape[axis], shape[axis + 1]
-        x = _longer(x, axis + 1, rows)
-        x = ops.reshape(x, (*shape[:axis], rows * (columns + rows), *shape[axis + 2 :]))
-        x = x[(*[slice(None)] * axis, slice(0, rows * (columns + rows - 1)))]
-        x = ops.reshape(x, (*shape[:axis], rows, columns + rows - 1, *shape[axis + 2 :]))
-        x = ops.moveaxis(x, axis + 1, dimensions - 1)
-    return ops.moveaxis(x, dimensions - 1, 0)
-
-
-def _straightened(x, dimensions):
-    """The inverse of `_skewed`."""
-    x = ops.moveaxis(x, 0, dimensions - 1)
-    for axis in range(dimensions - 1):
-        x = ops.moveaxis(x, dimensions - 1, axis + 1)
-        shape = list(ops.shape(x))
-        rows, columns = shape[axis], shape[axis + 1]
-        x = ops.reshape(x, (*shape[:axis], rows * columns, *shape[axis + 2 :]))
-        x = _longer(x, axis, rows)
-        x = ops.reshape(x, (*shape[:axis], rows, columns + 1, *shape[axis + 2 :]))
-        x = x[(*[slice(None)] * (axis + 1), slice(0, columns + 1 - rows))]
-        x = ops.moveaxis(x, axis + 1, dimensions - 1)
-    return x
 
 
 def _dimensions(name, value, dimensions):

@@ -104,9 +104,7 @@ class RNNTransducer(keras.layers.Layer):
 
     def call(self, transcription, labels, lengths, mask=None, training=False):
         labels = ops.cast(labels, "int32")
-        start = ops.full_like(labels[:, :1], self.blank)
-        if labels.shape[1] == 0:
-            start = ops.zeros((ops.shape(labels)[0], 1), "int32") + self.blank
+        start = ops.full((ops.shape(labels)[0], 1), self.blank, "int32")
         before = ops.concatenate([start, labels], axis=1)
         predicted = self.from_prediction(self.prediction(self._spoken(before), training=training))
         transcribed = self.from_transcription(ops.cast(transcription, self.compute_dtype))
@@ -115,7 +113,6 @@ class RNNTransducer(keras.layers.Layer):
             lattice = self.readout(ops.tanh(lattice))
         lattice = sure_of_blank(lattice, lengths, self.blank)
         decoder = self.decoder()
-        most = transcribed.shape[1] or None
         found, moments, _ = transducer_greedy(
             decoder.predict,
             decoder.join,
@@ -124,7 +121,6 @@ class RNNTransducer(keras.layers.Layer):
             lengths,
             self.blank,
             self.max_symbols,
-            most,
         )
         return lattice, found, moments
 
@@ -148,9 +144,10 @@ class RNNTransducer(keras.layers.Layer):
             self.build(transcription.shape)
         (batch, time, _), places = transcription.shape, labels.shape[1]
         places = None if places is None else places + 1
-        found = keras.KerasTensor((batch, time), dtype="int32")
+        most = None if time is None else time * self.max_symbols
+        found, moments = (keras.KerasTensor((batch, most), dtype="int32") for _ in range(2))
         lattice = (batch, time, places, self.classes)
-        return keras.KerasTensor(lattice, dtype=self.compute_dtype), found, found
+        return keras.KerasTensor(lattice, dtype=self.compute_dtype), found, moments
 
     def compute_mask(self, transcription, labels=None, lengths=None, mask=None):
         return None, None, None

@@ -28,9 +28,9 @@ class PhonemeTransduction(Phonemes):
     def target_spec(self):
         return {"phonemes": ((None,), "int32"), "lattice": ((None,), "int32")}
 
-    def rows(self, chosen, split="train"):
+    def rows(self, chosen, split="train", rng=None):
         """As in `Phonemes`."""
-        inputs, targets = super().rows(chosen, split)
+        inputs, targets = super().rows(chosen, split, rng)
         labels = targets["phonemes"]
         return {**inputs, "labels": labels}, {**targets, "lattice": labels}
 

@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 
+import keras
 import numpy as np
-from keras.ops import convert_to_tensor as convert
+from keras import ops
 
 from ..layers import CTCLoss
+from ..layers._backend import vjp
 from ._describe import verdict
 from ._difficulty import levels
 from ._edit_metrics import CTCErrorRate, edit_distance
@@ -53,7 +55,9 @@ class Phonemes(Task):
     its alphabet; 0 is the blank of CTC and transducers. TIMIT's 61 are scored in 39 classes.
 
     Rows of training are drawn so that all utterances are as likely, and the rows of a batch are of
-    like length: `buckets` groups are padded alike.
+    like length: `buckets` groups are padded alike. Audio of training is played faster or slower by
+    up to the share `speed`, which moves pitch and formants as another speaker would, and louder or
+    softer by up to `level` dB.
 
     Inputs: `audio`, `(batch, samples)` float32, -1 to 1; `lengths`, `(batch,)` int32, samples.
     Targets: `phonemes`, `(batch, longest)` int32, -1 behind the last. The model output `phonemes`
@@ -67,14 +71,23 @@ class Phonemes(Task):
     data: str = "tts_phones"
     root: str = ""
     buckets: int = 4
+    speed: float = 0.0
+    level: float = 0.0
     evaluation_batch = 20
     captions = {
         "spikes": "The probabilities of phonemes over an utterance of the test split, and its "
-        "spectrogram; the phonemes that are said stand above it, where the data set has them.",
+        "spectrogram; the dotted line is the blank's. What was heard stands at its spike, and above "
+        "it in grey what is said and when.",
+        "sensitivity": "The gradient of the log-probability of a phoneme, at the frame of its "
+        "spike, by all inputs of the utterance: what comes long before and after counts as well.",
+        "confusions": "How often each phoneme of the test split, a row, was heard as each, a "
+        "column; shares of the row.",
     }
 
     def __post_init__(self):
         dataset(self.data)
+        if not 0 <= self.speed < 1:
+            raise ValueError(f"speed must be a share from 0 to below 1, got {self.speed}")
 
     @property
     def phonemes(self):
@@ -120,18 +133,29 @@ class Phonemes(Task):
         """How many utterances a split has."""
         return len(self.utterances(split))
 
-    def rows(self, chosen, split="train"):
-        """Utterances by their numbers, `(batch,)`, padded to the longest of their groups."""
+    def rows(self, chosen, split="train", rng=None):
+        """Utterances by their numbers, `(batch,)`, padded to the longest of their groups.
+
+        Where there is an `rng`, played at another speed and level.
+        """
         _, part_of, sizes = _groups(self.data, self.root, split, self.buckets)
         samples, longest = np.max([sizes[part_of[number]] for number in chosen], axis=0)
+        if rng:
+            samples = int(samples / (1 - self.speed)) + 1
         numbers = {phoneme: number for number, phoneme in enumerate(self.phonemes, start=1)}
         audio = np.zeros((len(chosen), samples), "float32")
         labels = np.full((len(chosen), longest), -1, "int32")
         lengths = np.zeros(len(chosen), "int32")
         for row, number in enumerate(chosen):
             utterance = self.utterances(split)[number]
-            lengths[row] = len(utterance.audio)
-            audio[row, : lengths[row]] = utterance.audio / SCALE
+            played = utterance.audio / SCALE
+            if rng:
+                speed = 1 + rng.uniform(-self.speed, self.speed)
+                places = np.arange(int(len(played) / speed)) * speed
+                played = np.interp(places, np.arange(len(played)), played)
+                played = played * 10 ** (rng.uniform(-self.level, self.level) / 20)
+            lengths[row] = len(played)
+            audio[row, : lengths[row]] = played
             labels[row, : len(utterance.phonemes)] = [numbers[p] for p in utterance.phonemes]
         return {"audio": audio, "lengths": lengths}, {"phonemes": labels}
 
@@ -139,7 +163,8 @@ class Phonemes(Task):
         levels(self, difficulty)
         parts, part_of, _ = _groups(self.data, self.root, split, self.buckets)
         part = parts[part_of[rng.integers(len(part_of))]]
-        return self.rows(rng.choice(part, size), split)
+        varied = split == "train" and (self.speed or self.level)
+        return self.rows(rng.choice(part, size), split, rng if varied else None)
 
     def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
         """See `Task.dataset`; rows of validation and test come again only after all were seen."""
@@ -176,15 +201,106 @@ class Phonemes(Task):
                 lines.append(f"{seconds:.1f} s: heard {heard}")
                 continue
             truth = targets["phonemes"][row]
-            wrong = int(edit_distance(*(convert(x[None]) for x in (truth, labels)))[0])
+            wrong = int(
+                edit_distance(*(ops.convert_to_tensor(x[None]) for x in (truth, labels)))[0]
+            )
             lines.append(
                 f"{seconds:.1f} s: {self.spelled(truth)} -> heard {heard}"
                 f"{verdict(wrong, (truth >= 0).sum())}"
             )
         return lines
 
+    def sounds(self, inputs):
+        """(Samples a second, samples) of each row, for the event file."""
+        return [(self.rate, row[:n]) for row, n in zip(inputs["audio"], inputs["lengths"])]
+
+    def snapshot(self, inputs, targets, outputs):
+        """Matplotlib figures of the first row by name: `spikes` where frames have probabilities."""
+        labels = targets["phonemes"][0]
+        spoken = [self.phonemes[label - 1] for label in labels if label > BLANK]
+        if outputs["phonemes"].ndim < 3:
+            return {}
+        return {"spikes": self._spikes(inputs, outputs, spoken)}
+
+    def _spikes(self, inputs, outputs, spoken, ends=None):
+        """The picture of the first row."""
+        from ._speech_figures import spikes
+
+        return spikes(
+            inputs["audio"][0],
+            self.rate,
+            inputs["lengths"][0] / self.rate,
+            np.asarray(ops.softmax(outputs["phonemes"][0])),
+            ("", *self.phonemes),
+            _moments(self.heard(outputs)[0]),
+            spoken,
+            ends,
+        )
+
+    def figures(self, model, rows=200):
+        """Matplotlib figures by name; those of `captions` that suit the model."""
+        figures = {"confusions": self._confusions(model, min(rows, self.examples("test")))}
+        if len(model.output["phonemes"].shape) == 3:
+            figures |= self._figures_of_frames(model)
+        return figures
+
+    def _confusions(self, model, rows):
+        from ._evaluate import _answers
+        from ._speech_figures import aligned, confusions
+
+        stream = self.dataset("test", self.evaluation_batch, -(-rows // self.evaluation_batch))
+        names, classes = ("", *self.phonemes), np.arange(self.classes)
+        if self._folded:
+            names, classes = PHONES[39], np.array(self._folded)
+        pairs = []
+        for _, targets, outputs in _answers(
+            model, map(stream.__getitem__, range(len(stream))), rows
+        ):
+            for both in zip(targets["phonemes"], self.heard(outputs)):
+                said, heard = (classes[row[row > BLANK]] for row in both)
+                pairs += aligned(said[said >= 0], heard[heard >= 0])
+        return confusions(np.array(pairs, int).reshape(-1, 2), names)
+
+    def _figures_of_frames(self, model):
+        """Those of one utterance of the test split, of middling length."""
+        from ._speech_figures import sensitivity
+
+        utterances = self.utterances("test")
+        number = np.argsort([len(u.audio) for u in utterances])[len(utterances) // 2]
+        utterance, seconds = utterances[number], len(utterances[number].audio) / self.rate
+        inputs, _ = self.rows([number], "test")
+        inputs["audio"] = inputs["audio"][:, : inputs["lengths"][0]]
+        outputs = {k: np.asarray(v) for k, v in model.predict_on_batch(inputs).items()}
+        said = (utterance.phonemes, utterance.ends)
+        figures = {"spikes": self._spikes(inputs, outputs, *said)}
+        if heard := _moments(self.heard(outputs)[0]):
+            frame, label = heard[len(heard) // 2]
+            gradient = _gradient(model, inputs, frame, label)
+            name = self.phonemes[label - 1]
+            figures["sensitivity"] = sensitivity(gradient, frame, seconds, name, *said)
+        return figures
+
     def inputs_without_data(self, rng, size):
         """A quarter of a second of noise, which needs no files."""
         samples = self.rate // 4
         audio = 0.1 * rng.normal(size=(size, samples)).astype("float32")
         return {"audio": audio, "lengths": np.full(size, samples, "int32")}
+
+
+def _moments(labels):
+    """Pairs of frame and label of a row of `heard`."""
+    return [(frame, labels[frame]) for frame in np.flatnonzero(labels > BLANK)]
+
+
+def _gradient(model, inputs, frame, label):
+    """Of the log-probability of a label at a frame by the normalized inputs of the first row."""
+    layer, normalization = (model.get_layer(name) for name in ("features", "normalization"))
+    network = keras.Model(layer.output, model.output["phonemes"])
+    features, frames = layer(inputs["audio"], inputs["lengths"])
+
+    def chance(features):
+        return ops.log_softmax(network([features, frames]))[0, frame, label]
+
+    _, pull = vjp(chance, features)
+    gradient = pull(ops.ones(()))[0][0] * normalization.standard_deviation
+    return ops.convert_to_numpy(gradient)

@@ -16,6 +16,7 @@ register(
         name="blstm_ctc_phonemes",
         paper=PAPER,
         task="phonemes",
+        task_config={"speed": 0.15, "level": 6.0},
         build=build_ctc,
         signatures=ctc_signatures,
         config={
@@ -24,7 +25,7 @@ register(
             "units": 128,
             "layers": 1,
             "bidirectional": True,
-            "input_noise": 0.6,
+            "input_noise": 0.3,
             "weight_noise": 0.0,
         },
         train={

@@ -16,6 +16,7 @@ register(
         name="deep_ctc_phonemes",
         paper=PAPER,
         task="phonemes",
+        task_config={"speed": 0.15, "level": 6.0},
         build=build_ctc,
         signatures=ctc_signatures,
         config={

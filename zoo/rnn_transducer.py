@@ -138,6 +138,7 @@ register(
         name="rnn_transducer_phonemes",
         paper=PAPER,
         task="phoneme_transduction",
+        task_config={"speed": 0.15, "level": 6.0},
         build=build,
         signatures=signatures,
         config={
