@@ -134,7 +134,7 @@ def test_it_learns_more_labels_than_frames():
     sequence = keras.Input((3, 4), name="sequence")
     labels = keras.Input((6,), dtype="int32", name="labels")
     lengths = keras.ops.full_like(labels[:, 0], 3)
-    # Without it no one knew how many frames were read, so that equal frames could not be told apart.
+    # Without it nothing knows how many frames were read, and equal frames are one.
     heard = PeepholeLSTM(16)(sequence)
     lattice, found, _ = RNNTransducer(CLASSES, 16, 16)(heard, labels=labels, lengths=lengths)
     model = keras.Model({"sequence": sequence, "labels": labels}, {"lattice": lattice})
