@@ -7,10 +7,11 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help demo test fuzz soak lint bench-act bench-serving bench-memory bench-grid clean
+.PHONY: help demo test fuzz soak lint bench-act bench-serving bench-memory bench-grid \
+	bench-recurrent bench-ctc bench-transduction clean
 
 help: ## lists these targets
-	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 14
+	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 20
 
 demo: .venv/installed ## packages, serves and asks the pretrained act_addition
 	@$(BIN)/python -m ponderzoo.export._demo
@@ -45,6 +46,19 @@ bench-grid: .venv/developer ## times the Grid LSTM layer on both backends, with 
 	$(BIN)/python tests/benchmarks/grid.py
 	$(BIN)/python tests/benchmarks/grid.py --backend jax
 	$(BIN)/python tests/benchmarks/grid.py --backend jax --untied
+
+bench-recurrent: .venv/developer ## times the LSTM layers against Keras's on both backends, with XLA and in TensorFlow's graphs
+	$(BIN)/python tests/benchmarks/recurrent.py
+	$(BIN)/python tests/benchmarks/recurrent.py --graph
+	$(BIN)/python tests/benchmarks/recurrent.py --backend jax
+
+bench-ctc: .venv/developer ## times the CTC loss against the backends' own
+	$(BIN)/python tests/benchmarks/ctc.py
+	$(BIN)/python tests/benchmarks/ctc.py --backend jax
+
+bench-transduction: .venv/developer ## times the transducer's losses against plain code, on both backends
+	$(BIN)/python tests/benchmarks/transduction.py
+	$(BIN)/python tests/benchmarks/transduction.py --backend jax
 
 train-%: .venv/installed ## trains the entry NAME in runs/NAME, or goes on with it
 	$(BIN)/ponderzoo train $* --run_dir runs/$*

@@ -15,4 +15,5 @@ def _found():
                     yield name, thing
 
 
-globals().update(_found())
+# All found before any is bound: importing a file binds its own name, which may be a function's.
+globals().update(dict(_found()))

@@ -8,6 +8,11 @@ def serializable(cls):
     return keras.saving.register_keras_serializable(package="ponderzoo")(cls)
 
 
+def sum_dtype(dtype):
+    """The dtype of sums that matter over numbers of a dtype: float64 for float64, or float32."""
+    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+
+
 def whole(name, value, least):
     """An argument as an int. Raises `ValueError` where it is none, or too small."""
     if not is_whole(value) or value < least:

@@ -12,9 +12,16 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import is_whole, serializable, whole
-
-_IMPOSSIBLE = -1e30  # the logarithm of 0: finite, since inf - inf is no number
+from ._base import serializable, sum_dtype, whole
+from ._labels import (
+    IMPOSSIBLE,
+    add_logs,
+    check_blank,
+    check_labels,
+    check_lengths,
+    check_rank,
+    fits,
+)
 
 
 def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
@@ -48,7 +55,13 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
     """
     logits, labels = ops.convert_to_tensor(logits), ops.convert_to_tensor(labels)
     blank = _check_logits(logits, logit_lengths, blank)
-    _check_labels(logits, labels, label_lengths, blank)
+    batch, _, classes = logits.shape
+    if not fits(labels.shape, (batch, None)):
+        raise ValueError(
+            f"labels must be (batch, places) of {batch} rows; got shape {tuple(labels.shape)}"
+        )
+    check_lengths("label", label_lengths, batch, labels.shape[1])
+    check_labels(labels, label_lengths, classes, blank)
     labels, frames, places = (ops.cast(x, "int32") for x in (labels, logit_lengths, label_lengths))
 
     dtype = logits.dtype
@@ -81,7 +94,7 @@ def _forward_backward(logits, labels, frames, places, blank):
     )
     at_blank = logits[:, :, blank : blank + 1]
     best = ops.max(ops.concatenate([at_blank, at_label], axis=-1), axis=-1, keepdims=True)
-    at_label = ops.where(real[..., None], at_label - best, _IMPOSSIBLE)
+    at_label = ops.where(real[..., None], at_label - best, IMPOSSIBLE)
     at_blank = ops.where(real[..., None], at_blank - best, 0.0)
 
     # The sums backwards are sums forwards over time and labels turned round.
@@ -90,7 +103,7 @@ def _forward_backward(logits, labels, frames, places, blank):
     emit_blank = ops.concatenate([at_blank, ops.flip(at_blank, 0)], axis=1)
     both = ops.concatenate([labels, ops.flip(labels, 1)], axis=0)
     first = ops.concatenate([ops.zeros_like(places), width - places], axis=0)
-    start = ops.where(ops.arange(width + 1) == first[:, None], 0.0, _IMPOSSIBLE)
+    start = ops.where(ops.arange(width + 1) == first[:, None], 0.0, IMPOSSIBLE)
     start = ops.cast(start, logits.dtype)
     blanks, of_labels, ready = _sums(emit_blank, emit_label, _differs(both), start)
 
@@ -98,7 +111,7 @@ def _forward_backward(logits, labels, frames, places, blank):
     normalizer = ops.logsumexp(logits, axis=-1, keepdims=True)
     spent = ops.sum(ops.where(real, (normalizer - best)[..., 0], 0.0), axis=-1)
     loss = spent - total
-    possible = loss < -_IMPOSSIBLE / 10
+    possible = loss < -IMPOSSIBLE / 10
 
     def occupancy(sums, emitted):
         joint = sums[:, :batch] + ops.flip(sums[:, batch:], (0, 2)) - emitted - total[:, None]
@@ -135,17 +148,17 @@ def _sums(emit_blank, emit_label, differs, start):
     """
 
     def ready(blank, label):
-        return _add(blank, ops.pad(label, ((0, 0), (1, 0)), constant_values=_IMPOSSIBLE))
+        return add_logs(blank, ops.pad(label, ((0, 0), (1, 0)), constant_values=IMPOSSIBLE))
 
     def step(carry, emitted):
         blank, label = carry
         at_blank, at_label = emitted
         either = ready(blank, label)
-        label = at_label + _add(label, ops.where(differs, either[:, :-1], blank[:, :-1]))
+        label = at_label + add_logs(label, ops.where(differs, either[:, :-1], blank[:, :-1]))
         blank = at_blank + either
         return (blank, label), (blank, label)
 
-    nowhere = ops.full_like(start[:, 1:], _IMPOSSIBLE)
+    nowhere = ops.full_like(start[:, 1:], IMPOSSIBLE)
     start = start, nowhere
     end, (blanks, labels) = _scan(step, start, (emit_blank, emit_label), start)
     return blanks, labels, ready(*end)
@@ -178,11 +191,6 @@ def _scan(step, carry, rows, likes, reverse=False):
     return carry, tuple(backend.stack(x) for x in buffers)
 
 
-def _add(a, b):
-    """`log(exp(a) + exp(b))` of finite numbers."""
-    return ops.maximum(a, b) + ops.log1p(ops.exp(-ops.abs(a - b)))
-
-
 @serializable
 class CTCLoss(keras.losses.Loss):
     """`ctc_loss` in nats, averaged over rows.
@@ -212,8 +220,7 @@ class CTCLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         labels, logits = ops.cast(y_true, "int32"), ops.convert_to_tensor(y_pred)
-        if len(logits.shape) != 3:
-            raise ValueError(f"logits must be (batch, time, classes); got shape {logits.shape}")
+        check_rank("logits", logits, "(batch, time, classes)")
         frames = ops.full((ops.shape(labels)[0],), ops.shape(logits)[1], dtype="int32")
         places = ops.sum(ops.cast(labels >= 0, "int32"), axis=-1)
         return ctc_loss(logits, labels, frames, places, self.blank)
@@ -246,8 +253,8 @@ def sure_of_blank(logits, lengths, blank=0):
     logits = ops.convert_to_tensor(logits)
     blank = _check_logits(logits, lengths, blank, any_rank=True)
     time, classes = ops.shape(logits)[1], logits.shape[-1]
-    lowest = -65504.0 if _name(logits) == "float16" else _IMPOSSIBLE
-    sure = ops.cast(ops.where(ops.arange(classes) == blank, 0.0, lowest), logits.dtype)
+    sure = ops.where(ops.arange(classes) == blank, 0.0, _lowest(logits))
+    sure = ops.cast(sure, logits.dtype)
     real = ops.arange(time) < ops.cast(lengths, "int32")[:, None]
     real = ops.reshape(real, (-1, time, *[1] * (len(logits.shape) - 2)))
     return ops.where(real, logits, sure)
@@ -319,16 +326,16 @@ def ctc_beam_search(logits, lengths, width, blank=0, n_best=1):
     logits = _summable(logits)
     batch, time, classes = ops.shape(logits)
     real = ops.arange(time) < ops.cast(lengths, "int32")[:, None]
-    sure = ops.where(ops.arange(classes) == blank, 0.0, _IMPOSSIBLE)
+    sure = ops.where(ops.arange(classes) == blank, 0.0, IMPOSSIBLE)
     sure = ops.cast(sure, logits.dtype)
     scores = ops.where(real[..., None], ops.log_softmax(logits, axis=-1), sure)
-    scores = ops.maximum(ops.transpose(scores, (1, 0, 2)), _IMPOSSIBLE)
+    scores = ops.maximum(ops.transpose(scores, (1, 0, 2)), IMPOSSIBLE)
 
-    alone = ops.where(ops.arange(width) == 0, 0.0, _IMPOSSIBLE)
+    alone = ops.where(ops.arange(width) == 0, 0.0, IMPOSSIBLE)
     in_blank = ops.broadcast_to(ops.cast(alone, logits.dtype), (batch, width))
     none = ops.zeros((batch, width), "int32")
     marks = ops.zeros((batch, width, 2), "uint32")
-    beam = in_blank, ops.full_like(in_blank, _IMPOSSIBLE), none - 1, marks, marks
+    beam = in_blank, ops.full_like(in_blank, IMPOSSIBLE), none - 1, marks, marks
     beam, (origins, added) = _scan(
         lambda beam, rows: _advance(beam, rows[0], width, blank), beam, (scores,), (none, none)
     )
@@ -337,12 +344,12 @@ def ctc_beam_search(logits, lengths, width, blank=0, n_best=1):
         origins, added = (ops.take_along_axis(x, chosen[0], axis=-1) for x in rows)
         return (origins,), (added,)
 
-    total, order = ops.top_k(_add(beam[0], beam[1]), n_best)
+    total, order = ops.top_k(add_logs(beam[0], beam[1]), n_best)
     order = ops.cast(order, "int32")
     _, (labels,) = _scan(back, (order,), (origins, added), (order,), reverse=True)
     labels = ops.reshape(ops.transpose(labels, (1, 2, 0)), (batch * n_best, time))
     labels, frames = (ops.reshape(x, (batch, n_best, time)) for x in _packed(labels))
-    found = total > _IMPOSSIBLE / 10
+    found = total > IMPOSSIBLE / 10
     labels, frames = (ops.where(found[..., None], x, -1) for x in (labels, frames))
     return labels, frames, ops.where(found, total, -float("inf"))
 
@@ -356,7 +363,7 @@ def _advance(beam, scores, width, blank):
     """
     in_blank, in_label, last, mark, shorter = beam
     classes = scores.shape[-1]
-    total = _add(in_blank, in_label)
+    total = add_logs(in_blank, in_label)
     is_last = ops.one_hot(last, classes, dtype=scores.dtype)
     score_of_last = ops.take_along_axis(scores, ops.maximum(last, 0), axis=-1)
 
@@ -365,18 +372,18 @@ def _advance(beam, scores, width, blank):
 
     # [i, j]: hypothesis j is hypothesis i and one label more. It takes over what i grows to by it.
     follows = ops.all(mark[:, :, None] == shorter[:, None], axis=-1)
-    longer = ops.logical_and(last >= 0, total > _IMPOSSIBLE / 10)
+    longer = ops.logical_and(last >= 0, total > IMPOSSIBLE / 10)
     follows = ops.logical_and(follows, longer[:, None])
     taken = ops.where(last[:, :, None] == last[:, None], in_blank[..., None], total[..., None])
-    taken = ops.max(ops.where(follows, taken, _IMPOSSIBLE), axis=1)
+    taken = ops.max(ops.where(follows, taken, IMPOSSIBLE), axis=1)
     merged = ops.cast(follows, scores.dtype) @ is_last > 0
     stay_blank = total + scores[:, blank : blank + 1]
-    stay_label = _add(in_label, taken) + score_of_last
+    stay_label = add_logs(in_label, taken) + score_of_last
 
     # A hypothesis that stays as it is stands in the place of blank.
     at_blank = ops.arange(classes) == blank
-    candidates = ops.where(merged, _IMPOSSIBLE, grown)
-    candidates = ops.where(at_blank, _add(stay_blank, stay_label)[..., None], candidates)
+    candidates = ops.where(merged, IMPOSSIBLE, grown)
+    candidates = ops.where(at_blank, add_logs(stay_blank, stay_label)[..., None], candidates)
     best, chosen = ops.top_k(ops.reshape(candidates, (-1, width * classes)), width)
     chosen = ops.cast(chosen, "int32")
     origin, label = chosen // classes, chosen % classes
@@ -386,7 +393,7 @@ def _advance(beam, scores, width, blank):
         index = origin if len(x.shape) == 2 else origin[..., None]
         return ops.take_along_axis(x, index, axis=1)
 
-    in_blank = ops.where(stays, of_origin(stay_blank), _IMPOSSIBLE)
+    in_blank = ops.where(stays, of_origin(stay_blank), IMPOSSIBLE)
     in_label = ops.where(stays, of_origin(stay_label), best)
     last = ops.where(stays, of_origin(last), label)
     mark, shorter = of_origin(mark), of_origin(shorter)
@@ -486,60 +493,23 @@ def _less(a, b):
         return np.where(b < a, a + np.log1p(-np.exp(np.minimum(b - a, 0.0))), -np.inf)
 
 
-def _name(x):
-    return keras.backend.standardize_dtype(x.dtype)
+def _lowest(logits):
+    """The logit of an impossible class, which float16 cannot hold."""
+    return -65504.0 if keras.backend.standardize_dtype(logits.dtype) == "float16" else IMPOSSIBLE
 
 
 def _summable(logits):
     """Logits in the dtype of sums, and impossible ones finite."""
-    lowest = -65504.0 if _name(logits) == "float16" else _IMPOSSIBLE
-    logits = ops.cast(logits, "float64" if _name(logits) == "float64" else "float32")
-    return ops.where(logits <= lowest, _IMPOSSIBLE, logits)
-
-
-def _known(x):
-    """An array of what a tensor holds, or None while it is traced."""
-    try:
-        return np.asarray(x)
-    except (NotImplementedError, TypeError, ValueError):
-        return None
+    lowest = _lowest(logits)
+    logits = ops.cast(logits, sum_dtype(logits.dtype))
+    return ops.where(logits <= lowest, IMPOSSIBLE, logits)
 
 
 def _check_logits(logits, lengths, blank, any_rank=False):
     """`blank` as an int. Raises `ValueError` where the arguments do not fit one another."""
-    if len(logits.shape) != 3 and not (any_rank and len(logits.shape) > 3):
-        raise ValueError(f"logits must be (batch, time, classes); got shape {logits.shape}")
+    if not (any_rank and len(logits.shape) > 3):
+        check_rank("logits", logits, "(batch, time, classes)")
     if logits.shape[1] == 0:
         raise ValueError("logits must have a frame at least, if only one of padding; got none")
-    classes = logits.shape[-1]
-    if not is_whole(blank) or not 0 <= blank < classes:
-        raise ValueError(f"blank must be a class, 0 to {classes - 1}; got {blank!r}")
-    _check_lengths("logit", lengths, logits.shape[0], logits.shape[1])
-    return int(blank)
-
-
-def _check_lengths(noun, lengths, batch, most):
-    shape = tuple(np.shape(lengths) if isinstance(lengths, (list, tuple)) else lengths.shape)
-    if len(shape) != 1 or (None not in (shape[0], batch) and shape[0] != batch):
-        raise ValueError(f"{noun} lengths must be one for each of {batch} rows; got shape {shape}")
-    known = _known(lengths)
-    if known is not None and most is not None and np.any((known < 0) | (known > most)):
-        raise ValueError(f"{noun} lengths must be 0 to {most}; got {known.tolist()}")
-
-
-def _check_labels(logits, labels, lengths, blank):
-    batch, classes = logits.shape[0], logits.shape[-1]
-    shape = labels.shape
-    if len(shape) != 2 or (None not in (shape[0], batch) and shape[0] != batch):
-        raise ValueError(f"labels must be (batch, places) of {batch} rows; got shape {shape}")
-    _check_lengths("label", lengths, batch, shape[1])
-    known, places = _known(labels), _known(lengths)
-    if known is None or places is None:
-        return
-    known = known[np.arange(known.shape[1]) < places[:, None]]
-    wrong = known[(known < 0) | (known >= classes) | (known == blank)]
-    if wrong.size:
-        raise ValueError(
-            f"labels must be classes, 0 to {classes - 1}, and not {blank}, which is blank; "
-            f"got {wrong[0]}"
-        )
+    check_lengths("logit", lengths, logits.shape[0], logits.shape[1])
+    return check_blank(blank, logits.shape[-1])

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable, whole
+from ._base import serializable, sum_dtype, whole
 from ._recurrent_loop import recurrent_loop
 
 
@@ -126,7 +126,7 @@ class PeepholeLSTM(keras.layers.Layer):
         return self.bias_initializer(shape, dtype=dtype) + self.forget_bias * is_forget
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
-        wide = self._wide
+        wide = sum_dtype(self.compute_dtype)
         batch, given = ops.shape(sequence)[:2]
         sequence = ops.cast(sequence, self.compute_dtype)
         steps = given
@@ -141,8 +141,12 @@ class PeepholeLSTM(keras.layers.Layer):
         for d in range(len(self._directions)):
             kernel = ops.cast(backend.value(self.kernels[d]), sequence.dtype)
             bias = ops.cast(backend.value(self.biases[d]), wide)
-            row = ops.cast(sequence @ kernel, wide) + bias
-            rows.append(ops.transpose(places.reverse(row) if d else row, (1, 0, 2)))
+            read = ops.transpose(places.reverse(sequence) if d else sequence, (1, 0, 2))
+            # One product of matrices, by far the quicker, backwards above all; and the sequence is
+            # turned before it since it is the narrower side.
+            row = ops.reshape(read, (-1, sequence.shape[-1])) @ kernel
+            row = ops.reshape(ops.cast(row, wide) + bias, (steps, batch, 4 * self.units))
+            rows.append(row)
             peeps = None
             if self.peepholes:
                 peeps = ops.cast(backend.value(self.peephole_weights[d]), wide)
@@ -161,16 +165,13 @@ class PeepholeLSTM(keras.layers.Layer):
         output, *end = (ops.cast(x, self.compute_dtype) for x in (output, *end))
         return (output, *end) if self.return_state else output
 
-    @property
-    def _wide(self):
-        return "float64" if self.compute_dtype == "float64" else "float32"
-
     def _start(self, initial_state, batch):
         count = 2 * len(self._directions)
+        wide = sum_dtype(self.compute_dtype)
         if initial_state is None:
-            state = [ops.zeros((batch, self.units), self._wide)] * count
+            state = [ops.zeros((batch, self.units), wide)] * count
         else:
-            state = [ops.cast(x, self._wide) for x in keras.tree.flatten(initial_state)]
+            state = [ops.cast(x, wide) for x in keras.tree.flatten(initial_state)]
         if len(state) != count:
             raise ValueError(
                 f"{type(self).__name__} takes an initial state of {count} tensors, h and c of each "

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._base import serializable, whole
+from ._base import serializable, sum_dtype, whole
 
 
 class _SpeechFeatures(keras.layers.Layer):
@@ -56,10 +56,6 @@ class _SpeechFeatures(keras.layers.Layer):
             )
         self._mel = _mel_filters(self._size, self.rate, self.bands, lowest_frequency, highest)
 
-    @property
-    def _sum_dtype(self):
-        return "float64" if self.compute_dtype == "float64" else "float32"
-
     def call(self, audio, lengths):
         audio = ops.convert_to_tensor(audio)
         if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(audio.dtype)):
@@ -67,7 +63,7 @@ class _SpeechFeatures(keras.layers.Layer):
                 "audio must be of floats between -1 and 1 (int16 samples are divided by 32768); "
                 f"got {audio.dtype}"
             )
-        audio = ops.cast(audio, self._sum_dtype)
+        audio = ops.cast(audio, sum_dtype(self.compute_dtype))
         samples = ops.shape(audio)[1]
         lengths = ops.minimum(ops.cast(lengths, "int32"), samples)
         real = ops.arange(samples, dtype="int32") < lengths[:, None]
@@ -124,7 +120,7 @@ class _SpeechFeatures(keras.layers.Layer):
         return ops.log(ops.maximum(values, self._constant(self.floor)))
 
     def _constant(self, array):
-        return ops.convert_to_tensor(array, dtype=self._sum_dtype)
+        return ops.convert_to_tensor(array, dtype=sum_dtype(self.compute_dtype))
 
     def compute_output_spec(self, audio, lengths):
         batch, samples = audio.shape
@@ -393,14 +389,11 @@ class FeatureNormalization(keras.layers.Layer):
         self.autocast = False
         self.supports_masking = True
 
-    @property
-    def _sum_dtype(self):
-        return "float64" if self.compute_dtype == "float64" else "float32"
-
     def build(self, features_shape):
         if features_shape[-1] is None:
             raise ValueError(f"the number of features must be known; got {tuple(features_shape)}")
-        weight = {"shape": features_shape[-1:], "dtype": self._sum_dtype, "trainable": False}
+        dtype = sum_dtype(self.compute_dtype)
+        weight = {"shape": features_shape[-1:], "dtype": dtype, "trainable": False}
         self.mean = self.add_weight(name="mean", initializer="zeros", autocast=False, **weight)
         self.standard_deviation = self.add_weight(
             name="standard_deviation", initializer="ones", autocast=False, **weight
@@ -445,7 +438,7 @@ class FeatureNormalization(keras.layers.Layer):
         self.standard_deviation.assign(np.where(varies, deviation, 1))
 
     def call(self, features, mask=None):
-        features = ops.cast(features, self._sum_dtype)
+        features = ops.cast(features, sum_dtype(self.compute_dtype))
         features = (features - self.mean) / self.standard_deviation
         if mask is not None:
             real = ops.cast(mask, "bool")[:, :, None]

@@ -3,14 +3,20 @@
 import functools
 
 import keras
-import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import is_whole, serializable, whole
+from ._base import serializable, sum_dtype, whole
+from ._labels import (
+    IMPOSSIBLE,
+    add_logs,
+    check_blank,
+    check_labels,
+    check_lengths,
+    check_rank,
+    fits,
+)
 
-# Stands for log 0: sums of thousands are finite in float32, and differences are no NaN.
-_NEVER = -1e30
 # Sums of products of exponentials under this have lost terms that count.
 _FAINT = 1e-30
 
@@ -55,7 +61,7 @@ def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0):
         Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, arXiv:1211.3711.
     """
     logits = ops.convert_to_tensor(logits)
-    _check_rank("logits", logits, "(batch, time, labels + 1, classes)")
+    check_rank("logits", logits, "(batch, time, labels + 1, classes)")
     targets = _targets(logits.shape, labels, logit_lengths, label_lengths, blank)
     run = backend.differentiable(
         lambda *tensors: _forward(blank, *tensors)[0],
@@ -99,10 +105,10 @@ def factored_transducer_loss(
     """
     transcription = ops.convert_to_tensor(transcription)
     prediction = ops.convert_to_tensor(prediction)
-    _check_rank("transcription", transcription, "(batch, time, classes)")
-    _check_rank("prediction", prediction, "(batch, labels + 1, classes)")
+    check_rank("transcription", transcription, "(batch, time, classes)")
+    check_rank("prediction", prediction, "(batch, labels + 1, classes)")
     batch, steps, classes = transcription.shape
-    if not _fits(prediction.shape, (batch, None, classes)):
+    if not fits(prediction.shape, (batch, None, classes)):
         raise ValueError(
             "prediction must have the batch and the classes of transcription, "
             f"{tuple(transcription.shape)}; got {tuple(prediction.shape)}"
@@ -145,8 +151,8 @@ class TransducerLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         labels, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        _check_rank("y_true", labels, "(batch, labels)")
-        _check_rank("y_pred", logits, "(batch, time, labels + 1, classes)")
+        check_rank("y_true", labels, "(batch, labels)")
+        check_rank("y_pred", logits, "(batch, time, labels + 1, classes)")
         lengths = ops.sum(ops.cast(labels >= 0, "int32"), axis=1)
         frames = ops.zeros_like(lengths) + ops.shape(logits)[1]
         return transducer_loss(logits, labels, frames, lengths, self.blank)
@@ -162,17 +168,6 @@ class TransducerLoss(keras.losses.Loss):
         return {"name": self.name, "blank": self.blank}
 
 
-def _check_rank(name, x, wanted):
-    if len(x.shape) != wanted.count(",") + 1:
-        raise ValueError(f"{name} must have the shape {wanted}; got {tuple(x.shape)}")
-
-
-def _fits(shape, wanted):
-    return len(shape) == len(wanted) and all(
-        a == b or a is None or b is None for a, b in zip(shape, wanted)
-    )
-
-
 def _targets(shape, labels, frames, lengths, blank):
     """Labels `(batch, labels + 1)` that are classes everywhere, and both lengths, all int32.
 
@@ -183,52 +178,24 @@ def _targets(shape, labels, frames, lengths, blank):
     batch, steps, columns, classes = shape
     if classes is None:
         raise ValueError(f"the number of classes must be known; got logits of shape {tuple(shape)}")
-    if not is_whole(blank) or not 0 <= blank < classes:
-        raise ValueError(f"blank must be a class, from 0 to {classes - 1}; got {blank!r}")
+    check_blank(blank, classes)
     labels, frames, lengths = (ops.convert_to_tensor(x) for x in (labels, frames, lengths))
     places = None if columns is None else columns - 1
-    if not _fits(labels.shape, (batch, places)):
+    if not fits(labels.shape, (batch, places)):
         raise ValueError(
-            f"labels must have the shape (batch, labels), here {(batch, places)}, for logits of "
-            f"labels + 1; got {tuple(labels.shape)}"
+            f"labels must be (batch, labels), here {(batch, places)}, for logits of labels + 1; "
+            f"got shape {tuple(labels.shape)}"
         )
-    for name, x, most in (("logit", frames, steps), ("label", lengths, places)):
-        if not _fits(x.shape, (batch,)):
-            raise ValueError(
-                f"{name} lengths must have the shape (batch,), here {(batch,)}; got "
-                f"{tuple(x.shape)}"
-            )
-        known = _known(x)
-        if known is not None and most is not None and np.any((known < 0) | (known > most)):
-            raise ValueError(f"{name} lengths must lie from 0 to {most}; got {known.tolist()}")
-    known, ends = _known(labels), _known(lengths)
-    if known is not None and ends is not None:
-        known = known[np.arange(known.shape[1]) < ends[:, None]]
-        wrong = known[~((known >= 0) & (known < classes) & (known != blank))]
-        if wrong.size:
-            raise ValueError(
-                f"labels must be classes, from 0 to {classes - 1}, other than the blank {blank}; "
-                f"got {wrong[0]}"
-            )
+    check_lengths("logit", frames, batch, steps)
+    check_lengths("label", lengths, batch, places)
+    check_labels(labels, lengths, classes, blank)
     labels = ops.clip(ops.cast(labels, "int32"), 0, classes - 1)
     labels = ops.pad(labels, [[0, 0], [0, 1]])
     return labels, ops.cast(frames, "int32"), ops.cast(lengths, "int32")
 
 
-def _known(x):
-    """What a tensor holds, or None in a function that is being traced."""
-    try:
-        return np.asarray(x)
-    except (NotImplementedError, TypeError):
-        return None
-
-
-def _sum_dtype(x):
-    return "float64" if keras.backend.standardize_dtype(x.dtype) == "float64" else "float32"
-
-
 def _forward(blank, logits, labels, frames, lengths):
-    dtype = _sum_dtype(logits)
+    dtype = sum_dtype(logits.dtype)
     normaliser = _log_sum(ops.cast(logits, dtype))
     by_blank = ops.cast(logits[..., blank], dtype) - normaliser
     by_label = ops.cast(_at(labels[:, None], logits), dtype) - normaliser
@@ -294,7 +261,8 @@ def _factored_backward(blank, residuals, cotangents):
 def _real(x, lengths):
     """Logits `(batch, places, classes)` in the dtype of sums, 0 behind the lengths."""
     real = ops.arange(ops.shape(x)[1], dtype="int32") < lengths[:, None]
-    return ops.where(real[..., None], ops.cast(x, _sum_dtype(x)), ops.zeros((), _sum_dtype(x)))
+    x = ops.cast(x, sum_dtype(x.dtype))
+    return ops.where(real[..., None], x, ops.zeros((), x.dtype))
 
 
 def _exponentials(x):
@@ -372,17 +340,17 @@ def _lattice(by_blank, by_label, frames, lengths):
     stay = ops.concatenate([blanks, ops.flip(blanks, (0, 2))], axis=1)
     move = ops.concatenate([arriving, ops.flip(labels, (0, 2))], axis=1)
     first = ops.arange(columns, dtype="int32") == 0
-    move = ops.where(first, ops.cast(_NEVER, move.dtype), move)
+    move = ops.where(first, ops.cast(IMPOSSIBLE, move.dtype), move)
     first = ops.broadcast_to(first, (2, batch, columns))
     states, end = _walk(
-        ops.reshape(ops.where(first, ops.zeros((), move.dtype), _NEVER), (-1,)),
+        ops.reshape(ops.where(first, ops.zeros((), move.dtype), IMPOSSIBLE), (-1,)),
         *(ops.reshape(x, (diagonals, 2 * batch * columns)) for x in (stay, move)),
     )
     states = ops.reshape(states, (diagonals, 2, batch, columns))
     total = ops.reshape(end, (2, batch, columns))[0, :, -1]
     before, behind = states[:, 0], ops.flip(states[:, 1], (0, 2))
     beside = ops.pad(behind[:, :, 1:], [[0, 0], [0, 0], [0, 1]])
-    possible = total > _NEVER / 2
+    possible = total > IMPOSSIBLE / 2
     real = ops.arange(rows - 1, dtype="int32") < frames[:, None]
     real = ops.logical_and(real, possible[:, None])[..., None]
     flows = []
@@ -398,7 +366,7 @@ def _extended(by_blank, by_label, frames, lengths):
     From the node behind a row's last blank there is one way, which costs nothing: blanks to the
     frame that is added, labels to its last node, and a blank.
     """
-    zero, never = ops.zeros((), by_blank.dtype), ops.cast(_NEVER, by_blank.dtype)
+    zero, never = ops.zeros((), by_blank.dtype), ops.cast(IMPOSSIBLE, by_blank.dtype)
     by_blank, by_label = (ops.pad(x, [[0, 0], [0, 1], [0, 0]]) for x in (by_blank, by_label))
     _, rows, columns = ops.shape(by_blank)
     t, u = ops.arange(rows, dtype="int32")[:, None], ops.arange(columns, dtype="int32")
@@ -417,7 +385,7 @@ def _to_diagonals(x):
     batch, rows, columns = ops.shape(x)
     diagonals = rows + columns - 1
     x = ops.transpose(x, (0, 2, 1))
-    x = ops.pad(x, [[0, 0], [0, 0], [0, columns]], constant_values=_NEVER)
+    x = ops.pad(x, [[0, 0], [0, 0], [0, columns]], constant_values=IMPOSSIBLE)
     x = ops.reshape(x, (batch, columns * (diagonals + 1)))[:, : columns * diagonals]
     return ops.transpose(ops.reshape(x, (batch, columns, diagonals)), (2, 0, 1))
 
@@ -441,10 +409,8 @@ def _walk(state, stay, move):
     def body(s, state, states):
         states = backend.write(states, s, state)
         # XLA makes one loop of vectors out of a pad; of a roll or a concatenation it does not.
-        moved = ops.pad(state[:-1], [[1, 0]], constant_values=_NEVER)
-        a, b = state + stay[s], moved + move[s]
-        state = ops.maximum(a, b) + ops.log(1 + ops.exp(-ops.abs(a - b)))
-        return s + 1, state, states
+        moved = ops.pad(state[:-1], [[1, 0]], constant_values=IMPOSSIBLE)
+        return s + 1, add_logs(state + stay[s], moved + move[s]), states
 
     start = 0, state, backend.buffer(diagonals, state)
     _, state, states = ops.while_loop(

@@ -19,8 +19,8 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import whole
-from .ctc import _check_lengths
+from ._base import sum_dtype, whole
+from ._labels import check_lengths, check_rank
 
 
 def transducer_greedy(
@@ -279,13 +279,9 @@ def _chosen(keep, new, old):
 
 
 def _log_softmax(logits):
-    is_double = keras.backend.standardize_dtype(logits.dtype) == "float64"
-    return ops.log_softmax(ops.cast(logits, "float64" if is_double else "float32"), axis=-1)
+    return ops.log_softmax(ops.cast(logits, sum_dtype(logits.dtype)), axis=-1)
 
 
 def _check_transcription(transcription, lengths):
-    if len(transcription.shape) != 3:
-        raise ValueError(
-            f"transcription must be (batch, time, features); got shape {transcription.shape}"
-        )
-    _check_lengths("transcription", lengths, *transcription.shape[:2])
+    check_rank("transcription", transcription, "(batch, time, features)")
+    check_lengths("transcription", lengths, *transcription.shape[:2])

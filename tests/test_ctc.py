@@ -260,14 +260,13 @@ def test_the_loss_is_saved_with_its_blank():
     assert keras.saving.get_registered_name(CTCLoss) == "ponderzoo>CTCLoss"
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
-def test_a_network_learns_by_it(compiled):
+def test_a_network_learns_by_it():
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     labels = rng.integers(1, CLASSES, size=(16, 2))
     frames = np.repeat(np.eye(CLASSES)[labels], 3, axis=1)
     model = keras.Sequential([keras.Input((None, CLASSES)), keras.layers.Dense(CLASSES)])
-    model.compile(keras.optimizers.Adam(0.1), loss=CTCLoss(), jit_compile=compiled)
+    model.compile(keras.optimizers.Adam(0.1), loss=CTCLoss(), jit_compile=True)
     history = model.fit(frames, labels, epochs=8, batch_size=16, verbose=0).history["loss"]
     assert history[-1] < history[0] / 2
 
@@ -377,7 +376,7 @@ def jax_answers(path):
         return ops.sum(ops.where(ops.isfinite(rows), rows * np.arange(1, 7), 0)), rows
 
     (_, rows), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(logits)
-    answers = [rows, gradient, *jax.jit(decoded)(logits, frames), *decoded(logits, frames)]
+    answers = [rows, gradient, *jax.jit(decoded)(logits, frames)]
     np.savez(path, *map(np.asarray, answers))
 
 
@@ -387,7 +386,7 @@ def test_jax_gives_the_same_numbers(fresh, tmp_path):
     fresh("import sys, test_ctc; test_ctc.jax_answers(sys.argv[1])", path, backend="jax")
     logits, labels, frames, places = ragged("float32")
     expected = loss_and_gradient(logits, labels, frames, places)
-    expected += 2 * decoded(logits, frames)
+    expected += decoded(logits, frames)
     with np.load(path) as answers:
         assert len(answers) == len(expected)
         for found, right in zip(answers.values(), expected):

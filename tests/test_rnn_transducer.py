@@ -110,7 +110,8 @@ def test_the_loss_reaches_every_weight_and_decoding_none():
         return loss, tape.gradient(loss, [v.value for v in layer.trainable_variables])
 
     loss, found = gradients()
-    assert np.isfinite(loss) and all(np.isfinite(g).all() and np.any(g) for g in found)
+    found = [g.numpy() for g in found]
+    assert np.isfinite(loss) and all(np.isfinite(g).all() and g.any() for g in found)
 
 
 def test_the_first_papers_net_has_261328_weights():

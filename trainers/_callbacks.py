@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+import wave
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from ..layers import WeightNoise
 from ._evaluate import evaluate
 
 EVENTS = "events.out.tfevents.ponderzoo"
+EVENT_DPI, EVENT_COLOURS = 60, 32
+EVENT_AUDIO_BYTES = 100_000
 
 
 def write_file(path, content):
@@ -227,6 +230,23 @@ class EventFile:
         value = Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
         self._write(step=step, summary=Summary(value=[value]))
 
+    def figure(self, tag, figure, step):
+        """A matplotlib figure, as a small PNG file."""
+        from ._figures import packed_png
+
+        self.image(tag, packed_png(figure, EVENT_DPI, EVENT_COLOURS), step)
+
+    def audio(self, tag, sounds, step):
+        """Wav files of 8 bits, each as loud as can be, of (samples a second, samples)."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.audio.metadata import Encoding, create_summary_metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        wavs = [[wav(rate, samples), b""] for rate, samples in sounds]
+        metadata = create_summary_metadata(tag, "", Encoding.Value("WAV"))
+        value = Summary.Value(tag=tag, tensor=make_tensor_proto(wavs), metadata=metadata)
+        self._write(step=step, summary=Summary(value=[value]))
+
     def hparams(self, values):
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
@@ -242,8 +262,23 @@ class EventFile:
         self._file.close()
 
 
+def wav(rate, samples):
+    """The content of a wav file of 8 bits, as loud as can be."""
+    loudest = max(np.abs(samples).max(initial=0), 1e-9)
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as file:
+        file.setparams((1, 1, rate, len(samples), "NONE", ""))
+        file.writeframes(np.rint(128 + 127 * (samples / loudest)).astype("uint8").tobytes())
+    return stream.getvalue()
+
+
 class Board(keras.callbacks.Callback):
-    """Fills the event file: scalars every epoch; ponder histograms and described rows at times."""
+    """Fills the event file: scalars every epoch; ponder histograms and described rows at times.
+
+    A task may have `sounds(inputs)`, which gives (samples a second, samples) of each row, and
+    `snapshot(inputs, targets, outputs)`, which gives matplotlib figures by name. The former, as far
+    as they are small, are heard from the beginning; the latter are drawn where rows are described.
+    """
 
     def __init__(self, events, task, record, epochs, steps, histograms, rows=64):
         super().__init__()
@@ -253,6 +288,12 @@ class Board(keras.callbacks.Callback):
 
     def _due(self, epoch, times):
         return times and (epoch * times) // self.epochs != ((epoch - 1) * times) // self.epochs
+
+    def on_train_begin(self, logs=None):
+        if self.histograms and hasattr(self.task, "sounds") and not self.record["event_bytes"]:
+            sounds = self.task.sounds(self.inputs)
+            ends = np.cumsum([len(samples) for _, samples in sounds])
+            self.events.audio("sounds", sounds[: sum(ends <= EVENT_AUDIO_BYTES)], 0)
 
     def on_epoch_end(self, epoch, logs=None):
         done, step = epoch + 1, (epoch + 1) * self.steps
@@ -272,3 +313,6 @@ class Board(keras.callbacks.Callback):
             first = [{k: v[:8] for k, v in d.items()} for d in (self.inputs, self.targets, outputs)]
             with contextlib.suppress(NotImplementedError):
                 self.events.text("examples", self.task.describe(*first), step)
+            if hasattr(self.task, "snapshot"):
+                for name, figure in self.task.snapshot(*first).items():
+                    self.events.figure(f"examples/{name}", figure, step)

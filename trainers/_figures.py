@@ -37,12 +37,18 @@ def small_png(figure, most=80_000):
     Raises `ValueError` where that is more than `most` bytes all the same.
     """
     for dpi in (100, 80, 60):
-        drawn, packed = io.BytesIO(), io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=dpi)
-        Image.open(drawn).convert("RGB").quantize(128).save(packed, "PNG", optimize=True)
-        if packed.tell() <= most:
-            return packed.getvalue()
-    raise ValueError(f"the figure needs {packed.tell()} bytes as a PNG file, {most} at most")
+        packed = packed_png(figure, dpi)
+        if len(packed) <= most:
+            return packed
+    raise ValueError(f"the figure needs {len(packed)} bytes as a PNG file, {most} at most")
+
+
+def packed_png(figure, dpi, colours=128):
+    """The content of a PNG file of so many colours."""
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    Image.open(drawn).convert("RGB").quantize(colours).save(packed, "PNG", optimize=True)
+    return packed.getvalue()
 
 
 def difficulty(sweeps, axis, metric="sequence_error"):

@@ -34,7 +34,6 @@ from ._metrics import AtCap, Ponder
 
 OPTIMIZERS = ("adam", "adagrad", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear")
-EVENT_DPI = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,7 +308,7 @@ def train(build, task, recipe, run_dir, find):
     }
     if recipe.figures:
         for name, figure in draw(model, task, place("figures")).items():
-            events.image(f"figures/{name}", png(figure, EVENT_DPI), recipe.updates)
+            events.figure(f"figures/{name}", figure, recipe.updates)
     events.close()
     write_json(place("history.json"), record["history"])
     write_json(place("metrics.json"), metrics)
@@ -449,10 +448,10 @@ def draw(model, task, directory):
     return figures
 
 
-def png(figure, dpi=None):
+def png(figure):
     """The content of a PNG file of a matplotlib figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", **({"dpi": dpi} if dpi else {}))
+    figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 

@@ -75,9 +75,10 @@ class Phonemes(Task):
     level: float = 0.0
     evaluation_batch = 20
     captions = {
+        "speakers": "Errors by speaker, on the splits that training does not see.",
         "spikes": "The probabilities of phonemes over an utterance of the test split, and its "
-        "spectrogram; the dotted line is the blank's. What was heard stands at its spike, and above "
-        "it in grey what is said and when.",
+        "spectrogram; the dotted line is the blank's. What was heard stands at its spike, and "
+        "above it in grey what is said and when.",
         "sensitivity": "The gradient of the log-probability of a phoneme, at the frame of its "
         "spike, by all inputs of the utterance: what comes long before and after counts as well.",
         "confusions": "How often each phoneme of the test split, a row, was heard as each, a "
@@ -279,6 +280,26 @@ class Phonemes(Task):
             name = self.phonemes[label - 1]
             figures["sensitivity"] = sensitivity(gradient, frame, seconds, name, *said)
         return figures
+
+    def report(self, model):
+        """`speakers`: the error of every speaker of validation and test apart."""
+        ((output, (metric, *_)),) = self.metrics().items()
+        found = {}
+        for split in ("validation", "test"):
+            by_speaker = {}
+            for number, utterance in enumerate(self.utterances(split)):
+                by_speaker.setdefault(utterance.speaker, []).append(number)
+            for speaker, numbers in by_speaker.items():
+                metric.reset_state()
+                for first in range(0, len(numbers), self.evaluation_batch):
+                    inputs, targets = self.rows(
+                        numbers[first : first + self.evaluation_batch], split
+                    )
+                    outputs = model.predict_on_batch(inputs)
+                    metric.update_state(targets[output], outputs[output])
+                error = {metric.name: float(metric.result())}
+                found[f"{speaker} ({split})"] = {"utterances": len(numbers), **error}
+        return {"speakers": found}
 
     def inputs_without_data(self, rng, size):
         """A quarter of a second of noise, which needs no files."""

@@ -19,6 +19,13 @@ from ..layers import (
 from ._lengths import check_lengths
 from ._registry import Signature
 
+TTS_PHONES = (
+    "The data are TTS-Phones, synthetic speech, and errors on them do not compare with those on "
+    "TIMIT. Its test split is a voice that training never hears, and three voices are few to learn "
+    "from: nearly all of the error is that, since new sentences of the voices of training are "
+    "hardly ever wrong (see the table of speakers). "
+)
+
 
 def transcription_network(
     task, features, deltas, units, layers, bidirectional, input_noise, weight_noise

@@ -1,7 +1,7 @@
 """BLSTM-CTC (Fernandez, Graves and Schmidhuber, 2008), arXiv:0804.3269."""
 
 from ._registry import Entry, Paper, register
-from ._speech import build_ctc, ctc_signatures
+from ._speech import TTS_PHONES, build_ctc, ctc_signatures
 
 PAPER = Paper(
     mechanism="BLSTM-CTC",
@@ -39,5 +39,11 @@ register(
             "evaluation_rows": 200,
         },
         paper_result="24.6 % on TIMIT by prefix search, 25.2 % by best path",
+        notes=TTS_PHONES
+        + (
+            "Without the variation of speed and level, and with input noise of 0.6 as in the "
+            "paper, the unseen voice was wrong in 54.4 % and validation in 1.8 %. Adam on batches "
+            "takes the place of the paper's gradient descent after each utterance."
+        ),
     )
 )

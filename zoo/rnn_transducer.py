@@ -6,7 +6,7 @@ import numpy as np
 from ..layers import RNNTransducer, WeightNoise, transducer_loss
 from ._lengths import check_lengths
 from ._registry import Entry, Paper, Signature, register
-from ._speech import read_wav, transcription_network, wav_of
+from ._speech import TTS_PHONES, read_wav, transcription_network, wav_of
 
 PAPER = Paper(
     mechanism="RNN transducer",
@@ -164,5 +164,11 @@ register(
             "start": "deep_ctc_phonemes",
         },
         paper_result="23.2 % on TIMIT, 25.5 % for CTC of the same size",
+        notes=TTS_PHONES
+        + (
+            "The transcription network begins with the weights of deep_ctc_phonemes, and a hidden "
+            "layer joins it with the prediction network, as in the paper of 2013; `--set "
+            "joint_units=0` adds their outputs, as in that of 2012. Decoding is greedy."
+        ),
     )
 )

@@ -15,7 +15,7 @@ if keras.backend.backend() == "tensorflow":
     def compiled(function):
         return tf.function(function, jit_compile=True)
 
-    def train_step(layer):
+    def train_step(layer, compiled=compiled):
         """Loss and gradients of a layer's weights as a compiled function of its input."""
 
         def step(x):
@@ -30,7 +30,7 @@ else:
 
     compiled = jax.jit
 
-    def train_step(layer):
+    def train_step(layer, compiled=compiled):
         fixed = [v.value for v in layer.non_trainable_variables]
 
         def loss(weights, x):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import zipfile
 import zlib
 
@@ -128,7 +129,11 @@ def _read(path, *names):
 
 
 def load(path, name):
-    """What `unpack` does, and tells how to get the data set `name` where there is no file."""
+    """What `unpack` does, of a file or of `<name>.npz` in a directory.
+
+    Tells how to get the data set `name` where there is no file.
+    """
+    path = os.path.join(path, f"{name}.npz") if os.path.isdir(path) else path
     try:
         return unpack(path)
     except FileNotFoundError as error:

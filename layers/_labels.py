@@ -1,0 +1,65 @@
+"""What the losses over alignments and the searches through them share."""
+
+import numpy as np
+from keras import ops
+
+from ._base import is_whole
+
+IMPOSSIBLE = -1e30  # the logarithm of 0: finite, since inf - inf is no number
+
+
+def add_logs(a, b):
+    """`log(exp(a) + exp(b))` of finite numbers."""
+    return ops.maximum(a, b) + ops.log(1 + ops.exp(-ops.abs(a - b)))
+
+
+def known(x):
+    """An array of what a tensor holds, or None while it is traced."""
+    try:
+        return np.asarray(x)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+
+
+def fits(shape, wanted):
+    """Whether two shapes may be the same, as far as they are known."""
+    return len(shape) == len(wanted) and all(
+        a == b or a is None or b is None for a, b in zip(shape, wanted)
+    )
+
+
+def check_rank(name, x, wanted):
+    """Raises `ValueError` where a tensor has not the axes of `wanted`, which names them."""
+    if len(x.shape) != wanted.count(",") + 1:
+        raise ValueError(f"{name} must be {wanted}; got shape {tuple(x.shape)}")
+
+
+def check_blank(blank, classes):
+    """`blank` as an int. Raises `ValueError` where it is none of so many classes."""
+    if not is_whole(blank) or not 0 <= blank < classes:
+        raise ValueError(f"blank must be a class, 0 to {classes - 1}; got {blank!r}")
+    return int(blank)
+
+
+def check_lengths(noun, lengths, batch, most):
+    """Raises `ValueError` where they are not one for each row, or known to be out of range."""
+    shape = tuple(np.shape(lengths) if isinstance(lengths, (list, tuple)) else lengths.shape)
+    if not fits(shape, (batch,)):
+        raise ValueError(f"{noun} lengths must be one for each of {batch} rows; got shape {shape}")
+    values = known(lengths)
+    if values is not None and most is not None and np.any((values < 0) | (values > most)):
+        raise ValueError(f"{noun} lengths must be 0 to {most}; got {values.tolist()}")
+
+
+def check_labels(labels, lengths, classes, blank):
+    """Raises `ValueError` where a known label within its row's length is blank or no class."""
+    values, ends = known(labels), known(lengths)
+    if values is None or ends is None:
+        return
+    values = values[np.arange(values.shape[1]) < ends[:, None]]
+    wrong = values[~((values >= 0) & (values < classes) & (values != blank))]
+    if wrong.size:
+        raise ValueError(
+            f"labels must be classes, 0 to {classes - 1}, and not {blank}, which is blank; "
+            f"got {wrong[0]}"
+        )
