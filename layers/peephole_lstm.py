@@ -141,9 +141,8 @@ class PeepholeLSTM(keras.layers.Layer):
         for d in range(len(self._directions)):
             kernel = ops.cast(backend.value(self.kernels[d]), sequence.dtype)
             bias = ops.cast(backend.value(self.biases[d]), wide)
+            # Turned and reversed before the product: what the gates get is wider, mostly.
             read = ops.transpose(places.reverse(sequence) if d else sequence, (1, 0, 2))
-            # One product of matrices, by far the quicker, backwards above all; and the sequence is
-            # turned before it since it is the narrower side.
             row = ops.reshape(read, (-1, sequence.shape[-1])) @ kernel
             row = ops.reshape(ops.cast(row, wide) + bias, (steps, batch, 4 * self.units))
             rows.append(row)

@@ -151,7 +151,7 @@ def shown(name, value):
         return f"{value:,}"
     if not isinstance(value, float):
         return str(value)
-    if name.endswith(("error", "at_cap", "share")):
+    if name.endswith(("error", "error_rate", "at_cap", "share")):
         return f"{100 * value:.3g} %"
     return f"{value:.2f}" if name in ("ponder", "rho", "minutes") else f"{value:.3f}"
 

@@ -40,6 +40,7 @@ register(
             "evaluation_rows": 200,
         },
         paper_result="18.6 % on TIMIT with three layers of 250 units, 23.9 % with one",
+        baseline="one layer",
         notes=TTS_PHONES
         + (
             "96 units in the place of 250. Noise on the weights begins after two fifths of the "
