@@ -251,7 +251,8 @@ def sure_of_blank(logits, lengths, blank=0):
         ValueError: shapes do not fit, `blank` is no class, or a known length is out of range.
     """
     logits = ops.convert_to_tensor(logits)
-    blank = _check_logits(logits, lengths, blank, any_rank=True)
+    check_lengths("logit", lengths, logits.shape[0], logits.shape[1])
+    blank = check_blank(blank, logits.shape[-1])
     time, classes = ops.shape(logits)[1], logits.shape[-1]
     sure = ops.where(ops.arange(classes) == blank, 0.0, _lowest(logits))
     sure = ops.cast(sure, logits.dtype)
@@ -505,10 +506,9 @@ def _summable(logits):
     return ops.where(logits <= lowest, IMPOSSIBLE, logits)
 
 
-def _check_logits(logits, lengths, blank, any_rank=False):
+def _check_logits(logits, lengths, blank):
     """`blank` as an int. Raises `ValueError` where the arguments do not fit one another."""
-    if not (any_rank and len(logits.shape) > 3):
-        check_rank("logits", logits, "(batch, time, classes)")
+    check_rank("logits", logits, "(batch, time, classes)")
     if logits.shape[1] == 0:
         raise ValueError("logits must have a frame at least, if only one of padding; got none")
     check_lengths("logit", lengths, logits.shape[0], logits.shape[1])

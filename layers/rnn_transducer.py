@@ -54,7 +54,7 @@ class RNNTransducer(keras.layers.Layer):
         >>> lattice, labels, frames = layer(
         ...     keras.ops.ones((2, 3, 6)),
         ...     labels=keras.ops.array([[1, 2], [3, -1]]),
-        ...     lengths=keras.ops.array([3, 2]),
+        ...     lengths=keras.ops.array([3, 3]),
         ... )
         >>> lattice.shape
         TensorShape([2, 3, 3, 5])

@@ -26,7 +26,10 @@ class SureOfBlank(keras.layers.Layer):
         other classes.
 
     Example:
-        >>> SureOfBlank()(keras.ops.ones((1, 2, 2)), keras.ops.array([1]))[0, 1, 0]
+        >>> layer, logits = SureOfBlank(), keras.ops.ones((1, 2, 2))
+        >>> layer(logits, keras.ops.array([2])).shape
+        TensorShape([1, 2, 2])
+        >>> layer(logits, keras.ops.array([1]))[0, 1, 0]
         <tf.Tensor: shape=(), dtype=float32, numpy=0.0>
     """
 

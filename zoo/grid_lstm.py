@@ -454,7 +454,7 @@ _register(
         "batch_size": 32,
         "learning_rate": 3e-3,
         "learning_rate_schedule": "cosine",
-        "updates": 6000,
+        "updates": 5000,
         "steps_per_epoch": 100,
         "evaluation_rows": 2000,
     },

