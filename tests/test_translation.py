@@ -318,8 +318,8 @@ def test_who_knows_the_language_translates_it(task):
 def test_bleu_of_what_is_right_is_100(task):
     pytest.importorskip("sacrebleu")
     report = task.report(Mirror(task), rows=30)
-    assert report["bleu"] == pytest.approx(100)
-    assert report["translations"] == min(30, len(task.pairs("test")))
+    assert report["greedy_decoding"]["bleu_4"] == pytest.approx(100)
+    assert report["greedy_decoding"]["translations"] == min(30, len(task.pairs("test")))
 
 
 def test_missing_pairs_name_the_remedies_and_a_model_is_built_all_the_same(monkeypatch, tmp_path):

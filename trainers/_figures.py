@@ -233,7 +233,7 @@ def learning_curves(histories, metric=None):
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_formatter(_thousands)
     axes[0].set_ylabel(_spelled(panels[0]))
-    if panels[0].endswith("error"):
+    if panels[0].endswith(("error", "error_rate")):
         _percent(axes[0])
     for axis, key in zip(axes[1:], panels[1:]):
         axis.set_ylabel("difficulty (curriculum)" if key == "difficulty" else "updates N per input")

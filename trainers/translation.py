@@ -52,6 +52,8 @@ class Translation(Task):
     longest: int = 8
     axis = "words of the longer side"
     captions = {
+        "greedy_decoding": "Sentences of the test split, each word the most probable after those "
+        "before it; one reference, by sacrebleu.",
         "influence": "How many bits a word of the translation costs more where a word of the "
         "source is not known, in a pair of the test split.",
     }
@@ -213,7 +215,7 @@ class Translation(Task):
             said += [self.read("target", answer) for answer in answers[: len(some)]]
         right = [" ".join(text) for _, text in pairs]
         bleu = sacrebleu.corpus_bleu(said, [right], tokenize="none", force=True)
-        return {"corpus": self.corpus, "translations": len(pairs), "bleu": float(bleu.score)}
+        return {"greedy_decoding": {"translations": len(pairs), "bleu_4": float(bleu.score)}}
 
     def inputs_without_data(self, rng, size):
         """Inputs of chance, which need no text."""

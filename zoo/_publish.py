@@ -319,7 +319,7 @@ def _draw(ours, model, metrics, histories):
     if "difficulty" in metrics:
         sweeps = {name: m["difficulty"] for name, m in zip(names_of(ours.entry), both_of(metrics))}
         figures["difficulty"] = _figures.difficulty(sweeps, ours.task.axis, first)
-    figures["learning_curves"] = _figures.learning_curves(histories)
+    figures["learning_curves"] = _figures.learning_curves(histories, first)
     if "sweep" in metrics:
         rows = metrics["sweep"]
         same = "baseline" in metrics and not rows[0]["task"]

@@ -464,7 +464,10 @@ _register(
     notes=(
         "German headings and short sentences of LibreOffice's help are translated to English, not "
         "the paper's travel phrases. Both sequences enter every layer from its side, and the next "
-        "word is read where a scan ends, along the source and along depth."
+        "word is read where a scan ends, along the source and along depth. 5,000 updates are 14 "
+        "passes over some 11,600 short pairs, which the network learns by heart: 28 % of words are "
+        "wrong in training. The learning rate and the size were not searched, the LSTM encoder and "
+        "decoder not trained."
     ),
 )
 _register(
