@@ -66,12 +66,16 @@ def signatures(model, task):
     def decode(wav):
         return serve(*read_wav(wav, task.rate))
 
-    def score(audio, lengths, labels):
+    def score(audio, lengths, phonemes):
         check_lengths(lengths, audio)
+        # No label is the empty one, which fills up.
+        same = tf.strings.split(phonemes).to_tensor("")[..., None] == names
         tf.debugging.Assert(
-            tf.reduce_all((labels >= -1) & (labels < task.classes) & (labels != 0)),
-            [f"labels must be 1 to {task.classes - 1}, and -1 behind the last, got", labels],
+            tf.reduce_all(tf.reduce_any(same, axis=-1)),
+            [f"phonemes must be of {' '.join(task.phonemes)}, blanks between them, got", phonemes],
         )
+        places = tf.reduce_sum(tf.where(same, tf.range(task.classes), 0), axis=-1)
+        labels = tf.where(places > 0, places, -1)
         lattice = run(audio, lengths, labels)["lattice"]
         count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
         frames = tf.fill(tf.shape(count), tf.shape(lattice)[1])
@@ -104,9 +108,12 @@ def signatures(model, task):
         ),
         "score": Signature(
             score,
-            {**audio, "labels": ((None, None), "int32")},
-            {**sample, "labels": np.array([[1, 2, 1], [2, -1, -1]], "int32")},
-            {"log_probability": "of all alignments with these labels, in nats, (batch,)"},
+            {**audio, "phonemes": ((None,), "string")},
+            {
+                **sample,
+                "phonemes": np.array([" ".join(task.phonemes[:3]), task.phonemes[1]], object),
+            },
+            {"log_probability": "of all alignments with these phonemes, in nats, (batch,)"},
         ),
         "step": Signature(
             step,
