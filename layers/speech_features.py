@@ -197,8 +197,8 @@ class LogMel(_SpeechFeatures):
     Example:
         >>> layer = LogMel(rate=8000)
         >>> features, lengths = layer(keras.ops.ones((2, 480)), keras.ops.array([480, 300]))
-        >>> features.shape, lengths
-        (TensorShape([2, 4, 123]), <tf.Tensor: shape=(2,), dtype=int32, numpy=array([4, 2])>)
+        >>> features.shape, lengths.numpy().tolist()
+        (TensorShape([2, 4, 123]), [4, 2])
 
     Reference:
         Graves, Mohamed and Hinton, "Speech Recognition with Deep Recurrent Neural Networks", 2013,
@@ -277,8 +277,8 @@ class MFCC(_SpeechFeatures):
     Example:
         >>> layer = MFCC(rate=8000)
         >>> features, lengths = layer(keras.ops.ones((2, 480)), keras.ops.array([480, 300]))
-        >>> features.shape, lengths
-        (TensorShape([2, 4, 39]), <tf.Tensor: shape=(2,), dtype=int32, numpy=array([4, 2])>)
+        >>> features.shape, lengths.numpy().tolist()
+        (TensorShape([2, 4, 39]), [4, 2])
 
     Reference:
         Fernandez, Graves and Schmidhuber, "Phoneme recognition in TIMIT with BLSTM-CTC", 2008,

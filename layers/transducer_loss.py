@@ -141,6 +141,11 @@ class TransducerLoss(keras.losses.Loss):
         y_pred: logits, `(batch, time, labels + 1, classes)`.
         sample_weight: optional `(batch,)`, multiplies the rows.
 
+    Example:
+        >>> logits = keras.ops.zeros((1, 2, 2, 3))  # two alignments of three arcs of 1/3
+        >>> round(float(TransducerLoss()(keras.ops.array([[1]]), logits)), 4)  # ln(27 / 2)
+        2.6027
+
     Reference:
         Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, arXiv:1211.3711.
     """

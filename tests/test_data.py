@@ -54,7 +54,7 @@ def test_data_sets_are_found_by_their_files():
 
 
 def test_an_unknown_data_set_is_answered_with_all_names():
-    with pytest.raises(ValueError, match=r"no data set is called 'enwik'.*there are \['enwiki"):
+    with pytest.raises(ValueError, match=r"no data set is called 'enwik'.*there are \[.*'enwiki'"):
         data.fetch("enwik")
 
 
