@@ -1,11 +1,23 @@
 """What all layers share."""
 
 import keras
+from keras import ops
 
 
 def serializable(cls):
     """Registers a class as `ponderzoo>Name`, as which `.keras` files know it for ever."""
     return keras.saving.register_keras_serializable(package="ponderzoo")(cls)
+
+
+class RowLoss(keras.losses.Loss):
+    """A loss whose `call` gives a number for each row, averaged over rows in its own dtype."""
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # Keras's own rounds float64 to float32, and drops padded steps a second time by their mask.
+        rows = self.call(y_true, y_pred)
+        if sample_weight is not None:
+            rows = rows * ops.cast(sample_weight, rows.dtype)
+        return ops.mean(rows)
 
 
 def sum_dtype(dtype):

@@ -3,9 +3,20 @@
 import numpy as np
 from keras import ops
 
-from ._base import is_whole
+from ._base import RowLoss, is_whole, whole
 
 IMPOSSIBLE = -1e30  # the logarithm of 0: finite, since inf - inf is no number
+
+
+class AlignmentLoss(RowLoss):
+    """What losses with a blank have in common."""
+
+    def __init__(self, blank, name):
+        super().__init__(name=name)
+        self.blank = whole("blank", blank, 0)
+
+    def get_config(self):
+        return {"name": self.name, "blank": self.blank}
 
 
 def add_logs(a, b):

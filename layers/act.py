@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable
+from ._base import serializable, sum_dtype
 from ._halting_loop import Setting, halting_loop
 from ._steps import Dropout, output_size, pack_state, step_of
 
@@ -119,7 +119,7 @@ class ACT(keras.layers.Layer):
 
     @property
     def _sum_dtype(self):
-        return "float64" if self.compute_dtype == "float64" else "float32"
+        return sum_dtype(self.compute_dtype)
 
     def build(self, sequence_shape, initial_state_shape=None):
         if len(sequence_shape) != 3 or sequence_shape[-1] is None:

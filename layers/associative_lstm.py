@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import is_whole, serializable, whole
+from ._base import is_whole, serializable, sum_dtype, whole
 from ._memory_loop import Setting, memory_loop
 
 
@@ -96,7 +96,7 @@ class AssociativeLSTMCell(keras.layers.Layer):
     @property
     def memory_dtype(self):
         """Of the memory and its arithmetic: float64 for a float64 layer, else float32."""
-        return "float64" if self.compute_dtype == "float64" else "float32"
+        return sum_dtype(self.compute_dtype)
 
     def build(self, inputs_shape, states_shape=None):
         if len(inputs_shape) != 2 or inputs_shape[-1] is None:

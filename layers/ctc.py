@@ -15,6 +15,7 @@ from . import _backend as backend
 from ._base import serializable, sum_dtype, whole
 from ._labels import (
     IMPOSSIBLE,
+    AlignmentLoss,
     add_logs,
     check_blank,
     check_labels,
@@ -192,7 +193,7 @@ def _scan(step, carry, rows, likes, reverse=False):
 
 
 @serializable
-class CTCLoss(keras.losses.Loss):
+class CTCLoss(AlignmentLoss):
     """`ctc_loss` in nats, averaged over rows.
 
     `y_pred` has no lengths: what a network says beyond a row's end must be sure of blank, a logit
@@ -215,8 +216,7 @@ class CTCLoss(keras.losses.Loss):
     """
 
     def __init__(self, blank=0, name="ctc_loss"):
-        super().__init__(name=name)
-        self.blank = whole("blank", blank, 0)
+        super().__init__(blank, name)
 
     def call(self, y_true, y_pred):
         labels, logits = ops.cast(y_true, "int32"), ops.convert_to_tensor(y_pred)
@@ -224,16 +224,6 @@ class CTCLoss(keras.losses.Loss):
         frames = ops.full((ops.shape(labels)[0],), ops.shape(logits)[1], dtype="int32")
         places = ops.sum(ops.cast(labels >= 0, "int32"), axis=-1)
         return ctc_loss(logits, labels, frames, places, self.blank)
-
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        # Keras's own rounds float64 to float32, and drops padded frames by their mask.
-        rows = self.call(y_true, y_pred)
-        if sample_weight is not None:
-            rows = rows * ops.cast(sample_weight, rows.dtype)
-        return ops.mean(rows)
-
-    def get_config(self):
-        return {"name": self.name, "blank": self.blank}
 
 
 def sure_of_blank(logits, lengths, blank=0):

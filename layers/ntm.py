@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable, whole
+from ._base import serializable, sum_dtype, whole
 from ._memory_loop import SequenceDropout, Setting, controller_of, memory_loop
 from ._steps import output_size, pack_state
 
@@ -187,7 +187,7 @@ class NTMCell(keras.layers.Layer):
     @property
     def memory_dtype(self):
         """Of memory and addressing: float64 for a float64 layer, else float32."""
-        return "float64" if self.compute_dtype == "float64" else "float32"
+        return sum_dtype(self.compute_dtype)
 
     def build(self, inputs_shape, states_shape=None):
         if len(inputs_shape) != 2 or inputs_shape[-1] is None:

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable, whole
+from ._base import serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
 from .ctc import sure_of_blank
 from .peephole_lstm import PeepholeLSTM
@@ -169,7 +169,7 @@ class _Decoder:
 
     def __init__(self, layer):
         self.layer, cell = layer, layer.prediction
-        self.dtype = "float64" if layer.compute_dtype == "float64" else "float32"
+        self.dtype = sum_dtype(layer.compute_dtype)
         self.kernel, self.recurrent, self.bias, *peepholes = self._fixed(cell)
         self.peepholes = peepholes[0] if peepholes else None
         self.from_prediction = self._fixed(layer.from_prediction)

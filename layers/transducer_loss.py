@@ -2,13 +2,13 @@
 
 import functools
 
-import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable, sum_dtype, whole
+from ._base import serializable, sum_dtype
 from ._labels import (
     IMPOSSIBLE,
+    AlignmentLoss,
     add_logs,
     check_blank,
     check_labels,
@@ -125,7 +125,7 @@ def factored_transducer_loss(
 
 
 @serializable
-class TransducerLoss(keras.losses.Loss):
+class TransducerLoss(AlignmentLoss):
     """`transducer_loss` in nats, averaged over rows.
 
     All frames of a batch count. One that is padding must be sure of blank: with a logit of 0 for
@@ -151,8 +151,7 @@ class TransducerLoss(keras.losses.Loss):
     """
 
     def __init__(self, blank=0, name="transducer_loss"):
-        super().__init__(name=name)
-        self.blank = whole("blank", blank, 0)
+        super().__init__(blank, name)
 
     def call(self, y_true, y_pred):
         labels, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -161,16 +160,6 @@ class TransducerLoss(keras.losses.Loss):
         lengths = ops.sum(ops.cast(labels >= 0, "int32"), axis=1)
         frames = ops.zeros_like(lengths) + ops.shape(logits)[1]
         return transducer_loss(logits, labels, frames, lengths, self.blank)
-
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        # Keras's own rounds float64 to float32.
-        rows = self.call(y_true, y_pred)
-        if sample_weight is not None:
-            rows = rows * ops.cast(sample_weight, rows.dtype)
-        return ops.mean(rows)
-
-    def get_config(self):
-        return {"name": self.name, "blank": self.blank}
 
 
 def _targets(shape, labels, frames, lengths, blank):

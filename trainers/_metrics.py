@@ -9,6 +9,8 @@ import math
 import keras
 from keras import ops
 
+from ..layers._base import RowLoss, sum_dtype
+
 serializable = keras.saving.register_keras_serializable(package="ponderzoo")
 
 
@@ -19,8 +21,7 @@ def _is_binary(target, logits):
 def _crossentropy(y_true, y_pred):
     """Nats per target, 0 where nothing is scored, and which targets are scored."""
     target, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-    is_double = keras.backend.standardize_dtype(logits.dtype) == "float64"
-    dtype = "float64" if is_double else "float32"
+    dtype = sum_dtype(logits.dtype)
     logits = ops.cast(logits, dtype)
     scored = target >= 0
     label = ops.where(scored, target, ops.zeros_like(target))
@@ -46,7 +47,7 @@ def _within_rows(x):
 
 
 @serializable
-class SequenceCrossentropy(keras.losses.Loss):
+class SequenceCrossentropy(RowLoss):
     """Cross-entropy in nats, summed over the scored targets of a row and averaged over rows.
 
     The sum over time is what makes a time penalty weigh as it does in the paper (Graves, 2016).
@@ -64,13 +65,6 @@ class SequenceCrossentropy(keras.losses.Loss):
     def call(self, y_true, y_pred):
         nats, _ = _crossentropy(y_true, y_pred)
         return ops.sum(nats, axis=_within_rows(nats))
-
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        # Keras's own rounds float64 to float32, and drops padded steps a second time by their mask.
-        rows = self.call(y_true, y_pred)
-        if sample_weight is not None:
-            rows = rows * ops.cast(sample_weight, rows.dtype)
-        return ops.mean(rows)
 
     def get_config(self):
         return {"name": self.name}

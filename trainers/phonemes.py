@@ -123,8 +123,7 @@ class Phonemes(Task):
     @property
     def _folded(self):
         """The classes by which labels are scored where those are not the labels."""
-        is_timit = set(self.phonemes) <= set(PHONES[61])
-        return class_map((None, *self.phonemes)) if self.data == "timit" and is_timit else None
+        return class_map((None, *self.phonemes)) if self.data == "timit" else None
 
     def utterances(self, split="train"):
         """All utterances of a split."""
