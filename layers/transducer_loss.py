@@ -53,7 +53,7 @@ def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0):
             (not in a function that is being compiled), a label or a length is out of range.
 
     Example:
-        >>> logits = keras.ops.zeros((1, 2, 2, 3))  # two alignments of three arcs of 1/3
+        >>> logits = ops.zeros((1, 2, 2, 3))  # two alignments of three arcs of 1/3
         >>> float(transducer_loss(logits, [[1]], [2], [1]))  # ln(27 / 2)
         2.60268...
 
@@ -96,7 +96,7 @@ def factored_transducer_loss(
         ValueError: as `transducer_loss`.
 
     Example:
-        >>> transcription, prediction = keras.ops.zeros((1, 2, 3)), keras.ops.zeros((1, 2, 3))
+        >>> transcription, prediction = ops.zeros((1, 2, 3)), ops.zeros((1, 2, 3))
         >>> float(factored_transducer_loss(transcription, prediction, [[1]], [2], [1]))
         2.60268...
 
@@ -142,8 +142,8 @@ class TransducerLoss(AlignmentLoss):
         sample_weight: optional `(batch,)`, multiplies the rows.
 
     Example:
-        >>> logits = keras.ops.zeros((1, 2, 2, 3))  # two alignments of three arcs of 1/3
-        >>> round(float(TransducerLoss()(keras.ops.array([[1]]), logits)), 4)  # ln(27 / 2)
+        >>> logits = ops.zeros((1, 2, 2, 3))  # two alignments of three arcs of 1/3
+        >>> round(float(TransducerLoss()(ops.array([[1]]), logits)), 4)  # ln(27 / 2)
         2.6027
 
     Reference:
