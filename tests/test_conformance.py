@@ -17,6 +17,7 @@ import tensorflow as tf
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.export._package import package
 from ponderzoo.trainers import data
+from ponderzoo.trainers._metrics import MeanLoss
 from ponderzoo.zoo._registry import PRETRAINED
 
 LAYERS = {
@@ -332,7 +333,8 @@ def test_entry_learns_with_every_weight(name, small, batch_of):
     for variable, gradient in zip(model.trainable_variables, gradients):
         assert gradient is not None, variable.path
         assert np.all(np.isfinite(gradient)) and np.any(gradient != 0), variable.path
-    for key, metrics in task.metrics().items():
+    own = {key: [MeanLoss(loss)] for key, loss in task.loss().items()}
+    for key, metrics in (*task.metrics().items(), *own.items()):
         for metric in metrics:
             metric.update_state(targets[key], outputs[key])
             assert np.isfinite(metric.result())

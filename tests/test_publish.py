@@ -122,6 +122,42 @@ def test_metrics_are_those_of_both_runs(installed, runs):
     assert "time_penalty=0.0001" in metrics["sweep"][0]["command"]
 
 
+def test_a_sweep_of_seeds_and_settings(tmp_path):
+    settings = "updates=4 steps_per_epoch=2 batch_size=2 evaluation_rows=4 units=3 memory_slots=4"
+    words = f"train ntm_copy --run_dir {tmp_path}/ours --no_saved_model --set {settings}"
+    assert run([*words.split(), "figures=false", "jit_compile=false"]) == 0
+
+    def another(name, seed, bits, **changes):
+        home = copy(tmp_path / "ours", tmp_path / "sweep" / name, train__seed=seed, **changes)
+        metrics = read_json(os.path.join(home, "metrics.json"))
+        metrics |= {"seed": seed, "bits_per_sequence": bits}
+        write_json(os.path.join(home, "metrics.json"), metrics)
+
+    another("a", 2, 60.0)
+    another("b", 1, 30.0, config__heads=2)
+    another("c", 2, 50.0, config__heads=2)
+    _publish.publish(tmp_path / "ours", sweep=tmp_path / "sweep", output=tmp_path / "zoo")
+    home = tmp_path / "zoo" / "ntm_copy"
+    found = read_json(home / "metrics.json")
+    assert list(found["seeds"]) == ["1", "2"]
+    (registered, mine), (changed, theirs) = found["settings"].items()
+    assert registered == "as registered" and mine["greatest_bits_per_sequence"] >= 60
+    assert "heads=2" in changed.split() and not re.search("seed=", changed)
+    three = [theirs[f"{what}_bits_per_sequence"] for what in ("mean", "least", "greatest")]
+    assert three == [40.0, 30.0, 50.0] and theirs["seeds"] == "1, 2"
+    card = (home / "card.md").read_text()
+    assert re.search(r"### Settings\n\nRuns with other settings.*\n\n\|  \| seeds \| mean bits", card)
+    assert "learning_curves_of_seeds.png" in card
+    os.rename(tmp_path / "sweep" / "a", tmp_path / "a")
+    _publish.publish(tmp_path / "ours", sweep=tmp_path / "sweep", output=tmp_path / "zoo")
+    found = read_json(home / "metrics.json")
+    assert "seeds" not in found and found["settings"]["as registered"]["seeds"] == "1"
+    assert "least_bits_per_sequence" not in found["settings"]["as registered"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no finished run with another seed or other settings"):
+        _publish.publish(tmp_path / "ours", sweep=tmp_path / "empty", output=tmp_path / "zoo")
+
+
 def test_a_sweep_on_a_smaller_task_says_so(runs, tmp_path):
     copy(runs / "ours", tmp_path / "sweep" / "a", task_config__bits=4)
     _publish.publish(runs / "ours", runs / "baseline", tmp_path / "sweep", tmp_path / "zoo")

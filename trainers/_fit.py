@@ -30,7 +30,7 @@ from ._callbacks import (
     write_json,
 )
 from ._evaluate import evaluate
-from ._metrics import AtCap, Ponder
+from ._metrics import AtCap, MeanLoss, Ponder
 
 OPTIMIZERS = ("adam", "adagrad", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear")
@@ -370,9 +370,7 @@ def compile_model(model, task, recipe):
     loss = task.loss()
     metrics = {name: list(some) for name, some in task.metrics().items()}
     for name, function in loss.items():
-        # Keras reports the sum of all losses; this is the task's own, without the ponder cost.
-        own = keras.metrics.MeanMetricWrapper(function, name="loss")
-        metrics.setdefault(name, []).append(own)
+        metrics.setdefault(name, []).append(MeanLoss(function))
     if "updates" in model.output:
         metrics["updates"] = [Ponder()]
         caps = [layer.max_ponder for layer in model.layers if hasattr(layer, "max_ponder")]

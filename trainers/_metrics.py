@@ -118,6 +118,18 @@ class SequenceError(_Fraction):
         self.add(ops.any(wrong, axis=axes), ops.any(scored, axis=axes), sample_weight)
 
 
+class MeanLoss(_Fraction):
+    """A task's `RowLoss` over all rows so far: without ponder cost, and whatever mask Keras has."""
+
+    def __init__(self, loss, name="loss"):
+        super().__init__(name)
+        self.loss = loss
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        rows = self.loss.call(y_true, y_pred)
+        self.add(rows, ops.ones_like(rows), sample_weight)
+
+
 @serializable
 class TargetError(_Fraction):
     """Fraction of scored targets with a wrong answer."""

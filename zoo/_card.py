@@ -18,6 +18,8 @@ CAPTIONS = {
     "ponder_over_text": "Ponder, surprise at the next byte and entropy of its prediction over a "
     "passage of the test split; spaces are shaded.",
     "seeds": "Runs that differ in their seed, and where the updates say so in their length.",
+    "settings": "Runs with other settings, which `--set` takes; where there are several seeds, the "
+    "mean, the least and the greatest of them.",
     "learning_curves_of_seeds": "The same measure for every seed.",
     "ponder_per_step": "Updates N and remainder R at every step of one row.",
 }

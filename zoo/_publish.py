@@ -102,8 +102,8 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
     Args:
         run_dir: a finished run.
         baseline: a finished run of the same entry, task and size without the paper's mechanism.
-        sweep: a directory of runs of the entry: of several time penalties, or of several seeds
-            where the model has no time penalty.
+        sweep: a directory of runs of the entry: of several time penalties; or, where the model has
+            none, of several seeds, of other settings, or of both.
         output: directory of all entries, the zoo's own by default.
 
     Returns:
@@ -123,9 +123,11 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
     models = [run.load() for run in (ours, plain) if run]
     if plain:
         _check_baseline(ours, plain, *models)
-    by_seed = bool(sweep) and "time_penalty" not in ours.config["config"]
-    seeds = _read_seeds(sweep, ours) if by_seed else []
-    rows = _read_sweep(sweep, ours) if sweep and not by_seed else []
+    seeds, variants, rows = [], {}, []
+    if sweep and "time_penalty" in ours.config["config"]:
+        rows = _read_sweep(sweep, ours)
+    elif sweep:
+        seeds, variants = _read_variants(sweep, ours)
 
     home = ours.entry.directory
     if output:
@@ -135,7 +137,7 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
     draft = os.path.join(os.path.dirname(home), f".{ours.entry.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        _write(draft, ours, plain, models, rows, seeds)
+        _write(draft, ours, plain, models, rows, seeds, variants)
         _replace(home, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -188,26 +190,46 @@ def _read_sweep(directory, ours):
     return rows
 
 
-def _read_seeds(directory, ours):
-    """`ours` and the other finished runs of the same model and task, the seeds in their order."""
-    runs = {ours.metrics["seed"]: ours}
+def _read_variants(directory, ours):
+    """The finished runs of an entry: those that differ in their seed, and those in other settings.
+
+    Returns:
+        `ours` and its like, the seeds in their order, or an empty list where there is but one; and
+        of the others a dict: what `--set` takes besides the seed -> list of runs.
+    """
+    runs, variants = {ours.metrics["seed"]: ours}, {}
     for name in sorted(os.listdir(directory)):
         try:
             run = Run.read(os.path.join(directory, name))
         except ValueError:
             continue
-        same = all(
-            run.config[key] == ours.config[key] for key in ("entry", "config", "task_config")
-        )
-        if not same:
-            raise ValueError(f"{run.directory} is no run of {ours.directory} with another seed")
-        runs.setdefault(run.metrics["seed"], run)
-    if len(runs) == 1:
-        raise ValueError(f"{directory} holds no finished run with another seed")
-    return [run for _, run in sorted(runs.items())]
+        if run.entry.name != ours.entry.name:
+            raise ValueError(f"{run.directory} is a run of {run.entry.name}, not a part of a sweep")
+        if all(run.config[key] == ours.config[key] for key in ("config", "task_config")):
+            runs.setdefault(run.metrics["seed"], run)
+        else:
+            settings = " ".join(text for text in run.settings if not text.startswith("seed="))
+            variants.setdefault(settings, []).append(run)
+    if len(runs) == 1 and not variants:
+        raise ValueError(f"{directory} holds no finished run with another seed or other settings")
+    return [run for _, run in sorted(runs.items())] if len(runs) > 1 else [], variants
 
 
-def _write(draft, ours, plain, models, rows, seeds):
+def _summary(runs, measure):
+    """A row of the card for runs that differ in their seed alone."""
+    values = [run.metrics[measure] for run in runs]
+    seeds = ", ".join(str(seed) for seed in sorted(run.metrics["seed"] for run in runs))
+    spread = {f"least_{measure}": min(values), f"greatest_{measure}": max(values)}
+    return {
+        "seeds": seeds,
+        f"mean_{measure}": float(np.mean(values)),
+        **(spread if len(runs) > 1 else {}),
+        "updates": runs[0].metrics["updates"],
+        "minutes": sum(run.metrics["minutes"] for run in runs) / len(runs),
+    }
+
+
+def _write(draft, ours, plain, models, rows, seeds, variants):
     def place(*names):
         return os.path.join(draft, *names)
 
@@ -231,6 +253,11 @@ def _write(draft, ours, plain, models, rows, seeds):
         keys = ("updates", *ours.measures, "minutes")
         metrics["seeds"] = {
             str(run.metrics["seed"]): {key: run.metrics[key] for key in keys} for run in seeds
+        }
+    if variants:
+        rows_of = {"as registered": seeds or [ours], **variants}
+        metrics["settings"] = {
+            settings: _summary(runs, ours.measures[0]) for settings, runs in rows_of.items()
         }
     write_json(place("metrics.json"), metrics)
 
