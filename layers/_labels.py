@@ -74,3 +74,15 @@ def check_labels(labels, lengths, classes, blank):
             f"labels must be classes, 0 to {classes - 1}, and not {blank}, which is blank; "
             f"got {wrong[0]}"
         )
+
+
+def is_new(labels):
+    """Whether a label differs from the one before it, so that no blank need part them."""
+    before = ops.pad(labels, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    return labels != before
+
+
+def best_path(logits, blank):
+    """The most probable label of each frame, `(batch, time)` int32; -1 for blank and repeats."""
+    best = ops.cast(ops.argmax(logits, axis=-1), "int32")
+    return ops.where(ops.logical_and(is_new(best), best != blank), best, -1)

@@ -17,11 +17,13 @@ from ._labels import (
     IMPOSSIBLE,
     AlignmentLoss,
     add_logs,
+    best_path,
     check_blank,
     check_labels,
     check_lengths,
     check_rank,
     fits,
+    is_new,
 )
 
 
@@ -106,7 +108,7 @@ def _forward_backward(logits, labels, frames, places, blank):
     first = ops.concatenate([ops.zeros_like(places), width - places], axis=0)
     start = ops.where(ops.arange(width + 1) == first[:, None], 0.0, IMPOSSIBLE)
     start = ops.cast(start, logits.dtype)
-    blanks, of_labels, ready = _sums(emit_blank, emit_label, _differs(both), start)
+    blanks, of_labels, ready = _sums(emit_blank, emit_label, is_new(both), start)
 
     total = ops.take_along_axis(ready[:batch], places[:, None], axis=-1)[:, 0]
     normalizer = ops.logsumexp(logits, axis=-1, keepdims=True)
@@ -126,12 +128,6 @@ def _forward_backward(logits, labels, frames, places, blank):
     counts = ops.logical_and(real, possible[:, None])[..., None]
     loss = ops.where(possible, loss, float("inf"))
     return loss, ops.where(counts, gradient, 0.0)
-
-
-def _differs(labels):
-    """Whether a label differs from the one before it, so that no blank need part them."""
-    before = ops.pad(labels, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
-    return labels != before
 
 
 def _sums(emit_blank, emit_label, differs, start):
@@ -270,10 +266,9 @@ def ctc_best_path(logits, lengths, blank=0):
     """
     logits = ops.convert_to_tensor(logits)
     blank = _check_logits(logits, lengths, blank)
-    best = ops.cast(ops.argmax(logits, axis=-1), "int32")
-    real = ops.arange(ops.shape(best)[1]) < ops.cast(lengths, "int32")[:, None]
-    begins = ops.logical_and(_differs(best), best != blank)
-    return _packed(ops.where(ops.logical_and(begins, real), best, -1))
+    labels = best_path(logits, blank)
+    real = ops.arange(ops.shape(labels)[1]) < ops.cast(lengths, "int32")[:, None]
+    return _packed(ops.where(real, labels, -1))
 
 
 def _packed(labels):

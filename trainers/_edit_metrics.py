@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from ..layers._labels import best_path
 from ._metrics import _Fraction, serializable
 
 
@@ -71,10 +72,7 @@ class CTCErrorRate(EditErrorRate):
         self.blank = int(blank)
 
     def decode(self, y_pred):
-        path = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
-        before = ops.concatenate([ops.full_like(path[:, :1], -1), path[:, :-1]], axis=1)
-        kept = ops.logical_and(path != before, path != self.blank)
-        return ops.where(kept, path, -1)
+        return best_path(y_pred, self.blank)
 
     def get_config(self):
         return {**super().get_config(), "blank": self.blank}
