@@ -124,6 +124,36 @@ def factored_transducer_loss(
     return loss
 
 
+def transducer_arcs(logits, labels, logit_lengths, label_lengths, blank=0):
+    """How probable it is that the alignment of labels leaves each node by each of its arcs.
+
+    Args:
+        logits, labels, logit_lengths, label_lengths, blank: as in `transducer_loss`.
+
+    Returns:
+        Two tensors `(batch, time, labels + 1)`: by blank, to the next frame, and by the next label,
+        to one label more; zero behind the end of a row. Their sum is how probable it is that the
+        alignment passes the node; the second, over time, is when a label is put out.
+
+    Raises:
+        ValueError: as `transducer_loss`.
+
+    Example:
+        >>> logits = ops.zeros((1, 2, 2, 3))  # two alignments, as probable as each other
+        >>> by_blank, by_label = transducer_arcs(logits, [[1]], [2], [1])
+        >>> by_label[0, :, 0].numpy().round(3).tolist()
+        [0.5, 0.5]
+
+    Reference:
+        Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, arXiv:1211.3711.
+    """
+    logits = ops.convert_to_tensor(logits)
+    check_rank("logits", logits, "(batch, time, labels + 1, classes)")
+    targets = _targets(logits.shape, labels, logit_lengths, label_lengths, blank)
+    _, (*_, by_blank, by_label) = _forward(blank, logits, *targets)
+    return by_blank, by_label
+
+
 @serializable
 class TransducerLoss(AlignmentLoss):
     """`transducer_loss` in nats, averaged over rows.

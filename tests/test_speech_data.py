@@ -1,10 +1,14 @@
 """Speech: its file, how it is fetched from packages, and what may be said of the real sets."""
 
+import collections
+import ctypes
 import dataclasses
 import gzip
 import hashlib
+import json
 import os
 import pathlib
+import re
 import sys
 import textwrap
 import wave
@@ -12,7 +16,16 @@ import wave
 import numpy as np
 import pytest
 from ponderzoo.trainers import data
-from ponderzoo.trainers.data import _align, _packages, _speech, _store, asterisk, tts_phones
+from ponderzoo.trainers.data import (
+    _align,
+    _espeak,
+    _packages,
+    _speech,
+    _store,
+    _voices,
+    asterisk,
+    tts_phones,
+)
 
 SPLITS = ("train", "validation", "test")
 
@@ -141,6 +154,29 @@ def test_labels_end_where_the_audio_ends():
         _speech.fit(("pau", "aa"), np.array([0.3, 0.4]), 0.3)
 
 
+@pytest.mark.parametrize(
+    "count, rate", [*((n, 8000) for n in (0, 1, 2, 799, 4000)), (4410, 22_050)]
+)
+def test_audio_keeps_its_sound_at_another_rate(count, rate):
+    def sine(count, rate):
+        return np.rint(9000 * np.sin(2 * np.pi * 440 * np.arange(count) / rate)).astype("int16")
+
+    found = _speech.resampled(sine(count, rate), rate, 16_000)
+    assert found.dtype == np.int16 and len(found) == count * 16_000 // rate
+    difference = np.abs(found.astype(int) - sine(len(found), 16_000))
+    assert count < 100 or difference[len(found) // 4 : -len(found) // 4].max() < 60
+    same = _speech.resampled(sine(count, rate), rate, rate)
+    np.testing.assert_array_equal(same, sine(count, rate), strict=True)
+
+
+def test_audio_that_is_too_loud_at_another_rate_is_cut():
+    square = np.repeat(np.tile(np.array([2**15 - 1, -(2**15)], "int16"), 20), 50)
+    found = _speech.resampled(square, 8000, 16_000)
+    assert found.max() == 2**15 - 1 and found.min() == -(2**15)
+    wrapped = (found > 0) != (np.repeat(square, 2) > 0)
+    assert not wrapped.reshape(40, 100)[:, 2:-2].any()
+
+
 @pytest.mark.parametrize("name", ["asterisk", "tts_phones"])
 def test_a_set_makes_a_sample_of_itself(tmp_path, name):
     module = data.dataset(name)
@@ -177,7 +213,7 @@ def debian(monkeypatch, tmp_path):
     )
     install("dpkg", f'name=${{2%%_*}}; cp -r {packages}/$name/. "$3"')
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
-    monkeypatch.setattr(tts_phones, "VERSION", "1:2.2-5")
+    monkeypatch.setattr(tts_phones, "VERSIONS", dict.fromkeys(tts_phones.VERSIONS, "1:2.2-5"))
     monkeypatch.setattr(asterisk, "VERSION", "1:2.2-5")
     install.packages = packages
     return install
@@ -211,6 +247,48 @@ def test_apt_get_and_dpkg_are_quoted(debian, tmp_path):
         _packages.debian(["x"], tmp_path / "4")
 
 
+def test_pip_installs_a_package_alone_and_in_the_folder(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(_packages, "run", lambda *arguments: ran.append(arguments))
+    target = _packages.pip("some-loader==0.2.4", str(tmp_path))
+    assert target == str(tmp_path / "some-loader")
+    ((command, problem),) = ran
+    assert command[:4] == [sys.executable, "-m", "pip", "install"] and "--no-deps" in command
+    assert command[command.index("--target") + 1 :] == [target, "some-loader==0.2.4"]
+    assert problem == "pip could not install some-loader==0.2.4"
+
+
+def test_pip_is_quoted(monkeypatch, tmp_path):
+    pip = tmp_path / "python"
+    pip.write_text(
+        textwrap.dedent("""\
+        #!/bin/sh
+        echo "no network for $8" >&2
+        exit 1
+        """)
+    )
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    with pytest.raises(RuntimeError, match=r"not install loader==1:\nno network for loader==1$"):
+        _packages.pip("loader==1", str(tmp_path))
+
+
+@pytest.mark.parametrize("before", [None, "/opt/lib"])
+def test_programs_find_the_libraries_that_were_unpacked(monkeypatch, tmp_path, before):
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    if before:
+        monkeypatch.setenv("LD_LIBRARY_PATH", before)
+    places = ["lib/here", "usr/lib/here", "usr/lib/here/pulseaudio"]
+    for place in (*places, "usr/lib/here/cmake", "usr/share/here"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "usr" / "lib" / "os-release").touch()
+    environment = _packages.libraries(tmp_path)
+    found = environment.pop("LD_LIBRARY_PATH").split(os.pathsep)
+    assert found == [*(str(tmp_path / place) for place in places), *filter(None, [before])]
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    assert environment == os.environ
+
+
 def test_other_systems_are_told_what_is_needed(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("asterisk", "tts_phones"):
@@ -221,107 +299,199 @@ def test_other_systems_are_told_what_is_needed(monkeypatch, tmp_path):
 
 # Synthetic speech.
 
-# Says "pau", then each word for a tenth of a second, and "pau" for longer than there is audio.
-FLITE = """\
+# The programs log what they are asked, and say each word for a tenth of a second.
+COMMON = """\
 #!{python} -IS
-import sys, wave
+import json, re, sys, wave
+def save(file, rate, tenths):
+    with wave.open(file, "wb") as stream:
+        stream.setparams((1, 2, rate, 0, "NONE", None))
+        stream.writeframes(bytes(2 * (rate // 10) * tenths))
+def log(*words):
+    with open({log!r}, "a") as stream:
+        stream.write(json.dumps(words) + chr(10))
+"""
+PROGRAMS = {
+    # Silence before, and after for longer than there is audio.
+    "flite": """
 words = sys.argv[1:]
 voice, text, file = (words[words.index(flag) + 1] for flag in ("-voice", "-t", "-o"))
+pitch, stretch = (re.search(flag + "=(.*?) ", " ".join(words) + " ")[1]
+    for flag in ("int_f0_target_mean", "duration_stretch"))
 said = text.rstrip(".").split()
-with open({log!r}, "a") as log:
-    log.write(" ".join(words) + chr(10))
+log("flite", voice, int(pitch), float(stretch), text)
 {extra}
-with wave.open(file, "wb") as stream:
-    stream.setparams((1, 2, 16000, 0, "NONE", None))
-    stream.writeframes(bytes(2 * 1600 * (len(said) + 2)))
+save(file, 16000, len(said) + 2)
 print("pau:0.100", *(f"{{word}}:{{0.1 * i + 0.2:.3f}}" for i, word in enumerate(said)), end=" ")
 print(f"pau:{{0.1 * len(said) + 0.25:.3f}}")
-"""
+""",
+    "festival": """
+assert sys.argv[1] == "--datadir" and sys.argv[3] == "--libdir" and sys.argv[5] == "--batch"
+for commands in open(sys.argv[6]).read().split("(voice_")[1:]:
+    voice, text, seg, file = (re.search(flag, commands)[1] for flag in
+        ("(.*)_diphone", 'Utterance Text "(.*)"', 'segs said "(.*)"', 'wave said "(.*)" .riff'))
+    pitch = int(re.search(r"target_f0_mean ([0-9]+)", commands)[1])
+    log("festival", voice, pitch, float(re.search("Stretch ([0-9.]+)", commands)[1]), text)
+    said = text.rstrip(".").split()
+    entries = [f"{{0.1 * i + 0.1:.4f}} 100 {{p}}" for i, p in enumerate(["pau", *said, "pau"])]
+    {extra}
+    save(file, 16000, len(said) + 2)
+    open(seg, "w").write(chr(10).join(["#", *entries, ""]))
+""",
+    # A sound of its own for each word, and silence of a tenth after them.
+    "espeak": """
+library, voices, tasks = sys.argv[1:]
+open(library).close(), open(voices + "/phontab").close()
+for voice, pitch, speed, text, file in json.load(open(tasks)):
+    log("espeak", voice, pitch, speed, text)
+    said = text.rstrip(".").split()
+    events = [["'A@", 100 * i] for i in range(len(said))] + [["_:", 100 * len(said)]]
+    {extra}
+    save(file, 22050, len(said) + 1)
+    print(json.dumps(events))
+""",
+}
+FEW_VOICES = {
+    "train": {("flite", "kal16"): (90,), ("festival", "ked"): (90,), ("espeak", "en-us+m1"): (30,)},
+    "validation": {("flite", "kal16"): (95,), ("espeak", "en-us+m1"): (35,)},
+    "test": {("flite", "rms"): (105,)},
+}
 
 
 @pytest.fixture
-def flite(debian, monkeypatch, tmp_path):
-    """The packages of a flite of few words, for a small set."""
-    monkeypatch.setattr(tts_phones, "COUNTS", {"train": 5, "validation": 2, "test": 2})
+def programs(debian, monkeypatch, tmp_path):
+    """The packages of programs of few words, for a small set."""
+    monkeypatch.setattr(tts_phones, "COUNTS", {"train": 9, "validation": 2, "test": 2})
+    monkeypatch.setattr(tts_phones, "VOICES", FEW_VOICES)
     for name in tts_phones.PACKAGES:
         (debian.packages / name / "usr" / "lib" / "here").mkdir(parents=True)
-    program = debian.packages / "flite" / "usr" / "bin" / "flite"
-    program.parent.mkdir()
+    loader = tmp_path / "loader" / "espeakng_loader"
+    (loader / "espeak-ng-data").mkdir(parents=True)
+    (loader / "libespeak-ng.so").touch()
+    (loader / "espeak-ng-data" / "phontab").touch()
+    places = {name: debian.packages / name / "usr/bin" / name for name in ("flite", "festival")}
+    places["espeak"] = tmp_path / "fake_espeak.py"
+    monkeypatch.setattr(_packages, "pip", lambda requirement, folder: str(loader.parent))
+    monkeypatch.setattr(_espeak, "__file__", str(places["espeak"]))
 
-    def write(extra=""):
-        log = str(tmp_path / "said")
-        program.write_text(FLITE.format(python=sys.executable, log=log, extra=extra))
-        program.chmod(0o755)
+    def write(program, extra=""):
+        places[program].parent.mkdir(exist_ok=True)
+        text = (COMMON + PROGRAMS[program]).format(
+            python=sys.executable, log=str(tmp_path / "said"), extra=extra
+        )
+        places[program].write_text(text)
+        places[program].chmod(0o755)
 
-    write()
+    for program in PROGRAMS:
+        write(program)
     return write
 
 
-def test_flite_is_fetched_and_speaks(flite, tmp_path, capfd):
+def test_the_programs_are_fetched_and_speak(programs, tmp_path, capfd):
     cache = tmp_path / "cache"
     assert "tts_phones" in data.list()
     assert data.fetch("tts_phones", cache) == str(cache / "tts_phones.npz")
     assert os.listdir(cache) == ["tts_phones.npz"] and tts_phones.available(cache)
-    assert "spoken: 9 of 9" in capfd.readouterr().err
+    assert "spoken: 13 of 13" in capfd.readouterr().err
     found = tts_phones.load(tts_phones.path(cache))
-    assert [u.split for u in found] == ["train"] * 5 + ["validation"] * 2 + ["test"] * 2
-    assert [u.text for u in found] == tts_phones.sentences(9)
+    assert [u.split for u in found] == ["train"] * 9 + ["validation"] * 2 + ["test"] * 2
+    assert [u.text for u in found] == tts_phones.sentences(13)
+    assert [u.speaker for u in found] == [
+        *(f"kal16-90-{stretch}" for stretch in (0.85, 1.0, 1.2)),
+        *(f"ked-90-{stretch}" for stretch in (0.85, 1.0, 1.2)),
+        *(f"en-us+m1-30-{stretch}" for stretch in (0.85, 1.0, 1.2)),
+        *("kal16-95-1.1", "en-us+m1-35-1.1", "rms-105-0.85", "rms-105-1.0"),
+    ]
     for u in found:
-        assert u.phonemes == ("pau", *u.text.split(), "pau") and u.rate == 16_000
-        assert u.ends[-1] == len(u.audio) / 16_000
-        np.testing.assert_allclose(np.diff(u.ends[:-1]), 0.1)
+        words = u.text.split()
+        assert u.rate == 16_000 and u.ends[-1] == len(u.audio) / 16_000
+        if u.speaker.startswith("en-us"):
+            assert u.phonemes == ("pau", *("aa", "r") * len(words), "pau")
+            np.testing.assert_allclose(np.diff(u.ends[:-1]), 0.05)
+            assert u.ends[0] == _voices.PAUSE
+            assert u.ends[-1] == pytest.approx(u.ends[-2] + 0.1 + _voices.PAUSE, abs=1e-3)
+        else:
+            assert u.phonemes == ("pau", *words, "pau")
+            np.testing.assert_allclose(np.diff(u.ends), 0.1)
     about = _speech.metadata(tts_phones.path(cache))
-    assert about["packages"]["flite"] == "1:2.2-5" and about["sha256"] == _speech.digest(found)
-    said = sorted((tmp_path / "said").read_text().splitlines())
-    speakers = []
-    for line in said:
-        for ours, theirs in (("-voice ", "{}"), ("target_mean=", "-{}"), ("stretch=", "-{}")):
-            value = line.split(ours)[1].split()[0]
-            speakers += [speakers.pop() + theirs.format(value)] if theirs != "{}" else [value]
-    assert sorted(speakers) == sorted(u.speaker for u in found)
-    assert (
-        data.fetch("tts_phones", cache) and len((tmp_path / "said").read_text().split("\n")) == 10
-    )
+    assert about["packages"]["festival"] == "1:2.2-5" and about["sha256"] == _speech.digest(found)
+    assert about["packages"]["espeakng-loader"] == "0.2.4"
 
 
-def test_two_fetches_make_the_same_bytes(flite, tmp_path):
+def test_the_programs_are_asked_for_the_speaker(programs, tmp_path):
+    tts_phones.fetch(tmp_path / "cache")
+    asked = [json.loads(line) for line in (tmp_path / "said").read_text().splitlines()]
+    speeds = {188: 0.85, 160: 1.0, 133: 1.2, 145: 1.1}
+    for words in asked:
+        if words[0] == "espeak":
+            words[3] = speeds[words[3]]
+    planned = [
+        [line.program, line.voice, line.pitch, line.stretch, f"{line.text}."]
+        for line in tts_phones._plan()
+    ]
+    assert sorted(asked) == sorted(planned)
+    tts_phones.fetch(tmp_path / "cache")
+    assert len((tmp_path / "said").read_text().splitlines()) == 13, "what is there is not made"
+
+
+def test_two_fetches_make_the_same_bytes(programs, tmp_path):
     one, other = (pathlib.Path(tts_phones.fetch(tmp_path / place)) for place in "ab")
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_another_version_is_used_with_a_warning(flite, monkeypatch, tmp_path):
-    monkeypatch.setattr(tts_phones, "VERSION", "9")
+@pytest.mark.parametrize("program", ["flite", "festival"])
+def test_another_version_is_used_with_a_warning(programs, monkeypatch, tmp_path, program):
+    monkeypatch.setitem(tts_phones.VERSIONS, program, "9")
     with pytest.warns(UserWarning, match=r"TTS-Phones is made with version 1:2\.2-5 .* with 9"):
         tts_phones.fetch(tmp_path)
     assert tts_phones.available(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "extra, words",
+    "program, extra, voice, words",
     [
-        ("if voice == 'rms': sys.exit('out of breath')", "with the voice rms:\nout of breath"),
-        ("print('hm'); sys.exit()", "not enough values.*it printed:\nhm"),
-        ("print('pau:0.1'); sys.exit()", "No such file"),
-        ("bytes = lambda count: b''", "last phoneme begins at"),
-        ("open(file, 'w').close(); print('a:1'); sys.exit()", r"it printed:\na:1"),
+        ("flite", "if voice == 'rms': sys.exit('out of breath')", "rms", "out of breath"),
+        ("flite", "print('hm'); sys.exit()", "kal16", "not enough values.*it printed:\nhm"),
+        ("flite", "print('pau:0.1'); sys.exit()", "kal16", "No such file"),
+        ("flite", "print('a:1'); open(file, 'w').close(); sys.exit()", "kal16", "printed:\na:1"),
+        ("flite", "mute = save; save = lambda *a: mute(*a[:2], 0)", "kal16", "last phoneme begins"),
+        ("festival", "print('SIOD ERROR'); sys.exit(1)", None, "could not speak:\nSIOD ERROR"),
+        ("festival", "print('hm'); sys.exit()", "ked", "No such file.*it printed:\nhm"),
+        ("festival", "entries = []", "ked", "not enough values"),
+        ("festival", "entries[1] = '0.2 100'", "ked", "not enough values"),
+        ("festival", "entries[1] = 'end 100 aa'", "ked", "could not convert"),
+        ("festival", "open(seg, 'w').write('1 100 aa'); sys.exit()", "ked", "No such file"),
+        ("espeak", "sys.exit('no such voice')", None, "eSpeak NG could not speak:\nno such voice"),
+        ("espeak", "sys.exit()", "en-us.m1", "it printed:\n$"),
+        ("espeak", "if pitch == 35: sys.exit()", "en-us.m1", "it printed:\n$"),
+        ("espeak", "print('hm')", "en-us.m1", "it printed:\nhm"),
+        ("espeak", "events = []", "en-us.m1", r"silence at the end.*it printed:\n\[\]"),
+        ("espeak", "events.pop()", "en-us.m1", "silence at the end"),
+        ("espeak", "events[0][0] = 'y:'", "en-us.m1", "phoneme of American English, got 'y:'"),
+        ("espeak", "save = lambda *_: None", "en-us.m1", "No such file"),
     ],
 )
-def test_nothing_is_written_where_flite_fails(flite, tmp_path, extra, words):
-    flite(extra)
-    with pytest.raises(RuntimeError, match=f"(?s)flite could not say '.*{words}"):
+def test_nothing_is_written_where_a_program_fails(programs, tmp_path, program, extra, voice, words):
+    programs(program, extra)
+    with pytest.raises(RuntimeError, match=f"(?s){words}") as problem:
         tts_phones.fetch(tmp_path / "cache")
+    if voice:
+        said = re.match(
+            rf"{program} could not say '(.+?)' with the voice {voice}:", *problem.value.args
+        )
+        assert said and said[1] in tts_phones.sentences(13)
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_voice_of_another_rate_is_refused(flite, monkeypatch, tmp_path):
+def test_a_voice_of_another_rate_is_refused(programs, monkeypatch, tmp_path):
     """flite takes such a voice, and tells nobody, where it does not know the one it was given."""
-    monkeypatch.setattr(tts_phones, "RATE", 24_000)
-    with pytest.raises(RuntimeError, match="expected 24000 samples a second, got 16000"):
+    programs("flite", "sound, save = save, lambda file, rate, tenths: sound(file, 8000, tenths)")
+    with pytest.raises(RuntimeError, match=r"flite .* expected 16000 samples a second, got 8000"):
         tts_phones.fetch(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
-def test_nothing_is_left_of_a_file_that_was_interrupted(flite, monkeypatch, tmp_path):
+def test_nothing_is_left_of_a_file_that_was_interrupted(programs, monkeypatch, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -329,6 +499,96 @@ def test_nothing_is_left_of_a_file_that_was_interrupted(flite, monkeypatch, tmp_
     with pytest.raises(KeyboardInterrupt):
         tts_phones.fetch(tmp_path / "cache")
     assert os.listdir(tmp_path / "cache") == []
+
+
+def test_the_phonemes_of_espeak_become_those_of_the_other_programs():
+    assert {part for parts in _voices.ESPEAK.values() for part in parts.split()} == set(
+        tts_phones.PHONEMES
+    )
+    events = [["k", 0], ["j", 70], ["'U@", 100], ["r", 200], [",i@", 240], ["s", 300], ["_:", 400]]
+    phonemes, starts = _voices.translated(events)
+    assert phonemes == ("k", "y", "uh", "r", "iy", "ax", "s", "pau"), "one r, and no stress"
+    np.testing.assert_allclose(starts, [0, 0.07, 0.1, 0.15, 0.24, 0.27, 0.3, 0.4])
+    events = [["3", 0], ["r", 100], ["'aU", 150], ["n", 250], ["_:", 300]]
+    phonemes, starts = _voices.translated(events)
+    assert phonemes == ("er", "aw", "n", "pau"), "as the dictionary spells 'around'"
+    np.testing.assert_allclose(starts, [0, 0.15, 0.25, 0.3])
+    events = [["t", 0], ["'u:", 70], ["l", 200], ["z", 200], ["_:", 300]]
+    phonemes, starts = _voices.translated(events)
+    assert phonemes == ("t", "uw", "l", "z", "pau"), "what takes no time gets some"
+    np.testing.assert_allclose(starts, [0, 0.07, 0.135, 0.2, 0.3])
+    events = [["%D", 0], ["@2", 50], [";", 80], ["=a", 90], ["p", 200], ["@L", 300], ["_", 500]]
+    phonemes, starts = _voices.translated(events)
+    assert phonemes == ("dh", "ax", "ae", "p", "ax", "l", "pau"), "a glide is no phoneme"
+    np.testing.assert_allclose(starts, [0, 0.05, 0.09, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_other_sounds_of_espeak_are_refused():
+    with pytest.raises(ValueError, match='phoneme of American English, got "\'y:"'):
+        _voices.translated([["'y:", 0], ["_:", 100]])
+    for events in ([["a", 0]], [["_:", 0], ["a", 100]], [[";", 0]], []):
+        with pytest.raises(ValueError, match="silence at the end"):
+            _voices.translated(events)
+
+
+class Library:
+    """eSpeak NG's library, as ctypes would give it; it says "hi" in two parts."""
+
+    def __init__(self, path):
+        self.path, self.parameters, self.seeds = path, {}, []
+
+    def espeak_Initialize(self, output, milliseconds, voices, options):
+        return 22_050 if voices == b"voices" else -1
+
+    def espeak_SetSynthCallback(self, heard):
+        self.heard = heard
+
+    def espeak_SetVoiceByName(self, voice):
+        return 0 if voice.startswith(b"en") else 2
+
+    def espeak_SetParameter(self, parameter, value, relative):
+        self.parameters[parameter] = value
+
+    def espeak_ng_SetRandSeed(self, seed):
+        self.seeds.append(seed.value)
+
+    def espeak_Synth(self, text, size, position, position_type, end, flags, unique, user_data):
+        assert size == len(text) + 1 and flags == 1 and self.seeds.pop() == 1
+        if text == b"too much":
+            return 1
+        pitch, speed = self.parameters[_espeak.PITCH], self.parameters[_espeak.SPEED]
+        for names in (["h", "'aI"], ["_:"], None):
+            events = (_espeak._Event * 4)()
+            for event, name in zip(events[1:] if names else [], names or []):
+                event.type, event.milliseconds = _espeak.PHONEME, speed
+                event.id.text = name.encode()
+            events[0].type = 1 if names else _espeak.NONE
+            samples = (ctypes.c_short * 3)(*[pitch] * 3) if names else None
+            assert self.heard(samples, 3 if names else 0, events) == 0
+        return 0
+
+
+def test_the_program_of_espeak_tells_what_its_library_says(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(_espeak.ctypes, "CDLL", Library)
+    files = [str(tmp_path / name) for name in ("a.wav", "b.wav")]
+    tasks = tmp_path / "tasks.json"
+    tasks.write_text(json.dumps([["en", 30, 160, "hi.", files[0]], ["en", 40, 100, "", files[1]]]))
+    _espeak.main("library", "voices", tasks)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found == [[["h", n], ["'aI", n], ["_:", n]] for n in (160, 100)]
+    for file, pitch in zip(files, (30, 40)):
+        with wave.open(file) as stream:
+            assert stream.getparams()[:4] == (1, 2, 22_050, 6)
+            assert (np.frombuffer(stream.readframes(6), "<i2") == pitch).all()
+    with pytest.raises(SystemExit, match="it finds no voices in nowhere"):
+        _espeak.main("library", "nowhere", tasks)
+    for voice, text, words in (
+        ("xx", "hi.", "not know the voice xx"),
+        ("en", "too much", "say 'too"),
+    ):
+        tasks.write_text(json.dumps([[voice, 30, 160, text, files[0]]]))
+        with pytest.raises(SystemExit, match=words):
+            _espeak.main("library", "voices", tasks)
 
 
 def test_the_grammar_says_the_same_for_ever():
@@ -355,25 +615,26 @@ def test_every_word_of_the_grammar_can_be_said():
 
 def test_splits_share_no_text_no_speaker_and_test_no_voice():
     parts = {split: [] for split in SPLITS}
-    for name, split, *rest in tts_phones._plan():
-        parts[split].append((name, *rest))
-    assert [len(parts[split]) for split in SPLITS] == [2000, 200, 200]
-    names, voices, pitches, stretches, texts = (
-        {split: {line[column] for line in parts[split]} for split in SPLITS} for column in range(5)
+    for line in tts_phones._plan():
+        parts[line.split].append(line)
+    assert [len(parts[split]) for split in SPLITS] == [3600, 200, 240]
+    assert len({line.name for part in parts.values() for line in part}) == 4040
+    assert len({line.text for part in parts.values() for line in part}) == 4040
+    voices, speakers, stretches = (
+        {split: {get(line) for line in parts[split]} for split in SPLITS}
+        for get in (lambda x: (x.program, x.voice), lambda x: x.speaker, lambda x: x.stretch)
     )
-    for what in (names, texts):
-        assert len(set.union(*what.values())) == 2400, "each once"
-    assert voices == {
-        "train": (known := {"kal16", "awb", "slt"}),
-        "validation": known,
-        "test": {"rms"},
-    }
-    assert not pitches["train"] & pitches["validation"]
+    assert voices["train"] == voices["validation"] and len(voices["train"]) == 10
+    assert {program for program, _ in voices["train"]} == {"flite", "festival", "espeak"}
+    assert not voices["train"] & voices["test"] and len(voices["test"]) == 3
     assert not stretches["train"] & stretches["validation"]
-    counts = {}
-    for line in parts["train"]:
-        counts[line[1:4]] = counts.get(line[1:4], 0) + 1
-    assert len(counts) == 27 and max(counts.values()) - min(counts.values()) <= 1
+    assert [len(speakers[split]) for split in SPLITS] == [90, 10, 9]
+    assert len(set.union(*speakers.values())) == 109
+    for part in parts.values():
+        counts = collections.Counter(line.speaker for line in part)
+        assert max(counts.values()) - min(counts.values()) <= 1
+    for name, pitches in tts_phones.VOICES["validation"].items():
+        assert not set(pitches) & set(tts_phones.VOICES["train"][name])
 
 
 # Real speech.
@@ -405,17 +666,6 @@ KNOWN = {
 def test_a_transcript_is_read_as_words(text, words):
     found = _align.words(text, lambda word: word in KNOWN)
     assert found == (words.split() if words else None)
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 799, 4000])
-def test_audio_is_brought_to_the_rate_of_the_aligner(tmp_path, count):
-    times = np.arange(count) / 8000
-    sound(tmp_path / "a.wav", np.rint(9000 * np.sin(2 * np.pi * 440 * times)))
-    found = _align.audio(str(tmp_path / "a.wav"))
-    assert found.dtype == np.int16 and len(found) == 2 * count
-    truth = 9000 * np.sin(2 * np.pi * 440 * np.arange(2 * count) / 16_000)
-    middle = slice(count // 2, -(count // 2) or None)
-    assert count < 100 or np.abs(found - truth)[middle].max() < 60
 
 
 def sound(file, samples):
@@ -478,7 +728,7 @@ def prompts(debian, monkeypatch, tmp_path):
     aligner = tmp_path / "aligner"
     aligner.mkdir()
     (aligner / "pocketsphinx.py").write_text(POCKETSPHINX)
-    monkeypatch.setattr(asterisk, "_aligner", lambda folder: str(aligner))
+    monkeypatch.setattr(_packages, "pip", lambda requirement, folder: str(aligner))
     return aligner
 
 
@@ -505,21 +755,6 @@ def test_nothing_is_written_where_the_aligner_fails(prompts, tmp_path):
     with pytest.raises(RuntimeError, match="pocketsphinx could not align the prompts:\nno model"):
         asterisk.fetch(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
-
-
-def test_pip_is_quoted(monkeypatch, tmp_path):
-    pip = tmp_path / "python"
-    pip.write_text(
-        textwrap.dedent("""\
-        #!/bin/sh
-        echo "no network for $8" >&2
-        exit 1
-        """)
-    )
-    pip.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(pip))
-    with pytest.raises(RuntimeError, match=r"could not install pocketsphinx.*\n.*for pocketsphinx"):
-        asterisk._aligner(str(tmp_path))
 
 
 def test_prompts_that_say_the_same_stand_in_one_split():
@@ -577,7 +812,7 @@ def test_real_labels_stand_where_the_sounds_are(module, loaded):
 @pytest.mark.parametrize("module", [real("tts_phones")])
 def test_the_real_synthetic_speech_has_what_was_planned(module, loaded):
     found = loaded(module)
-    assert [u.text for u in found] == tts_phones.sentences(2400)
+    assert [u.text for u in found] == tts_phones.sentences(sum(tts_phones.COUNTS.values()))
     assert {p for u in found if u.split == "train" for p in u.phonemes} == set(module.PHONEMES)
     about = _speech.metadata(module.path())
     assert about["sha256"] == _speech.digest(found)

@@ -10,7 +10,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
-from ponderzoo.layers import TransducerLoss, factored_transducer_loss, transducer_loss
+from ponderzoo.layers import (
+    TransducerLoss,
+    factored_transducer_loss,
+    transducer_arcs,
+    transducer_loss,
+)
 
 EXACT = 1e-10
 CASES = ["general", "factored"]
@@ -120,6 +125,26 @@ def test_is_the_double_loop_of_the_paper(shape):
             total = sum(alpha[node] * beta[node] for node in nodes)
             assert total == pytest.approx(np.exp(-loss[row]), rel=1e-9)
         assert_close(gradient[row], double_loop_gradient(logits[row], labels[row], 0))
+
+
+def test_arcs_are_as_probable_as_the_alignments_that_take_them():
+    """Also of rows that are shorter than their batch; every alignment takes U labels, T blanks."""
+    logits, labels = batch_of(6, 2, 7, 4, 5)
+    frames, places = [7, 4], [2, 4]
+    by_blank, by_label = (np.asarray(x) for x in transducer_arcs(logits, labels, frames, places))
+    for row, (steps, count) in enumerate(zip(frames, places)):
+        of_row = logits[row, :steps, : count + 1], labels[row, :count]
+        alpha, beta, p = double_loop(*of_row, 0)
+        ahead = np.zeros((steps + 1, count + 1))
+        ahead[:-1], ahead[-1, -1] = beta, 1
+        expected = np.zeros_like(by_blank[row])
+        expected[:steps, : count + 1] = alpha * p[..., 0] * ahead[1:] / beta[0, 0]
+        assert_close(by_blank[row], expected)
+        expected[:] = 0
+        for u, label in enumerate(of_row[1]):
+            expected[:steps, u] = alpha[:, u] * p[:, u, label] * beta[:, u + 1] / beta[0, 0]
+        assert_close(by_label[row], expected)
+        assert_close([by_blank[row].sum(), by_label[row].sum()], [steps, count])
 
 
 def test_gradients_are_those_of_finite_differences():

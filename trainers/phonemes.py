@@ -7,35 +7,43 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..layers import CTCLoss
+from ..layers import CTCLoss, ctc_beam_search, ctc_prefix_search
 from ..layers._backend import vjp
 from ._describe import verdict
 from ._difficulty import levels
-from ._edit_metrics import CTCErrorRate, edit_distance
+from ._edit_metrics import CTCErrorRate, EditErrorRate, edit_distance
 from ._phonemes import PHONES, class_map
 from ._task import Stream, Task, Whole
 from .data import dataset
 
 BLANK = 0
 SCALE = 2.0**15  # of int16 audio
+BEAM = 20  # hypotheses of the beam search that is reported
+DECODED = 100  # utterances of the test split that all decoders read
+# Probability of blank at which prefix search cuts. The paper's 0.9999 leaves pieces of unfamiliar
+# voices so long that the search does not end.
+CUT = 0.99
 
 
 @functools.cache
-def _splits(data, root):
+def _splits(data, root, most):
     module = dataset(data)
     splits = {"train": [], "validation": [], "test": []}
     for utterance in module.load(root or module.path()):
         splits[utterance.split].append(utterance)
+    if most:
+        chosen = np.random.default_rng(0).permutation(len(splits["train"]))[:most]
+        splits["train"] = [splits["train"][number] for number in chosen]
     return splits
 
 
 @functools.cache
-def _groups(data, root, split, buckets):
+def _groups(data, root, most, split, buckets):
     """The numbers of a split's utterances by length, in as many parts as there are buckets.
 
     With the part of each utterance, and the samples and labels of the longest of each part.
     """
-    utterances = _splits(data, root)[split]
+    utterances = _splits(data, root, most)[split]
     samples = np.array([len(u.audio) for u in utterances])
     labels = np.array([len(u.phonemes) for u in utterances])
     parts = np.array_split(np.argsort(samples, kind="stable"), min(buckets, len(samples)))
@@ -57,7 +65,8 @@ class Phonemes(Task):
     Rows of training are drawn so that all utterances are as likely, and the rows of a batch are of
     like length: `buckets` groups are padded alike. Audio of training is played faster or slower by
     up to the share `speed`, which moves pitch and formants as another speaker would, and louder or
-    softer by up to `level` dB.
+    softer by up to `level` dB. `most` is how many utterances of training there are, chosen by
+    chance, the same for every run; 0 for all.
 
     Inputs: `audio`, `(batch, samples)` float32, -1 to 1; `lengths`, `(batch,)` int32, samples.
     Targets: `phonemes`, `(batch, longest)` int32, -1 behind the last. The model output `phonemes`
@@ -73,9 +82,12 @@ class Phonemes(Task):
     buckets: int = 4
     speed: float = 0.0
     level: float = 0.0
+    most: int = 0
     evaluation_batch = 20
     captions = {
         "speakers": "Errors by speaker, on the splits that training does not see.",
+        "decoders": f"Ways to read phonemes off the same outputs, on the first {DECODED} utterances "
+        "of the test split or all, where there are fewer.",
         "spikes": "The probabilities of phonemes over an utterance of the test split, and its "
         "spectrogram; the dotted line is the blank's. What was heard stands at its spike, and "
         "above it in grey what is said and when.",
@@ -127,7 +139,7 @@ class Phonemes(Task):
 
     def utterances(self, split="train"):
         """All utterances of a split."""
-        return _splits(self.data, self.root)[split]
+        return _splits(self.data, self.root, self.most)[split]
 
     def examples(self, split="train"):
         """How many utterances a split has."""
@@ -138,7 +150,7 @@ class Phonemes(Task):
 
         Where there is an `rng`, played at another speed and level.
         """
-        _, part_of, sizes = _groups(self.data, self.root, split, self.buckets)
+        _, part_of, sizes = _groups(self.data, self.root, self.most, split, self.buckets)
         samples, longest = np.max([sizes[part_of[number]] for number in chosen], axis=0)
         if rng:
             samples = int(samples / (1 - self.speed)) + 1
@@ -161,7 +173,7 @@ class Phonemes(Task):
 
     def batch(self, rng, size, difficulty=None, split="train"):
         levels(self, difficulty)
-        parts, part_of, _ = _groups(self.data, self.root, split, self.buckets)
+        parts, part_of, _ = _groups(self.data, self.root, self.most, split, self.buckets)
         part = parts[part_of[rng.integers(len(part_of))]]
         varied = split == "train" and (self.speed or self.level)
         return self.rows(rng.choice(part, size), split, rng if varied else None)
@@ -265,11 +277,8 @@ class Phonemes(Task):
         """Those of one utterance of the test split, of middling length."""
         from ._speech_figures import sensitivity
 
-        utterances = self.utterances("test")
-        number = np.argsort([len(u.audio) for u in utterances])[len(utterances) // 2]
-        utterance, seconds = utterances[number], len(utterances[number].audio) / self.rate
-        inputs, _ = self.rows([number], "test")
-        inputs["audio"] = inputs["audio"][:, : inputs["lengths"][0]]
+        utterance, inputs = self._middling()
+        seconds = len(utterance.audio) / self.rate
         outputs = {k: np.asarray(v) for k, v in model.predict_on_batch(inputs).items()}
         said = (utterance.phonemes, utterance.ends)
         figures = {"spikes": self._spikes(inputs, outputs, *said)}
@@ -280,8 +289,44 @@ class Phonemes(Task):
             figures["sensitivity"] = sensitivity(gradient, frame, seconds, name, *said)
         return figures
 
+    def _middling(self):
+        """An utterance of the test split, of middling length, and the inputs of a batch of it."""
+        utterances = self.utterances("test")
+        number = np.argsort([len(u.audio) for u in utterances])[len(utterances) // 2]
+        inputs, _ = self.rows([number], "test")
+        inputs["audio"] = inputs["audio"][:, : inputs["lengths"][0]]
+        return utterances[number], inputs
+
+    def decoders(self, model, inputs, outputs):
+        """Pairs of the name of a way to read off labels, and lists of labels of each row."""
+        logits = np.asarray(outputs["phonemes"], "float32")
+        frames = np.full(len(logits), logits.shape[1])
+        yield "best path", self.heard(outputs)
+        labels, *_ = ctc_beam_search(logits, frames, BEAM, BLANK)
+        yield f"beam of {BEAM}", np.asarray(labels)[:, 0]
+        found = ctc_prefix_search(logits, frames, BLANK, CUT)
+        yield f"prefix search, cut at {CUT:.0%} blank", [labels for labels, _ in found]
+
     def report(self, model):
-        """`speakers`: the error of every speaker of validation and test apart."""
+        """`speakers`: the error of every speaker apart; `decoders`: that of every decoder."""
+        return {"speakers": self._speakers(model), "decoders": self._decoded(model)}
+
+    def _decoded(self, model):
+        metrics, count = {}, min(DECODED, self.examples("test"))
+        for first in range(0, count, self.evaluation_batch):
+            inputs, targets = self.rows(range(count)[first : first + self.evaluation_batch], "test")
+            outputs = {k: np.asarray(v) for k, v in model.predict_on_batch(inputs).items()}
+            for name, rows in self.decoders(model, inputs, outputs):
+                metric = metrics.setdefault(name, EditErrorRate(self._folded))
+                longest = max(1, *map(len, rows))
+                filled = [np.pad(row, (0, longest - len(row)), constant_values=-1) for row in rows]
+                metric.update_state(targets["phonemes"], np.array(filled, "int32"))
+        return {
+            name: {"utterances": count, "phoneme_error_rate": float(metric.result())}
+            for name, metric in metrics.items()
+        }
+
+    def _speakers(self, model):
         ((output, (metric, *_)),) = self.metrics().items()
         found = {}
         for split in ("validation", "test"):
@@ -298,7 +343,7 @@ class Phonemes(Task):
                     metric.update_state(targets[output], outputs[output])
                 error = {metric.name: float(metric.result())}
                 found[f"{speaker} ({split})"] = {"utterances": len(numbers), **error}
-        return {"speakers": found}
+        return found
 
     def inputs_without_data(self, rng, size):
         """A quarter of a second of noise, which needs no files."""

@@ -1,14 +1,14 @@
 """Finds when each phoneme of a known text is said, by forced alignment with pocketsphinx.
 
 A program of its own, so that pocketsphinx can stand in a directory that goes away again. The file
-it is given holds a JSON list of [wav file, text]. It prints a line of JSON for each of them: a list
-of [phoneme, end in seconds], silence as `pau`, or null where a word is unknown or does not fit.
+it is given holds a JSON list of [npy file, text], each file with samples of int16, 16,000 a second.
+It prints a line of JSON for each of them: a list of [phoneme, end in seconds], silence as `pau`, or
+null where a word is unknown or does not fit.
 """
 
 import json
 import re
 import sys
-import wave
 
 import numpy as np
 
@@ -36,18 +36,6 @@ def words(text, known):
             continue
         found += parts
     return found or None
-
-
-def audio(file):
-    """The samples of a wav file of 16 bits, int16, at 16,000 a second."""
-    with wave.open(file) as stream:
-        rate = stream.getframerate()
-        samples = np.frombuffer(stream.readframes(stream.getnframes()), "<i2")
-    if not len(samples):
-        return np.empty(0, "int16")
-    count = len(samples) * RATE // rate
-    resampled = np.fft.irfft(np.fft.rfft(samples), count) * (count / len(samples))
-    return np.clip(np.rint(resampled), -(2**15), 2**15 - 1).astype("int16")
 
 
 def align(decoder, samples, said):
@@ -80,15 +68,15 @@ def _name(phone):
     return "pau" if phone == "SIL" or phone.startswith("+") else phone.lower()
 
 
-def main(file):
+def main(tasks):
     from pocketsphinx import Decoder
 
     decoder = Decoder(lm=None, samprate=RATE, loglevel="FATAL")
-    with open(file, encoding="utf-8") as stream:
-        tasks = json.load(stream)
-    for wav, text in tasks:
+    with open(tasks, encoding="utf-8") as stream:
+        pairs = json.load(stream)
+    for file, text in pairs:
         said = words(text, lambda word: decoder.lookup_word(word) is not None)
-        print(json.dumps(said and align(decoder, audio(wav), said)), flush=True)
+        print(json.dumps(said and align(decoder, np.load(file), said)), flush=True)
 
 
 if __name__ == "__main__":

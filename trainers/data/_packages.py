@@ -1,8 +1,11 @@
 """Packages of Debian, downloaded and unpacked, none of them installed."""
 
+import glob
 import os
+import re
 import shutil
 import subprocess
+import sys
 import urllib.parse
 import warnings
 
@@ -38,6 +41,29 @@ def debian(names, folder):
             f"{', '.join(versions) or 'nothing'}"
         )
     return root, versions
+
+
+def pip(requirement, folder):
+    """A directory in `folder` with a package of PyPI in it, without what it depends on.
+
+    Raises `RuntimeError` where pip fails, with its words.
+    """
+    target = os.path.join(folder, re.match(r"[\w-]+", requirement)[0])
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target]
+    run([*command, requirement], f"pip could not install {requirement}")
+    return target
+
+
+def libraries(root):
+    """The environment in which programs find the libraries unpacked in `root`."""
+    found = [
+        folder
+        for pattern in ("lib/*", "usr/lib/*", "usr/lib/*/pulseaudio")
+        for folder in glob.glob(os.path.join(root, pattern))
+        if os.path.isdir(folder)
+    ]
+    paths = [*found, os.environ.get("LD_LIBRARY_PATH")]
+    return os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, paths))}
 
 
 def warn_of_another(version, expected, data_set):

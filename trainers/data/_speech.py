@@ -152,6 +152,15 @@ def digest(utterances):
     return sha256.hexdigest()
 
 
+def resampled(audio, rate, target):
+    """Samples `(samples,)` int16 at another rate, by their Fourier series."""
+    if not len(audio) or rate == target:
+        return np.asarray(audio, "int16")
+    count = len(audio) * target // rate
+    found = np.fft.irfft(np.fft.rfft(audio), count) * (count / len(audio))
+    return np.clip(np.rint(found), -(2**15), 2**15 - 1).astype("int16")
+
+
 def fit(phonemes, ends, seconds):
     """Phonemes and ends in which the last phoneme ends with the audio, and no silence with another.
 

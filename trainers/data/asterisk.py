@@ -66,7 +66,8 @@ def fetch(cache_dir=None):
     if not available(cache_dir):
         with tempfile.TemporaryDirectory() as folder:
             root, versions = _packages.debian(PACKAGES, folder)
-            utterances = list(_utterances(_transcripts(root), _aligner(folder), folder))
+            aligner = _packages.pip(ALIGNER, folder)
+            utterances = list(_utterances(_transcripts(root), aligner, folder))
         _packages.warn_of_another(versions[PACKAGES[0]], VERSION, "Asterisk-aligned")
         name, _, version = ALIGNER.partition("==")
         packages, digest = versions | {name: version}, _speech.digest(utterances)
@@ -97,29 +98,27 @@ def _transcripts(root):
     return [(name, file, text) for name, file, text in found if text and os.path.exists(file)]
 
 
-def _aligner(folder):
-    """A directory with the aligner in it."""
-    target = os.path.join(folder, "aligner")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target]
-    _packages.run([*command, ALIGNER], f"pip could not install {ALIGNER}")
-    return target
-
-
 def _utterances(transcripts, aligner, folder):
-    tasks = os.path.join(folder, "tasks.json")
-    with open(tasks, "w", encoding="utf-8") as stream:
-        json.dump([(file, text) for _, file, text in transcripts], stream)
+    recordings, tasks = [], []
+    for number, (_, file, text) in enumerate(transcripts):
+        with wave.open(file) as stream:
+            rate = stream.getframerate()
+            audio = np.frombuffer(stream.readframes(stream.getnframes()), "<i2").astype("int16")
+        recordings.append((audio, rate))
+        tasks.append((os.path.join(folder, f"{number}.npy"), text))
+        np.save(tasks[-1][0], _speech.resampled(audio, rate, _align.RATE))
+    list_of_tasks = os.path.join(folder, "tasks.json")
+    with open(list_of_tasks, "w", encoding="utf-8") as stream:
+        json.dump(tasks, stream)
     # -P: or else Python takes the data sets of this directory for modules of its own.
     printed = _packages.run(
-        [sys.executable, "-P", _align.__file__, tasks],
+        [sys.executable, "-P", _align.__file__, list_of_tasks],
         "pocketsphinx could not align the prompts",
         environment=os.environ | {"PYTHONPATH": aligner},
     )
-    for (name, file, text), line in zip(transcripts, printed.splitlines(), strict=True):
+    prompts = zip(transcripts, recordings, printed.splitlines(), strict=True)
+    for (name, _, text), (audio, rate), line in prompts:
         if alignment := json.loads(line):
-            with wave.open(file) as stream:
-                rate = stream.getframerate()
-                audio = np.frombuffer(stream.readframes(stream.getnframes()), "<i2").astype("int16")
             phonemes, ends = zip(*alignment)
             phonemes, ends = _speech.fit(phonemes, np.array(ends), len(audio) / rate)
             yield _speech.Utterance(name, SPEAKER, split(text), rate, audio, phonemes, ends, text)

@@ -1,47 +1,72 @@
-"""TTS-Phones: 2,400 short English sentences spoken by a program, with the times of their phonemes.
+"""TTS-Phones: 4,040 short English sentences spoken by programs, with the times of their phonemes.
 
-The program is flite (Black and Lenzo, 2001), of Debian, which knows what it says when. It is free
-for any use; so are its voices and what they say. The sentences come from the grammar
-below, of some 500 words.
+The programs are flite (Black and Lenzo, 2001) and festival (Black, Taylor and Caley, 1996), whose
+voices are made of recordings, and eSpeak NG (Duddington, 1995), which makes its voices by rules;
+all three know what they say when. All are free software, and what they say is free for any use.
+The sentences come from the grammar below, of some 500 words.
 
-A speaker is a voice at one pitch and one speed. `train` has three voices at nine each: an American
-man (kal16), a Scottish man (awb) and an American woman (slt). `validation` has the same voices at a
-pitch and a speed between those. `test` has another American man (rms), never heard before, as the
-speakers of TIMIT's test are new ones of a known kind: his sex and his accent occur in training.
-flite changes his speed, and not his pitch. No sentence comes twice in the whole set, while all
-words may come everywhere.
+A speaker is a voice at one pitch and one speed. `train` has ten voices at nine each: two American
+men (kal16, ked), a Scottish man (awb) and an American woman (slt) of recordings, and six of eSpeak
+NG's American English. `validation` has the same voices at a pitch and a speed between those. `test`
+has voices never heard before, as the speakers of TIMIT's test are new ones of a known kind: another
+American man of recordings (rms), and a man and a woman of eSpeak NG. flite changes the speed of
+rms, and not his pitch. No sentence comes twice in the whole set, while all words may come
+everywhere.
 
 This is far easier than TIMIT, so that errors cannot be compared: every voice says a phoneme in much
-the same way each time, there is no noise, and what is said is exactly what the dictionary has.
+the same way each time, there is no noise, and what is said is exactly what the dictionaries have.
+The programs have a dictionary each, which differ in words without stress: "was" is `w aa z` to
+flite and `w ah z` to eSpeak NG.
 """
 
-import concurrent.futures
-import functools
-import glob
 import itertools
 import os
 import random
-import re
 import sys
 import tempfile
-import wave
 
-import numpy as np
+from . import _packages, _speech, _store, _voices
 
-from . import _packages, _speech, _store
-
-PACKAGES = "flite", "libflite1", "libasound2"
-VERSION = "2.2-5"
+FLITE = "flite", "libflite1"
+FESTIVAL = "festival", "libestools2.5", "festlex-cmu", "festlex-poslex", "festvox-kdlpc16k"
+# What the two need of sound and its files, although they only write: a machine may have no sound.
+SOUND = (
+    *("libasound2", "libaudiofile1", "libpulse0", "libasyncns0", "libdbus-1-3", "libsndfile1"),
+    *("libflac12", "libogg0", "libvorbis0a", "libvorbisenc2", "libopus0", "libmpg123-0"),
+    *("libmp3lame0", "libx11-xcb1", "libxcb1", "libxau6", "libxdmcp6", "libbsd0", "libmd0"),
+    *("libsystemd0", "libapparmor1", "libcap2", "libncurses6", "libtinfo6"),
+)
+PACKAGES = *FLITE, *FESTIVAL, *SOUND
+VERSIONS = {"flite": "2.2-5", "festival": "1:2.5.0-9", "festvox-kdlpc16k": "1.4.0-6.1"}
+ESPEAK = "espeakng-loader==0.2.4"
 RATE = 16_000
 SEED = 1
-COUNTS = {"train": 2000, "validation": 200, "test": 200}
-PITCHES = {
-    "train": {"kal16": (90, 110, 130), "awb": (110, 130, 155), "slt": (150, 170, 195)},
-    "validation": {"kal16": (100,), "awb": (120,), "slt": (160,)},
-    "test": {"rms": (105,)},
+COUNTS = {"train": 3600, "validation": 200, "test": 240}
+# Pairs of program and voice, with their pitches in the program's unit.
+VOICES = {
+    "train": {
+        ("flite", "kal16"): (90, 110, 130),
+        ("flite", "awb"): (110, 130, 155),
+        ("flite", "slt"): (150, 170, 195),
+        ("festival", "ked"): (90, 105, 125),
+        **{("espeak", f"en-us+{voice}"): (30, 50, 70) for voice in ("m1", "m4", "m7")},
+        **{("espeak", f"en-us+{voice}"): (30, 50, 70) for voice in ("f1", "f3", "klatt2")},
+    },
+    "validation": {
+        ("flite", "kal16"): (100,),
+        ("flite", "awb"): (120,),
+        ("flite", "slt"): (160,),
+        ("festival", "ked"): (98,),
+        **{("espeak", f"en-us+{voice}"): (40,) for voice in ("m1", "m4", "m7")},
+        **{("espeak", f"en-us+{voice}"): (40,) for voice in ("f1", "f3", "klatt2")},
+    },
+    "test": {
+        ("flite", "rms"): (105,),
+        ("espeak", "en-us+m3"): (50,),
+        ("espeak", "en-us+f4"): (50,),
+    },
 }
 STRETCHES = {"train": (0.85, 1.0, 1.2), "validation": (1.1,), "test": (0.85, 1.0, 1.2)}
-PROCESSES = 2
 
 # The symbols of CMUdict without stress, and `ax`, the vowel of "the"; `pau` is silence.
 PHONEMES = (
@@ -119,20 +144,23 @@ def available(cache_dir=None):
 
 
 def fetch(cache_dir=None):
-    """Downloads flite where the file is not there yet, lets it speak, and returns the file's path.
+    """Downloads the programs where the file is not there yet, lets them speak, returns its path.
 
-    It downloads 13 MB, computes for about 80 seconds and stores 187 MB. The same version of flite
-    says the same, to the bit; another one is used with a warning.
+    It downloads 40 MB, computes for about 80 seconds and stores 330 MB; the programs go away again
+    afterwards. The same versions of them say the same, to the bit; others are used with a warning.
 
-    Raises `RuntimeError` where apt-get is missing or fails, or flite does, with their words.
+    Raises `RuntimeError` where apt-get is missing or fails, or pip or one of the programs does,
+    with their words.
     """
     if not available(cache_dir):
         with tempfile.TemporaryDirectory() as folder:
             root, versions = _packages.debian(PACKAGES, folder)
-            utterances = _speak(list(_plan()), root, folder)
-        _packages.warn_of_another(versions["flite"], VERSION, "TTS-Phones")
-        digest = _speech.digest(utterances)
-        content = _speech.pack(utterances, packages=versions, sha256=digest)
+            utterances = _speak(list(_plan()), root, _packages.pip(ESPEAK, folder), folder)
+        for name, version in VERSIONS.items():
+            _packages.warn_of_another(versions[name], version, "TTS-Phones")
+        name, _, version = ESPEAK.partition("==")
+        packages, digest = versions | {name: version}, _speech.digest(utterances)
+        content = _speech.pack(utterances, packages=packages, sha256=digest)
         _store.write(content, path(cache_dir))
     return path(cache_dir)
 
@@ -166,59 +194,39 @@ def _expand(symbol, rng):
 
 
 def _plan():
-    """What is to be said: name, split, voice, pitch in hertz, stretch, text."""
+    """All lines that are to be said, `_voices.Line`."""
     texts = iter(sentences(sum(COUNTS.values())))
     for split, count in COUNTS.items():
-        voices = [(voice, hertz) for voice, all in PITCHES[split].items() for hertz in all]
+        voices = [(*voice, pitch) for voice, all in VOICES[split].items() for pitch in all]
         speakers = itertools.cycle(itertools.product(voices, STRETCHES[split]))
-        for number, ((voice, hertz), stretch) in enumerate(itertools.islice(speakers, count)):
-            yield f"{split}-{number:04}", split, voice, hertz, stretch, next(texts)
+        for number, (voice, stretch) in enumerate(itertools.islice(speakers, count)):
+            yield _voices.Line(f"{split}-{number:04}", split, *voice, stretch, next(texts))
 
 
-def _speak(plan, root, folder):
-    libraries = [
-        *glob.glob(os.path.join(root, "usr", "lib", "*")),
-        os.environ.get("LD_LIBRARY_PATH"),
-    ]
-    environment = os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries))}
-    flite = os.path.join(root, "usr", "bin", "flite")
-
-    say = functools.partial(_utterance, flite=flite, folder=folder, environment=environment)
-    found = []
-    with concurrent.futures.ThreadPoolExecutor(PROCESSES) as pool:
-        try:
-            for utterance in pool.map(say, plan):
-                found.append(utterance)
-                if len(found) % 100 == 0 or len(found) == len(plan):
-                    print(f"\rspoken: {len(found):,} of {len(plan):,}", end="", file=sys.stderr)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            print(file=sys.stderr)
-    return found
-
-
-def _utterance(line, flite, folder, environment):
-    name, split, voice, hertz, stretch, text = line
-    file = os.path.join(folder, f"{name}.wav")
-    command = [flite, "-voice", voice, "-psdur", "-t", f"{text}.", "-o", file]
-    command += ["--setf", f"int_f0_target_mean={hertz}", "--setf", f"duration_stretch={stretch}"]
-    problem = f"flite could not say {text!r} with the voice {voice}"
-    said = _packages.run(command, problem, environment=environment)
+def _speak(plan, root, espeak, folder):
+    """The `_speech.Utterance` of each line."""
+    programs = {
+        "espeak": (_voices.espeak, espeak),
+        "festival": (_voices.festival, root),
+        "flite": (_voices.flite, root),
+    }
+    said = {}
     try:
-        phonemes, ends = zip(*re.findall(r"(\S+):([\d.]+)", said))
-        with wave.open(file) as stream:
-            rate = stream.getframerate()
-            audio = np.frombuffer(stream.readframes(stream.getnframes()), "<i2").astype("int16")
-        os.remove(file)
-        if rate != RATE:
-            # It takes a voice of 8 kHz, without a word, where it does not know one.
-            raise ValueError(f"expected {RATE} samples a second, got {rate}")
-        # Some voices stop in the middle of the last silence.
-        phonemes, ends = _speech.fit(phonemes, np.array(ends, float), len(audio) / rate)
-    except (ValueError, OSError, EOFError, wave.Error) as error:
-        raise RuntimeError(f"{problem}: {error}; it printed:\n{said.strip()}") from error
-    speaker = f"{voice}-{hertz}-{stretch}"
-    return _speech.Utterance(name, speaker, split, rate, audio, phonemes, ends, text)
+        for program, (speak, place) in programs.items():
+            lines = [line for line in plan if line.program == program]
+            for line, audio in zip(lines, speak(lines, place, folder, RATE), strict=True):
+                said[line] = audio
+                if len(said) % 100 == 0 or len(said) == len(plan):
+                    print(f"\rspoken: {len(said):,} of {len(plan):,}", end="", file=sys.stderr)
+    finally:
+        print(file=sys.stderr)
+    return [
+        _speech.Utterance(
+            *(line.name, line.speaker, line.split, RATE),
+            *(said[line].audio, said[line].phonemes, said[line].ends, line.text),
+        )
+        for line in plan
+    ]
 
 
 def sample(folder):
