@@ -157,7 +157,9 @@ def _parser():
         argument("name", metavar="RUN", nargs="?", help="a finished run directory"),
         argument("--baseline", metavar="RUN", help="a finished run without the paper's mechanism"),
         argument(
-            "--sweep", metavar="DIR", help="a directory of runs: of time penalties, seeds or settings"
+            "--sweep",
+            metavar="DIR",
+            help="a directory of runs: of time penalties, seeds or settings",
         ),
         argument("--output", metavar="DIR", help="directory of all entries (the zoo's own)"),
         argument("--readme", metavar="FILE", help="markdown to write the table of results into"),

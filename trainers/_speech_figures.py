@@ -11,6 +11,7 @@ from ._figures import COLOURS, GREY, _panels
 WINDOW, STEP = 0.025, 0.005
 DECIBELS, GREYS = 60, 8
 SHOWN = 0.1
+FAINTEST = 1e-8
 
 
 def spikes(audio, rate, seconds, posteriors, names, heard, spoken=(), ends=None):
@@ -80,6 +81,45 @@ def sensitivity(gradient, frame, seconds, name, spoken=(), ends=None):
         panel.axvline(moment, color="black", lw=0.8, ls="--")
     map_.grid(False)
     map_.set(xlabel="seconds", ylabel="feature", xlim=(0, seconds))
+    return figure
+
+
+def lattice(by_blank, by_label, seconds, spoken, ends):
+    """Where the alignment of an utterance goes (Graves, 2012, figure 2).
+
+    Args:
+        by_blank, by_label: `(frames, labels + 1)`, how probable it is that it leaves each node by
+            each arc, as `transducer_arcs` gives them.
+        seconds: how long the utterance is.
+        spoken, ends: the phonemes that are said, and when each of them ends, in seconds.
+    """
+    frames, columns = by_blank.shape
+    width, height = min(16.0, max(6.0, 1 + 4.5 * seconds)), min(12.0, max(4.0, 1 + 0.16 * columns))
+    figure, (panel,) = _panels(size=(width, height))
+    passing = np.clip(by_blank + by_label, FAINTEST, 1)
+    extent = (0, seconds, -0.5, columns - 0.5)
+    shown = panel.imshow(
+        np.log10(passing.T),
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        cmap="viridis",
+        vmin=np.log10(FAINTEST),
+        vmax=0,
+        interpolation="nearest",
+    )
+    ticks = np.arange(np.log10(FAINTEST), 1, 2)
+    bar = figure.colorbar(shown, ax=panel, ticks=ticks, pad=0.02, shrink=0.6, aspect=30)
+    bar.ax.set_yticklabels([f"$10^{{{tick:.0f}}}$" for tick in ticks], fontsize=8)
+    moments = times(frames, seconds)
+    frame, place = np.nonzero(by_label > SHOWN)
+    sizes = 14 * by_label[frame, place]
+    panel.scatter(moments[frame], place + 0.5, s=sizes, color="black", linewidths=0)
+    for end in ends[:-1]:
+        panel.axvline(end, color="white", lw=0.4)
+    panel.grid(False)
+    panel.set_yticks(np.arange(len(spoken)) + 0.5, spoken, fontsize=7)
+    panel.set(xlabel="seconds", ylabel="put out, from the bottom up", xlim=(0, seconds))
     return figure
 
 

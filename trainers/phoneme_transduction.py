@@ -2,11 +2,15 @@
 
 import dataclasses
 
+import keras
 import numpy as np
+from keras import ops
 
-from ..layers import TransducerLoss
+from ..layers import TransducerLoss, transducer_arcs, transducer_beam_search
 from ._edit_metrics import EditErrorRate
 from .phonemes import BLANK, Phonemes
+
+BEAM = 4  # hypotheses of the beam search that is reported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,13 @@ class PhonemeTransduction(Phonemes):
     `phonemes`, the labels that the network finds without being told any, `(batch, most)` int32,
     -1 behind the last.
     """
+
+    captions = {
+        **Phonemes.captions,
+        "lattice": "How probable it is that the alignment of an utterance of the test split passes "
+        "each node of the lattice, frame and phonemes put out, on its way from the bottom left to "
+        "the top right; white lines are where phonemes end. Dark dots are where it puts them out.",
+    }
 
     @property
     def input_spec(self):
@@ -43,6 +54,37 @@ class PhonemeTransduction(Phonemes):
     def heard(self, outputs):
         """The labels `(batch, most)` that the network found, -1 behind the last."""
         return np.asarray(outputs["phonemes"])
+
+    def decoders(self, model, inputs, outputs):
+        """As in `Phonemes`; the model has layers `features`, `transcription` and `transducer`."""
+        layer = model.get_layer("transducer").layer
+        decoder = layer.decoder()
+        network = keras.Model(model.input, model.get_layer("transcription").output)
+        rows = ops.stop_gradient(layer.from_transcription(network(inputs)))
+        _, frames = model.get_layer("features")(inputs["audio"], inputs["lengths"])
+        yield "greedy", self.heard(outputs)
+        found = transducer_beam_search(
+            *(decoder.predict, decoder.join, decoder.initial_state, rows, frames),
+            width=BEAM,
+            blank=BLANK,
+        )
+        yield f"beam of {BEAM}", [best[0] for best, *_ in found]
+
+    def figures(self, model, rows=200):
+        """As in `Phonemes`, and `lattice`."""
+        from ._speech_figures import lattice
+
+        utterance, inputs = self._middling()
+        labels = np.asarray(inputs["labels"])
+        labels = labels[:, : len(utterance.phonemes)]
+        outputs = model.predict_on_batch({**inputs, "labels": labels})
+        logits = np.asarray(outputs["lattice"])
+        frames, count = np.array([logits.shape[1]]), np.array([labels.shape[1]])
+        arcs = transducer_arcs(logits, np.maximum(labels, 0), frames, count, BLANK)
+        by_blank, by_label = (np.asarray(x[0]) for x in arcs)
+        seconds = len(utterance.audio) / self.rate
+        figure = lattice(by_blank, by_label, seconds, utterance.phonemes, utterance.ends)
+        return {**super().figures(model, rows), "lattice": figure}
 
     def inputs_without_data(self, rng, size):
         """As in `Phonemes`, with three phonemes."""

@@ -86,8 +86,8 @@ class Phonemes(Task):
     evaluation_batch = 20
     captions = {
         "speakers": "Errors by speaker, on the splits that training does not see.",
-        "decoders": f"Ways to read phonemes off the same outputs, on the first {DECODED} utterances "
-        "of the test split or all, where there are fewer.",
+        "decoders": "Ways to read phonemes off the same outputs, on the first "
+        f"{DECODED} utterances of the test split.",
         "spikes": "The probabilities of phonemes over an utterance of the test split, and its "
         "spectrogram; the dotted line is the blank's. What was heard stands at its spike, and "
         "above it in grey what is said and when.",

@@ -1,5 +1,6 @@
 """What recognizers of phonemes share: the way from audio to hidden vectors, and what they serve."""
 
+import base64
 import io
 import wave
 
@@ -14,10 +15,15 @@ from ..layers import (
     SequenceMask,
     SureOfBlank,
     WeightNoise,
+    ctc_beam_search,
     ctc_best_path,
 )
 from ._lengths import check_lengths
+from ._notation import Notation, expected, table
 from ._registry import Signature
+
+BEAM, N_BEST = 20, 5
+URI = "data:audio/wav;base64,"
 
 TTS_PHONES = (
     "The data are TTS-Phones, synthetic speech, and errors on them do not compare with those on "
@@ -77,53 +83,132 @@ def build_ctc(task, weight_noise, **network):
     return keras.Model(inputs, {"phonemes": SureOfBlank()(readout(hidden), frames)})
 
 
+def audio_inputs(task):
+    """The inputs of a signature that takes samples, and a sample of them, of noise."""
+    samples = task.rate // 4
+    noise = np.random.default_rng(0).normal(size=(2, samples)).astype("float32") / 10
+    inputs = {"audio": ((None, None), "float32"), "lengths": ((None,), "int32")}
+    return inputs, {"audio": noise, "lengths": np.array([samples, samples // 2], "int32")}
+
+
+def of_wav(serve, task, outputs):
+    """The signature that does what `serve(audio, lengths)` does for wav files."""
+    _, sample = audio_inputs(task)
+    return Signature(
+        lambda wav: serve(*read_wav(wav, task.rate)),
+        {"wav": ((None,), "string")},
+        {"wav": np.array([wav_of(row, task.rate) for row in sample["audio"]], object)},
+        outputs,
+    )
+
+
+def spelled(labels, names):
+    """Labels `(batch, ..., places)` as phonemes, empty behind the last, no wider than they need."""
+    import tensorflow as tf
+
+    count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=-1)
+    longest = tf.reduce_max(tf.concat([tf.reshape(count, [-1]), [0]], axis=0))
+    return tf.gather(names, tf.maximum(labels[..., :longest], 0)), longest
+
+
 def ctc_signatures(model, task):
-    """`serve`: audio in, the phonemes that were heard out, with times; `decode`: from wav files."""
+    """`serve` and `decode`: samples or wav files in, the phonemes heard out; `beam`: more of them.
+
+    `beam` reads wav files by a beam search of 20 hypotheses, and gives the best five.
+    """
     import tensorflow as tf
 
     names = tf.constant(("", *task.phonemes))
     step = model.get_layer("features").step
 
-    def serve(audio, lengths):
+    def logits_of(audio, lengths):
+        """With a frame more, in case there is none; it is padding."""
         check_lengths(lengths, audio)
         logits = model({"audio": audio, "lengths": lengths})["phonemes"]
-        # A frame more, in case there is none; it is padding.
-        padded = tf.pad(logits, [[0, 0], [0, 1], [0, 0]])
         frames = tf.fill(tf.shape(lengths), tf.shape(logits)[1])
+        return logits, tf.pad(logits, [[0, 0], [0, 1], [0, 0]]), frames
+
+    def serve(audio, lengths):
+        logits, padded, frames = logits_of(audio, lengths)
         labels, moments = ctc_best_path(padded, frames)
-        longest = tf.reduce_max(tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1))
-        labels, moments = labels[:, :longest], moments[:, :longest]
-        starts = tf.cast(moments, tf.float32) * step
+        phonemes, longest = spelled(labels, names)
+        moments = moments[:, :longest]
         return {
-            "phonemes": tf.gather(names, tf.maximum(labels, 0)),
-            "starts": tf.where(moments >= 0, starts, -1.0),
+            "phonemes": phonemes,
+            "starts": tf.where(moments >= 0, tf.cast(moments, tf.float32) * step, -1.0),
             "posteriors": tf.nn.softmax(logits),
         }
 
-    def decode(wav):
-        return serve(*read_wav(wav, task.rate))
+    def beam(audio, lengths):
+        _, padded, frames = logits_of(audio, lengths)
+        labels, _, scores = ctc_beam_search(padded, frames, BEAM, n_best=N_BEST)
+        return {"phonemes": spelled(labels, names)[0], "log_probability": scores}
 
-    samples = task.rate // 4
-    noise = np.random.default_rng(0).normal(size=(2, samples)).astype("float32") / 10
+    inputs, sample = audio_inputs(task)
     outputs = {
         "phonemes": "what was heard, (batch, phonemes); empty behind the last",
         "starts": "when each begins, in seconds, (batch, phonemes); -1 behind the last",
         "posteriors": "probabilities of blank and of each phoneme, (batch, frames, classes)",
     }
-    return {
-        "serve": Signature(
-            serve,
-            {"audio": ((None, None), "float32"), "lengths": ((None,), "int32")},
-            {"audio": noise, "lengths": np.array([samples, samples // 2], "int32")},
-            outputs,
-        ),
-        "decode": Signature(
-            decode,
-            {"wav": ((None,), "string")},
-            {"wav": np.array([wav_of(row, task.rate) for row in noise], object)},
-            outputs,
-        ),
+    best = {
+        "phonemes": f"the {N_BEST} most probable answers, the best first, "
+        f"(batch, {N_BEST}, phonemes); empty behind the last",
+        "log_probability": f"of each answer, in nats, (batch, {N_BEST})",
     }
+    return {
+        "serve": Signature(serve, inputs, sample, outputs),
+        "decode": of_wav(serve, task, outputs),
+        "beam": of_wav(beam, task, best),
+    }
+
+
+def speech_notation(*signatures):
+    """`notation(task)` of signatures that take wav files: their names in, phonemes and times out.
+
+    In the place of a name there may be a data URI, `data:audio/wav;base64,` and the content.
+    """
+
+    def notation(task):
+        _, sample = audio_inputs(task)
+        short = sample["audio"][:, : task.rate // 20]
+        example = [URI + base64.b64encode(wav_of(row, task.rate)).decode() for row in short]
+        return {name: Notation(tuple(example), _read, _show) for name in signatures}
+
+    return notation
+
+
+def _read(texts):
+    return {"wav": np.array([_content(text) for text in texts], object)}
+
+
+def _content(text):
+    try:
+        if text.startswith(URI):
+            return base64.b64decode(text.removeprefix(URI), validate=True)
+        with open(text, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise expected(f"the name of a wav file, or {URI} and its content", text[:60]) from error
+
+
+def _show(inputs, outputs):
+    """Phonemes over the seconds at which they begin; or a line for each answer of a beam."""
+    texts = []
+    for row, phonemes in enumerate(outputs["phonemes"]):
+        if phonemes.ndim > 1:
+            scores = outputs["log_probability"][row]
+            found = [(f"{s:.2f} nats", _words(p)) for s, p in zip(scores, phonemes) if s > -np.inf]
+            texts.append(table(found))
+        else:
+            heard = _words(phonemes)
+            seconds = outputs["starts" if "starts" in outputs else "times"][row][: len(heard)]
+            times = [f"{moment:.2f}" for moment in seconds]
+            texts.append(table([("heard", heard), ("seconds", times)]))
+    return texts
+
+
+def _words(phonemes):
+    return [phoneme.decode() for phoneme in phonemes if phoneme] or ["nothing"]
 
 
 def read_wav(wav, rate):

@@ -1,7 +1,7 @@
 """BLSTM-CTC (Fernandez, Graves and Schmidhuber, 2008), arXiv:0804.3269."""
 
 from ._registry import Entry, Paper, register
-from ._speech import TTS_PHONES, build_ctc, ctc_signatures
+from ._speech import TTS_PHONES, build_ctc, ctc_signatures, speech_notation
 
 PAPER = Paper(
     mechanism="BLSTM-CTC",
@@ -19,6 +19,7 @@ register(
         task_config={"speed": 0.15, "level": 6.0},
         build=build_ctc,
         signatures=ctc_signatures,
+        notation=speech_notation("decode", "beam"),
         config={
             "features": "mfcc",
             "deltas": 2,

@@ -1,7 +1,7 @@
 """Deep recurrent networks with CTC (Graves, Mohamed and Hinton, 2013), arXiv:1303.5778."""
 
 from ._registry import Entry, Paper, register
-from ._speech import TTS_PHONES, build_ctc, ctc_signatures
+from ._speech import TTS_PHONES, build_ctc, ctc_signatures, speech_notation
 
 PAPER = Paper(
     mechanism="deep LSTM-CTC",
@@ -19,6 +19,7 @@ register(
         task_config={"speed": 0.15, "level": 6.0},
         build=build_ctc,
         signatures=ctc_signatures,
+        notation=speech_notation("decode", "beam"),
         config={
             "features": "log_mel",
             "deltas": 2,

@@ -6,7 +6,14 @@ import numpy as np
 from ..layers import RNNTransducer, WeightNoise, transducer_loss
 from ._lengths import check_lengths
 from ._registry import Entry, Paper, Signature, register
-from ._speech import TTS_PHONES, read_wav, transcription_network, wav_of
+from ._speech import (
+    TTS_PHONES,
+    audio_inputs,
+    of_wav,
+    speech_notation,
+    spelled,
+    transcription_network,
+)
 
 PAPER = Paper(
     mechanism="RNN transducer",
@@ -54,17 +61,10 @@ def signatures(model, task):
     def serve(audio, lengths):
         check_lengths(lengths, audio)
         outputs = run(audio, lengths, tf.zeros((tf.shape(audio)[0], 0), tf.int32))
-        labels, moments = outputs["phonemes"], outputs["frames"]
-        longest = tf.reduce_max(tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1))
-        labels, moments = labels[:, :longest], moments[:, :longest]
-        times = tf.cast(moments, tf.float32) * seconds
-        return {
-            "phonemes": tf.gather(names, tf.maximum(labels, 0)),
-            "times": tf.where(moments >= 0, times, -1.0),
-        }
-
-    def decode(wav):
-        return serve(*read_wav(wav, task.rate))
+        phonemes, longest = spelled(outputs["phonemes"], names)
+        moments = outputs["frames"][:, :longest]
+        times = tf.where(moments >= 0, tf.cast(moments, tf.float32) * seconds, -1.0)
+        return {"phonemes": phonemes, "times": times}
 
     def score(audio, lengths, phonemes):
         check_lengths(lengths, audio)
@@ -88,10 +88,7 @@ def signatures(model, task):
         probabilities = tf.nn.softmax(decoder.join(transcribed, predicted))
         return {"probabilities": probabilities, "next_h": h, "next_c": c}
 
-    samples = task.rate // 4
-    noise = np.random.default_rng(0).normal(size=(2, samples)).astype("float32") / 10
-    audio = {"audio": ((None, None), "float32"), "lengths": ((None,), "int32")}
-    sample = {"audio": noise, "lengths": np.array([samples, samples // 2], "int32")}
+    audio, sample = audio_inputs(task)
     found = {
         "phonemes": "what was heard, (batch, phonemes); empty behind the last",
         "times": "when each was put out, in seconds, (batch, phonemes); -1 behind the last",
@@ -100,12 +97,7 @@ def signatures(model, task):
     state = np.zeros((2, layer.units), "float32")
     return {
         "serve": Signature(serve, audio, sample, found),
-        "decode": Signature(
-            decode,
-            {"wav": ((None,), "string")},
-            {"wav": np.array([wav_of(row, task.rate) for row in noise], object)},
-            found,
-        ),
+        "decode": of_wav(serve, task, found),
         "score": Signature(
             score,
             {**audio, "phonemes": ((None,), "string")},
@@ -148,6 +140,7 @@ register(
         task_config={"speed": 0.15, "level": 6.0},
         build=build,
         signatures=signatures,
+        notation=speech_notation("decode"),
         config={
             "features": "log_mel",
             "deltas": 2,
