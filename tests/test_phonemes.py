@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from ponderzoo import trainers, zoo
+from ponderzoo.layers import ctc_beam_search, transducer_loss
 from ponderzoo.trainers import _speech_figures, data
 from ponderzoo.trainers._callbacks import Noise
 from ponderzoo.trainers._evaluate import evaluate
@@ -19,6 +20,7 @@ from ponderzoo.trainers._figures import small_png
 from ponderzoo.trainers._fit import take_weights
 from ponderzoo.trainers.phonemes import _gradient
 from ponderzoo.zoo._speech import build_ctc
+from ponderzoo.zoo.rnn_transducer import build as build_transducer
 
 SETS = ("tts_phones", "asterisk", "timit")
 SPLITS = ("train", "validation", "test")
@@ -142,6 +144,14 @@ def test_audio_of_training_is_played_at_other_speeds_and_levels(root):
     numbers(task, inputs["audio"], "validation")
     with pytest.raises(ValueError, match="speed must be a share from 0 to below 1, got 1"):
         task_of(root, speed=1)
+
+
+def test_a_part_of_training_is_the_same_for_every_run(root):
+    all_of_it, part = task_of(root), task_of(root, most=5)
+    names = [[u.name for u in task.utterances("train")] for task in (all_of_it, part)]
+    assert len(set(names[1])) == part.examples("train") == 5 and set(names[1]) < set(names[0])
+    assert names[1] == [u.name for u in task_of(root, most=5, buckets=2).utterances("train")]
+    assert part.utterances("test") is all_of_it.utterances("test")
 
 
 def test_what_is_not_there_is_named(root, tmp_path):
@@ -289,7 +299,7 @@ def test_event_file_lets_hear_and_see_validation_utterances(finished, root):
 
     run, _ = finished
     events = EventAccumulator(os.path.join(run, "logs"), size_guidance={"tensors": 0}).Reload()
-    pictures = [f"figures/{name}" for name in {*task_of(root).captions} - {"speakers"}]
+    pictures = [f"figures/{name}" for name in {*task_of(root).captions} - {"speakers", "decoders"}]
     tags = set(events.Tags()["tensors"])
     assert {"sounds", "examples", "examples/spikes", *pictures} <= tags
     assert events.summary_metadata["sounds"].plugin_data.plugin_name == "audio"
@@ -309,7 +319,7 @@ def test_event_file_lets_hear_and_see_validation_utterances(finished, root):
 
 def test_figures_are_drawn(finished, root):
     files = set(os.listdir(os.path.join(finished[0], "figures")))
-    assert files == {f"{name}.png" for name in {*task_of(root).captions} - {"speakers"}}
+    assert files == {f"{name}.png" for name in {*task_of(root).captions} - {"speakers", "decoders"}}
 
 
 def test_start_takes_weights_of_layers_of_the_same_name(finished, root, tmp_path):
@@ -534,6 +544,63 @@ def test_confusions_of_timit_are_those_of_39_classes(root):
     assert panel.get_title().startswith(words)
 
 
+def test_all_decoders_read_what_is_sure(root):
+    class Hears:
+        """Knows all phonemes of the first five utterances of a batch, and is deaf to the others."""
+
+        def predict_on_batch(self, inputs):
+            lengths = [*inputs["lengths"]]
+            said = {len(u.audio): " ".join(f"{p} _" for p in u.phonemes) for u in utterances}
+            texts = [said[n] if row < 5 else "_ _" for row, n in enumerate(lengths)]
+            longest = max(len(text.split()) for text in texts)
+            texts = [" ".join([*text.split(), *"_" * longest][:longest]) for text in texts]
+            return spelt(task, *texts)
+
+    task = task_of(root)
+    utterances = task.utterances("test")
+    assert len({len(u.audio) for u in utterances}) == len(utterances)
+    lost = [p for u in utterances[5:] for p in u.phonemes]
+    error = len(lost) / sum(len(u.phonemes) for u in utterances)
+    found = task._decoded(Hears())
+    assert [*found] == ["best path", "beam of 20", "prefix search, cut at 99% blank"]
+    for row in found.values():
+        expected = {"utterances": len(utterances), "phoneme_error_rate": pytest.approx(error)}
+        assert row == expected
+
+
+def test_a_transducer_is_searched_and_its_lattice_drawn(root):
+    keras.utils.set_random_seed(0)
+    task = trainers.task("phoneme_transduction", root=root, buckets=1)
+    model = build_transducer(task, **SMALL, prediction_units=5, joint_units=4)
+    inputs, _ = task.rows([0, 1], "test")
+    outputs = model.predict_on_batch(inputs)
+    greedy, beam = (rows for _, rows in task.decoders(model, inputs, outputs))
+    np.testing.assert_array_equal(greedy, outputs["phonemes"])
+    layer, frames = model.get_layer("transducer").layer, outputs["lattice"].shape[1]
+    assert len(beam) == 2 and all(0 < label < task.classes for row in beam for label in row)
+    # More probable than what greed finds, by the loss of both.
+    for row, best in enumerate(beam):
+        one = {key: value[row : row + 1] for key, value in inputs.items()}
+        losses = []
+        for labels in (best, [label for label in greedy[row] if label >= 0]):
+            one["labels"] = np.array([labels], "int32").reshape(1, -1)
+            lattice = model.predict_on_batch(one)["lattice"]
+            losses.append(transducer_loss(lattice, one["labels"], [frames], [len(labels)]))
+        assert float(losses[0][0]) <= float(losses[1][0]) + 1e-4
+    assert layer.units == 5
+    figure = task.figures(model)["lattice"]
+    panel = figure.axes[0]
+    utterance, _ = task._middling()
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == list(utterance.phonemes)
+    image = panel.images[0].get_array()
+    assert image.shape[0] == len(utterance.phonemes) + 1
+    # Each diagonal of the lattice is passed once: by every alignment.
+    passing = 10.0 ** np.asarray(image)
+    assert passing[0, 0] == pytest.approx(1) and passing[-1, -1] == pytest.approx(1)
+    diagonals = [np.trace(passing[::-1], k) for k in range(1 - len(passing), passing.shape[1])]
+    np.testing.assert_allclose(diagonals, 1, atol=1e-4)
+
+
 # Serving.
 
 
@@ -583,6 +650,54 @@ def test_served_wav_files_are_heard_as_the_model_hears_them(client, finished, ro
             assert [word.decode() for word in spoken if word] == words and words
             np.testing.assert_allclose(found["starts"][row, : len(words)], places * 0.01, 1e-5)
             assert (found["starts"][row, len(words) :] == -1).all()
+
+
+def test_the_best_answers_of_a_beam_are_served(client, finished, root):
+    task = task_of(root)
+    model = keras.saving.load_model(os.path.join(finished[0], "model.keras"))
+    utterances = task.utterances("test")[:2]
+    given = {"wav": np.array([wav(u.audio) for u in utterances], object)}
+    answer = client.predict("blstm_ctc_phonemes", given, signature="beam")
+    inputs, _ = task.rows(np.arange(2), "test")
+    logits = model.predict_on_batch(inputs)["phonemes"]
+    labels, _, scores = ctc_beam_search(logits, [logits.shape[1]] * 2, 20, n_best=5)
+    np.testing.assert_allclose(answer["log_probability"], scores, rtol=1e-4, atol=1e-4)
+    assert answer["phonemes"].shape[:2] == (2, 5)
+    for row in range(2):
+        words = [word.decode() for word in answer["phonemes"][row, 0] if word]
+        assert " ".join(words) == task.spelled(np.asarray(labels)[row, 0])
+
+
+def test_files_are_asked_about_by_their_names(tmp_path):
+    task = trainers.task("phonemes")
+    notation = zoo.info("blstm_ctc_phonemes").notation(task)
+    assert notation.keys() == {"decode", "beam"}
+    content = wav(np.arange(100))
+    (tmp_path / "a.wav").write_bytes(content)
+    read, show = notation["decode"].read, notation["decode"].show
+    assert read([str(tmp_path / "a.wav")])["wav"].tolist() == [content]
+    for wrong in ("no.wav", str(tmp_path), "data:audio/wav;base64,!"):
+        with pytest.raises(ValueError, match=r"expected the name of a wav file, or data:.*; got"):
+            read([wrong])
+    outputs = {
+        "phonemes": np.array([[b"sh", b"iy", b""], [b"", b"", b""]], object),
+        "starts": np.array([[0.5, 1.25, -1], [-1, -1, -1]]),
+    }
+    heard, nothing = show({}, outputs)
+    assert [line.split() for line in heard.splitlines()] == [
+        ["heard", "sh", "iy"],
+        ["seconds", "0.50", "1.25"],
+    ]
+    assert "nothing" in nothing
+    outputs = {
+        "phonemes": np.array([[[b"sh"], [b""], [b""]]], object),
+        "log_probability": np.array([[-0.5, -1.0, -np.inf]]),
+    }
+    (beam,) = notation["beam"].show({}, outputs)
+    assert [line.split() for line in beam.splitlines()] == [
+        ["-0.50", "nats", "sh"],
+        ["-1.00", "nats", "nothing"],
+    ]
 
 
 def test_wav_files_together_are_heard_as_each_alone(client, root):

@@ -146,7 +146,9 @@ def test_a_sweep_of_seeds_and_settings(tmp_path):
     three = [theirs[f"{what}_bits_per_sequence"] for what in ("mean", "least", "greatest")]
     assert three == [40.0, 30.0, 50.0] and theirs["seeds"] == "1, 2"
     card = (home / "card.md").read_text()
-    assert re.search(r"### Settings\n\nRuns with other settings.*\n\n\|  \| seeds \| mean bits", card)
+    assert re.search(
+        r"### Settings\n\nRuns with other settings.*\n\n\|  \| seeds \| mean bits", card
+    )
     assert "learning_curves_of_seeds.png" in card
     os.rename(tmp_path / "sweep" / "a", tmp_path / "a")
     _publish.publish(tmp_path / "ours", sweep=tmp_path / "sweep", output=tmp_path / "zoo")

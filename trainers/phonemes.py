@@ -27,13 +27,14 @@ CUT = 0.99
 
 @functools.cache
 def _splits(data, root, most):
+    if most:
+        splits = _splits(data, root, 0)
+        chosen = np.random.default_rng(0).permutation(len(splits["train"]))[:most]
+        return splits | {"train": [splits["train"][number] for number in chosen]}
     module = dataset(data)
     splits = {"train": [], "validation": [], "test": []}
     for utterance in module.load(root or module.path()):
         splits[utterance.split].append(utterance)
-    if most:
-        chosen = np.random.default_rng(0).permutation(len(splits["train"]))[:most]
-        splits["train"] = [splits["train"][number] for number in chosen]
     return splits
 
 
