@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable, sum_dtype
+from ._base import at_least_a_step, sequence_spec, serializable, sum_dtype
 from ._halting_loop import Setting, halting_loop
 from ._steps import Dropout, output_size, pack_state, step_of
 
@@ -122,12 +122,7 @@ class ACT(keras.layers.Layer):
         return sum_dtype(self.compute_dtype)
 
     def build(self, sequence_shape, initial_state_shape=None):
-        if len(sequence_shape) != 3 or sequence_shape[-1] is None:
-            raise ValueError(
-                "ACT needs a sequence of shape (batch, time, features) with known features; "
-                f"got {tuple(sequence_shape)}"
-            )
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequence_shape[-1]})
+        self.input_spec = sequence_spec("ACT", sequence_shape)
         if not self.cell.built:
             self.cell.build((sequence_shape[0], sequence_shape[-1] + 1))
             self.cell.built = True
@@ -140,16 +135,8 @@ class ACT(keras.layers.Layer):
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
         sequence = ops.cast(sequence, self.cell.compute_dtype)
-        batch, given = ops.shape(sequence)[:2]
-        steps = given
-        if not isinstance(given, int) or given == 0:
-            # The loop gathers rows, so there must be one to gather.
-            steps = ops.maximum(given, 1)
-            missing = ops.zeros((batch, steps - given, sequence.shape[-1]), sequence.dtype)
-            sequence = ops.concatenate([sequence, missing], axis=1)
-            if mask is not None:
-                missing = ops.zeros((batch, steps - given), "bool")
-                mask = ops.concatenate([ops.cast(mask, "bool"), missing], axis=1)
+        sequence, mask, given, steps = at_least_a_step(sequence, mask)
+        batch = ops.shape(sequence)[0]
         if initial_state is None:
             initial_state = _zero_state(self.cell, batch)
         state = [ops.cast(s, self.cell.compute_dtype) for s in keras.tree.flatten(initial_state)]

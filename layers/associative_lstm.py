@@ -7,7 +7,14 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import is_whole, serializable, sum_dtype, whole
+from ._base import (
+    at_least_a_step,
+    is_whole,
+    sequence_spec,
+    serializable,
+    sum_dtype,
+    whole,
+)
 from ._memory_loop import Setting, memory_loop
 
 
@@ -296,29 +303,19 @@ class AssociativeLSTM(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, sequence_shape, initial_state_shape=None):
-        if len(sequence_shape) != 3 or sequence_shape[-1] is None:
-            raise ValueError(
-                "AssociativeLSTM needs a sequence of shape (batch, time, features) with known "
-                f"features; got {tuple(sequence_shape)}"
-            )
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequence_shape[-1]})
+        self.input_spec = sequence_spec("AssociativeLSTM", sequence_shape)
         if not self.cell.built:
             self.cell.build((sequence_shape[0], sequence_shape[-1]))
             self.cell.built = True
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
         cell, dtype = self.cell, self.cell.compute_dtype
-        batch, given = ops.shape(sequence)[:2]
-        rows = ops.transpose(ops.cast(sequence, dtype), (1, 0, 2))
-        steps = given
-        if mask is not None:
-            mask = ops.transpose(ops.cast(mask, "bool"))
-        if not isinstance(given, int) or given == 0:
-            # A loop that stores what it does must do something: a step that is masked.
-            steps = given + 1
-            mask = ops.ones((given, batch), "bool") if mask is None else mask
-            mask = ops.concatenate([mask, ops.zeros((1, batch), "bool")])
-            rows = ops.concatenate([rows, ops.zeros((1, batch, rows.shape[-1]), dtype)])
+        sequence, mask, given, steps = at_least_a_step(ops.cast(sequence, dtype), mask)
+        batch = ops.shape(sequence)[0]
+        if steps is not given and mask is None:
+            mask = ops.broadcast_to(ops.arange(steps) < given, (batch, steps))
+        rows = ops.transpose(sequence, (1, 0, 2))
+        mask = None if mask is None else ops.transpose(mask)
         h, c = cell.get_initial_state(batch) if initial_state is None else initial_state
         order, back = cell.orders()
         setting = Setting(

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable, sum_dtype, whole
+from ._base import at_least_a_step, sequence_spec, serializable, sum_dtype, whole
 from ._memory_loop import SequenceDropout, Setting, controller_of, memory_loop
 from ._steps import output_size, pack_state
 
@@ -452,12 +452,7 @@ class NTM(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, sequence_shape, initial_state_shape=None):
-        if len(sequence_shape) != 3 or sequence_shape[-1] is None:
-            raise ValueError(
-                "NTM needs a sequence of shape (batch, time, features) with known features; "
-                f"got {tuple(sequence_shape)}"
-            )
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequence_shape[-1]})
+        self.input_spec = sequence_spec("NTM", sequence_shape)
         if not self.cell.built:
             self.cell.build((sequence_shape[0], sequence_shape[-1]))
             self.cell.built = True
@@ -465,19 +460,10 @@ class NTM(keras.layers.Layer):
     def call(self, sequence, mask=None, initial_state=None, training=False):
         cell = self.cell
         dtype = cell.controller.compute_dtype
-        batch, given = ops.shape(sequence)[:2]
-        rows = ops.transpose(ops.cast(sequence, dtype), (1, 0, 2))
-        masked = mask is not None
-        if masked:
-            mask = ops.transpose(ops.cast(mask, "bool"))
-        steps = given
-        if not isinstance(given, int) or given == 0:
-            # A loop that stores what it does must be able to do something.
-            steps = ops.maximum(given, 1)
-            missing = ops.zeros((steps - given, batch, rows.shape[-1]), dtype)
-            rows = ops.concatenate([rows, missing])
-            if masked:
-                mask = ops.concatenate([mask, ops.zeros((steps - given, batch), "bool")])
+        sequence, mask, given, steps = at_least_a_step(ops.cast(sequence, dtype), mask)
+        batch, masked = ops.shape(sequence)[0], mask is not None
+        rows = ops.transpose(sequence, (1, 0, 2))
+        mask = ops.transpose(mask) if masked else None
         start = cell.get_initial_state(batch) if initial_state is None else initial_state
         start = keras.tree.flatten(start)
         state, reads, memory = cell._split(start)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable, sum_dtype, whole
+from ._base import at_least_a_step, sequence_spec, serializable, sum_dtype, whole
 from ._recurrent_loop import recurrent_loop
 
 
@@ -95,13 +95,8 @@ class PeepholeLSTM(keras.layers.Layer):
         return ("forward", "backward") if self.bidirectional else ("forward",)
 
     def build(self, sequence_shape, initial_state_shape=None):
-        if len(sequence_shape) != 3 or sequence_shape[-1] is None:
-            raise ValueError(
-                f"{type(self).__name__} needs a sequence of shape (batch, time, features) with "
-                f"known features; got {tuple(sequence_shape)}"
-            )
+        self.input_spec = sequence_spec(type(self).__name__, sequence_shape)
         features, units = sequence_shape[-1], self.units
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
         recurrent = self.recurrent_initializer
         self.kernels = self._add("kernel", (features, 4 * units), self.kernel_initializer)
         self.recurrent_kernels = self._add("recurrent_kernel", (units, 4 * units), recurrent)
@@ -127,14 +122,8 @@ class PeepholeLSTM(keras.layers.Layer):
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
         wide = sum_dtype(self.compute_dtype)
-        batch, given = ops.shape(sequence)[:2]
-        sequence = ops.cast(sequence, self.compute_dtype)
-        steps = given
-        if not isinstance(given, int) or given == 0:
-            # A loop that stores what it does must be able to do something.
-            steps = ops.maximum(given, 1)
-            missing = ops.zeros((batch, steps - given, sequence.shape[-1]), sequence.dtype)
-            sequence = ops.concatenate([sequence, missing], axis=1)
+        sequence, mask, given, steps = at_least_a_step(ops.cast(sequence, self.compute_dtype), mask)
+        batch = ops.shape(sequence)[0]
         places = _Places(mask, batch, given, steps)
         sequence = places.pack(sequence)
         rows, weights = [], []
@@ -220,7 +209,6 @@ class _Places:
         self.steps = ops.arange(steps, dtype="int32")
         if self.masked:
             mask = ops.cast(mask, "int32")
-            mask = ops.pad(mask, [[0, 0], [0, steps - given]])
             self.count = ops.sum(mask, axis=1)
             rank = ops.cumsum(mask, axis=1)
             self.rank = ops.maximum(rank - 1, 0)
