@@ -202,6 +202,8 @@ def test_event_file_of_a_long_run_stays_under_300_kB(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
     class Model:
+        output = {"more": None, "updates": None}
+
         def predict_on_batch(self, inputs):
             return {
                 "more": np.ones((64, 1)),

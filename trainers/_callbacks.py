@@ -17,6 +17,7 @@ from ._evaluate import evaluate
 EVENTS = "events.out.tfevents.ponderzoo"
 EVENT_DPI, EVENT_COLOURS = 60, 32
 EVENT_AUDIO_BYTES = 100_000
+DESCRIBED = 8  # rows in words and pictures
 
 
 def write_file(path, content):
@@ -305,12 +306,17 @@ class Board(keras.callbacks.Callback):
         self.record["event_bytes"] = self.events.flush()
 
     def _look(self, done, step):
-        outputs = self.model.predict_on_batch(self.inputs)
-        updates = outputs.get("updates") if isinstance(outputs, dict) else None
-        if updates is not None:
+        ponders, described = "updates" in self.model.output, self._due(done, min(self.histograms, 5))
+        if not ponders and not described:
+            return
+        few = slice(None if ponders else DESCRIBED)
+        outputs = self.model.predict_on_batch({k: v[few] for k, v in self.inputs.items()})
+        if ponders:
+            updates = outputs["updates"]
             self.events.histogram("ponder", updates[updates > 0], step)
-        if self._due(done, min(self.histograms, 5)):
-            first = [{k: v[:8] for k, v in d.items()} for d in (self.inputs, self.targets, outputs)]
+        if described:
+            every = self.inputs, self.targets, outputs
+            first = [{k: v[:DESCRIBED] for k, v in some.items()} for some in every]
             with contextlib.suppress(NotImplementedError):
                 self.events.text("examples", self.task.describe(*first), step)
             if hasattr(self.task, "snapshot"):
