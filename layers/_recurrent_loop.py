@@ -7,6 +7,7 @@ weights' own gradients are products over the whole sequence behind the loop.
 
 import functools
 
+import keras
 from keras import ops
 
 from . import _backend as backend
@@ -49,6 +50,15 @@ def _named(setting, tensors):
     return rows, kernels, peeps[0] if peepholes else [None] * directions, hs, cs
 
 
+def _at(t, stored):
+    """What a nest of tensors holds of a step.
+
+    Loops carry it to the next step: XLA would fuse reading with the arithmetic of the gates, which
+    then takes a number at a time.
+    """
+    return keras.tree.map_structure(lambda x: x[t], stored)
+
+
 def _gates(z, c, peep):
     i, f, g, o = ops.split(z, 4, axis=-1)
     if peep is not None:
@@ -69,25 +79,26 @@ def _forward(setting, save, *tensors):
     directions, _, steps, _ = setting
     rows, kernels, peeps, hs, cs = _named(setting, tensors)
 
-    def advance(t, states):
+    def advance(read, states):
         values, new = [], []
         for d in range(directions):
             h, c = states[d]
-            i, f, g, o, c = _gates(rows[d][t] + h @ kernels[d], c, peeps[d])
+            i, f, g, o, c = _gates(read[d] + h @ kernels[d], c, peeps[d])
             h = o * ops.tanh(c)
             new.append((h, c))
             values += [h, c, ops.concatenate([i, f, g, o], axis=-1)] if save else [h, c]
         return new, values
 
-    def body(t, states, buffers):
-        states, values = advance(t, states)
-        return t + 1, states, backend.write_all(buffers, t, values)
+    def body(t, read, states, buffers):
+        states, values = advance(read, states)
+        following = ops.minimum(t + 1, steps - 1)
+        return t + 1, _at(following, rows), states, backend.write_all(buffers, t, values)
 
-    states = list(zip(hs, cs))
-    _, values = advance(0, states)
+    states, read = list(zip(hs, cs)), _at(0, rows)
+    _, values = advance(read, states)
     buffers = [backend.buffer(steps, x) for x in values]
     *_, buffers = ops.while_loop(
-        lambda t, *_: t < steps, body, (0, states, buffers), maximum_iterations=steps
+        lambda t, *_: t < steps, body, (0, read, states, buffers), maximum_iterations=steps
     )
     buffers = [backend.stack(x) for x in buffers]
     each = len(buffers) // directions
@@ -103,13 +114,17 @@ def _backward(setting, residuals, cotangents):
     outputs, cells, gates = buffers[::3], buffers[1::3], buffers[2::3]
     before = [ops.concatenate([c[None], of[:-1]]) for c, of in zip(cs, cells)]
 
-    def reverse(t, d_states):
+    stored = [
+        (cotangents[2 * d], cotangents[2 * d + 1], gates[d], cells[d], before[d])
+        for d in range(directions)
+    ]
+
+    def reverse(read, d_states):
         new, values = [], []
         for d in range(directions):
-            d_h, d_c = d_states[d]
-            d_h, d_c = d_h + cotangents[2 * d][t], d_c + cotangents[2 * d + 1][t]
-            i, f, g, o = ops.split(gates[d][t], 4, axis=-1)
-            c, old, peep = cells[d][t], before[d][t], peeps[d]
+            (d_h, d_c), (d_output, d_cell, gate, c, old) = d_states[d], read[d]
+            d_h, d_c, peep = d_h + d_output, d_c + d_cell, peeps[d]
+            i, f, g, o = ops.split(gate, 4, axis=-1)
             squashed = ops.tanh(c)
             d_o = d_h * squashed * o * (1 - o)
             d_c = d_c + d_h * o * (1 - squashed * squashed)
@@ -127,15 +142,17 @@ def _backward(setting, residuals, cotangents):
             values.append(d_z)
         return new, values
 
-    def body(t, d_states, buffers):
-        d_states, values = reverse(t, d_states)
-        return t - 1, d_states, backend.write_all(buffers, t, values)
+    def body(t, read, d_states, buffers):
+        d_states, values = reverse(read, d_states)
+        following = _at(ops.maximum(t - 1, 0), stored)
+        return t - 1, following, d_states, backend.write_all(buffers, t, values)
 
     d_states = [(ops.zeros_like(h), ops.zeros_like(c)) for h, c in zip(hs, cs)]
-    _, values = reverse(steps - 1, d_states)
+    read = _at(steps - 1, stored)
+    _, values = reverse(read, d_states)
     d_rows = [backend.buffer(steps, x) for x in values]
-    _, d_states, d_rows = ops.while_loop(
-        lambda t, *_: t >= 0, body, (steps - 1, d_states, d_rows), maximum_iterations=steps
+    _, _, d_states, d_rows = ops.while_loop(
+        lambda t, *_: t >= 0, body, (steps - 1, read, d_states, d_rows), maximum_iterations=steps
     )
     d_rows = [backend.stack(x) for x in d_rows]
     d_kernels, d_peeps = [], []
