@@ -95,8 +95,8 @@ def _forward(setting, save, *tensors):
     inputs = _Inputs(setting, tensors)
     controller, dtype = setting.controller, inputs.memory[0].dtype
 
-    def advance(t, state, reads, memory):
-        output, new_state, saved = controller.forward(inputs.weights, inputs.rows[t], reads, state)
+    def advance(t, row, state, reads, memory):
+        output, new_state, saved = controller.forward(inputs.weights, row, reads, state)
         output = ops.cast(output, inputs.kernel.dtype)
         z = ops.cast(output @ inputs.kernel + inputs.bias, dtype)
         new_reads, new_memory = setting.access(z, memory)
@@ -110,20 +110,24 @@ def _forward(setting, save, *tensors):
         record = [z, *saved, *state, reads, *memory] if save else []
         return new_state, new_reads, new_memory, answers, record
 
-    def body(t, state, reads, memory, answers, records):
-        state, reads, memory, new_answers, new_records = advance(t, state, reads, memory)
+    def body(t, row, state, reads, memory, answers, records):
+        state, reads, memory, new_answers, new_records = advance(t, row, state, reads, memory)
         answers, records = (
             backend.write_all(answers, t, new_answers),
             backend.write_all(records, t, new_records),
         )
-        return t + 1, state, reads, memory, answers, records
+        # Carried to the next step: XLA would fuse reading it with the controller's arithmetic,
+        # which then takes a number at a time.
+        row = inputs.rows[ops.minimum(t + 1, setting.steps - 1)]
+        return t + 1, row, state, reads, memory, answers, records
 
-    *_, answers, records = advance(0, inputs.state, inputs.reads, inputs.memory)
+    start = inputs.rows[0], inputs.state, inputs.reads, inputs.memory
+    *_, answers, records = advance(0, *start)
     buffers = [[backend.buffer(setting.steps, x) for x in some] for some in (answers, records)]
-    _, state, reads, memory, answers, records = ops.while_loop(
+    _, _, state, reads, memory, answers, records = ops.while_loop(
         lambda t, *_: t < setting.steps,
         body,
-        (0, inputs.state, inputs.reads, inputs.memory, *buffers),
+        (0, *start, *buffers),
         maximum_iterations=setting.steps,
     )
     answers = [backend.stack(x) for x in answers]

@@ -27,9 +27,8 @@ URI = "data:audio/wav;base64,"
 
 TTS_PHONES = (
     "The data are TTS-Phones, synthetic speech, and errors on them do not compare with those on "
-    "TIMIT. Its test split is a voice that training never hears, and three voices are few to learn "
-    "from: nearly all of the error is that, since new sentences of the voices of training are "
-    "hardly ever wrong (see the table of speakers). "
+    "TIMIT. Its test split is of voices that training never hears: a man's of recordings, and two "
+    "that are made by rules (see the table of speakers). "
 )
 
 
