@@ -363,6 +363,11 @@ class FeatureNormalization(keras.layers.Layer):
     The statistics are weights that no gradient reaches, and are saved with the model. Until `adapt`
     has found them features pass unchanged. (`keras.layers.Normalization` counts padded frames.)
 
+    Args:
+        centred: whether to take its own mean from every feature of an utterance first, and with it
+            what a voice, a room or a microphone adds to all frames (cepstral mean subtraction).
+        **kwargs: of `keras.layers.Layer`.
+
     Call arguments:
         features: `(batch, frames, features)`.
         mask: optional `(batch, frames)` boolean, True at real frames.
@@ -384,8 +389,9 @@ class FeatureNormalization(keras.layers.Layer):
         Graves, Mohamed and Hinton, 2013, arXiv:1303.5778, section 3.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, centred=False, **kwargs):
         super().__init__(**kwargs)
+        self.centred = bool(centred)
         self.autocast = False
         self.supports_masking = True
 
@@ -416,7 +422,11 @@ class FeatureNormalization(keras.layers.Layer):
             lengths = ops.convert_to_numpy(lengths)
             if count and features.shape[-1:] != mean.shape:
                 raise ValueError(f"expected {len(mean)} features; got {features.shape}")
-            frames = features[np.arange(features.shape[1]) < lengths[:, None]]
+            real = np.arange(features.shape[1]) < lengths[:, None]
+            if self.centred:
+                total = np.sum(features, axis=1, where=real[..., None], keepdims=True)
+                features = features - total / np.maximum(lengths, 1)[:, None, None]
+            frames = features[real]
             if not np.isfinite(frames).all():
                 raise ValueError("expected finite numbers in real frames; got others")
             if not len(frames):
@@ -439,11 +449,25 @@ class FeatureNormalization(keras.layers.Layer):
 
     def call(self, features, mask=None):
         features = ops.cast(features, sum_dtype(self.compute_dtype))
+        real = None if mask is None else ops.cast(mask, "bool")[:, :, None]
+        if self.centred:
+            features = features - _mean(features, real)
         features = (features - self.mean) / self.standard_deviation
-        if mask is not None:
-            real = ops.cast(mask, "bool")[:, :, None]
+        if real is not None:
             features = ops.where(real, features, ops.zeros_like(features))
         return ops.cast(features, self.compute_dtype)
 
+    def get_config(self):
+        return {**super().get_config(), "centred": self.centred}
+
     def compute_output_spec(self, features, mask=None):
         return keras.KerasTensor(features.shape, dtype=self.compute_dtype)
+
+
+def _mean(features, real):
+    """`(batch, 1, features)`, over real frames, `(batch, frames, 1)` boolean, or all; 0 of none."""
+    if real is None:
+        real = ops.ones_like(features[:, :, :1], "bool")
+    total = ops.sum(ops.where(real, features, ops.zeros_like(features)), axis=1, keepdims=True)
+    count = ops.sum(ops.cast(real, features.dtype), axis=1, keepdims=True)
+    return total / ops.maximum(count, 1)

@@ -325,6 +325,27 @@ def test_a_feature_that_never_varies_is_only_centred():
     np.testing.assert_allclose(np.asarray(layer(features))[..., 1], 0, atol=1e-5)
 
 
+def test_what_is_added_to_all_frames_of_an_utterance_is_taken_away():
+    layer = FeatureNormalization(centred=True, dtype="float64")
+    rng = np.random.default_rng(0)
+    features, lengths = rng.normal(size=(3, 7, 4)) * [1, 2, 3, 0], np.array([7, 4, 0])
+    layer.adapt([(features, lengths)])
+    mask = np.arange(7) < lengths[:, None]
+    found = np.asarray(layer(features, mask=mask))
+    real = found[mask]
+    np.testing.assert_allclose(real[:, :3].std(axis=0), 1, rtol=1e-12)
+    for row in range(2):
+        np.testing.assert_allclose(found[row, : lengths[row]].mean(axis=0), 0, atol=1e-12)
+    assert not found[~mask].any()
+    moved = features + rng.normal(size=(3, 1, 4))
+    moved[~mask] = 1e6
+    np.testing.assert_allclose(layer(moved, mask=mask), found, atol=1e-9)
+    alone = layer(features[1:2, :4])
+    np.testing.assert_allclose(alone[0], found[1, :4], atol=1e-12)
+    again = FeatureNormalization.from_config(layer.get_config())
+    assert again.centred and not FeatureNormalization().centred
+
+
 def test_mixed_precision_normalises_in_float32():
     features = (1000 + noise(1, 9, 2)).astype("float32")
     layer = FeatureNormalization(dtype="mixed_float16")

@@ -33,7 +33,15 @@ TTS_PHONES = (
 
 
 def transcription_network(
-    task, features, deltas, units, layers, bidirectional, input_noise, weight_noise
+    task,
+    features,
+    deltas,
+    units,
+    layers,
+    bidirectional,
+    input_noise,
+    weight_noise,
+    centred=False,
 ):
     """Hidden vectors of every frame, from audio.
 
@@ -44,6 +52,7 @@ def transcription_network(
         units, layers, bidirectional: of the `DeepLSTM`.
         input_noise: standard deviation of noise on the normalized features in training.
         weight_noise: that of noise on the weights.
+        centred: whether every feature of an utterance is centred by its own mean.
 
     Returns:
         The inputs by name; hidden vectors `(batch, frames, size)`; the frames of each row.
@@ -58,7 +67,7 @@ def transcription_network(
     lengths = keras.Input((), dtype="int32", name="lengths")
     hidden, frames = kinds[features](rate=task.rate, deltas=deltas, name="features")(audio, lengths)
     mask = SequenceMask()(hidden, frames)
-    hidden = FeatureNormalization(name="normalization")(hidden, mask=mask)
+    hidden = FeatureNormalization(centred, name="normalization")(hidden, mask=mask)
     if input_noise:
         hidden = keras.layers.GaussianNoise(input_noise, name="input_noise")(hidden)
     stack = DeepLSTM(units, layers, bidirectional=bidirectional)

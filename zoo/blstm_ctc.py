@@ -26,6 +26,7 @@ register(
             "units": 128,
             "layers": 1,
             "bidirectional": True,
+            "centred": False,
             "input_noise": 0.3,
             "weight_noise": 0.0,
         },

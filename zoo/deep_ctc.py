@@ -26,6 +26,7 @@ register(
             "units": 96,
             "layers": 3,
             "bidirectional": True,
+            "centred": False,
             "input_noise": 0.0,
             "weight_noise": 0.075,
         },

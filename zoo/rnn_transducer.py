@@ -147,6 +147,7 @@ register(
             "units": 96,
             "layers": 3,
             "bidirectional": True,
+            "centred": False,
             "prediction_units": 96,
             "joint_units": 96,
             "input_noise": 0.0,
