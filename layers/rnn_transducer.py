@@ -12,6 +12,56 @@ from .transducer_search import transducer_greedy
 
 
 @serializable
+class OneHotLabels(keras.layers.Layer):
+    """Labels as the prediction network of a transducer reads them (Graves, 2012, section 2.1).
+
+    Args:
+        classes: of labels, blank included.
+        blank: the class that puts out nothing, here the null symbol before the first label.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        labels: integers of any shape.
+
+    Returns:
+        `(..., classes - 1)`: 1 at the place of the label among all but blank; zeros for blank and
+        for negative numbers, which are padding.
+
+    Raises:
+        ValueError: `blank` is no class, or there is no class besides.
+
+    Example:
+        >>> OneHotLabels(3)(keras.ops.array([[0, 2, 1]])).numpy().tolist()
+        [[[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]]
+
+    Reference:
+        Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, arXiv:1211.3711.
+    """
+
+    def __init__(self, classes, blank=0, **kwargs):
+        super().__init__(**kwargs)
+        self.autocast = False
+        self.classes = whole("classes", classes, 2)
+        self.blank = whole("blank", blank, 0)
+        if self.blank >= self.classes:
+            raise ValueError(f"blank must be a class, 0 to {classes - 1}; got {blank!r}")
+
+    def call(self, labels):
+        labels = ops.cast(labels, "int32")
+        there = ops.logical_and(labels >= 0, labels != self.blank)
+        place = ops.where(labels > self.blank, labels - 1, labels)
+        vectors = ops.one_hot(ops.where(there, place, 0), self.classes - 1)
+        vectors = ops.cast(vectors, self.compute_dtype)
+        return vectors * ops.cast(there, self.compute_dtype)[..., None]
+
+    def compute_output_spec(self, labels):
+        return keras.KerasTensor((*labels.shape, self.classes - 1), dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "classes": self.classes, "blank": self.blank}
+
+
+@serializable
 class RNNTransducer(keras.layers.Layer):
     """What turns the output of a transcription network into that of a transducer (Graves, 2012).
 
@@ -68,15 +118,13 @@ class RNNTransducer(keras.layers.Layer):
         self, classes, units, joint_units=0, blank=0, max_symbols=4, peepholes=True, **kwargs
     ):
         super().__init__(autocast=False, **kwargs)
-        self.classes = whole("classes", classes, 2)
         self.units = whole("units", units, 1)
         self.joint_units = whole("joint_units", joint_units, 0)
-        self.blank = whole("blank", blank, 0)
-        if self.blank >= self.classes:
-            raise ValueError(f"blank must be a class, 0 to {classes - 1}; got {blank!r}")
         self.max_symbols = whole("max_symbols", max_symbols, 1)
         self.supports_masking = True
         options = {"dtype": self.dtype_policy}
+        self.spoken = OneHotLabels(classes, blank, name="spoken", **options)
+        self.classes, self.blank = self.spoken.classes, self.spoken.blank
         self.prediction = PeepholeLSTM(units, peepholes=peepholes, name="prediction", **options)
         width = self.joint_units or self.classes
         self.from_transcription = keras.layers.Dense(width, name="from_transcription", **options)
@@ -106,7 +154,7 @@ class RNNTransducer(keras.layers.Layer):
         labels = ops.cast(labels, "int32")
         start = ops.full((ops.shape(labels)[0], 1), self.blank, "int32")
         before = ops.concatenate([start, labels], axis=1)
-        predicted = self.from_prediction(self.prediction(self._spoken(before), training=training))
+        predicted = self.from_prediction(self.prediction(self.spoken(before), training=training))
         transcribed = self.from_transcription(ops.cast(transcription, self.compute_dtype))
         lattice = transcribed[:, :, None] + predicted[:, None]
         if self.readout:
@@ -123,14 +171,6 @@ class RNNTransducer(keras.layers.Layer):
             self.max_symbols,
         )
         return lattice, found, moments
-
-    def _spoken(self, labels):
-        """Labels as one-hot vectors `(..., classes - 1)`; zeros for blank and for padding."""
-        there = ops.logical_and(labels >= 0, labels != self.blank)
-        place = ops.where(labels > self.blank, labels - 1, labels)
-        vectors = ops.one_hot(ops.where(there, place, 0), self.classes - 1)
-        vectors = ops.cast(vectors, self.compute_dtype)
-        return vectors * ops.cast(there, self.compute_dtype)[..., None]
 
     def decoder(self):
         """`predict`, `join` and `initial_state`, as the searches want them, without gradients.
@@ -187,7 +227,7 @@ class _Decoder:
 
     def predict(self, labels, state):
         """The row of the prediction network after one label more, and its state."""
-        spoken = ops.cast(self.layer._spoken(labels), self.dtype)
+        spoken = ops.cast(self.layer.spoken(labels), self.dtype)
         h, c = state
         z = spoken @ self.kernel + self.bias + h @ self.recurrent
         h, c = lstm_step(z, c, self.peepholes)

@@ -62,8 +62,8 @@ class Recipe:
         validation_rows: rows of the validation split that are measured after every epoch; the
             weights of the least error, the task's first metric, are those of the run. 0 measures
             nothing, and the last weights are those of the run.
-        start: an entry, a run or a `.keras` file, whose layers give their weights to those of the
-            same name.
+        start: an entry, a run or a `.keras` file, or several with commas between, whose layers
+            give their weights to those of the same name.
         noise_from: share of the updates after which `WeightNoise` layers begin to make noise.
         evaluation_rows: rows of the test split that the final metrics are measured on.
         histograms: how many histograms of the ponder the event file gets, 0 for none.
@@ -262,8 +262,8 @@ def train(build, task, recipe, run_dir, find):
     model = build()
     if not os.path.exists(place("backup", "state.npz")):
         task.prepare(model)
-        if recipe.start:
-            take_weights(model, find(recipe.start))
+        for name in filter(None, recipe.start.split(",")):
+            take_weights(model, find(name.strip()))
     compile_model(model, task, recipe)
     stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed)
     batches = Batches(stream, list(model.output))
@@ -318,24 +318,36 @@ def train(build, task, recipe, run_dir, find):
 def take_weights(model, start):
     """Gives the layers of a model the weights of layers of the same name in a `.keras` file.
 
+    A name with a dot, `transducer.prediction`, is that of a layer within a layer.
+
     Raises:
         FileNotFoundError: there is no such file, or run.
         ValueError: no layer with weights has the name of another, or their shapes differ.
     """
     path = os.path.join(start, "model.keras") if os.path.isdir(start) else start
     there = {layer.name: layer for layer in read_model(path).layers if layer.weights}
-    taken = [layer for layer in model.layers if layer.weights and layer.name in there]
+    taken = {name: _layer(model, name) for name in there if _layer(model, name)}
     if not taken:
         names = [layer.name for layer in model.layers if layer.weights]
         raise ValueError(f"{path} has layers {sorted(there)}, and none of {sorted(names)}")
-    for layer in taken:
-        found = [w.shape for w in there[layer.name].weights]
+    for name, layer in taken.items():
+        found = [w.shape for w in there[name].weights]
         expected = [w.shape for w in layer.weights]
         if found != expected:
             raise ValueError(
-                f"the layer {layer.name} needs weights of {expected}, and has {found} in {path}"
+                f"the layer {name} needs weights of {expected}, and has {found} in {path}"
             )
-        layer.set_weights(there[layer.name].get_weights())
+        layer.set_weights(there[name].get_weights())
+
+
+def _layer(model, name):
+    """The layer of that name, with weights, or None."""
+    first, *within = name.split(".")
+    layer = {layer.name: layer for layer in model.layers if layer.weights}.get(first)
+    for part in within:
+        # What is in a wrapper, such as `WeightNoise`, has the wrapper's name.
+        layer = getattr(getattr(layer, "layer", layer), part, None)
+    return layer
 
 
 def keep_freed_memory():

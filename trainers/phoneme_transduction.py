@@ -8,7 +8,8 @@ from keras import ops
 
 from ..layers import TransducerLoss, transducer_arcs, transducer_beam_search
 from ._edit_metrics import EditErrorRate
-from .phonemes import BLANK, Phonemes
+from ._speech_task import BLANK
+from .phonemes import Phonemes
 
 BEAM = 4  # hypotheses of the beam search that is reported
 

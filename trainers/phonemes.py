@@ -1,7 +1,6 @@
 """Phoneme recognition from speech (Graves and others, 2006 to 2013)."""
 
 import dataclasses
-import functools
 
 import keras
 import numpy as np
@@ -10,13 +9,10 @@ from keras import ops
 from ..layers import CTCLoss, ctc_beam_search, ctc_prefix_search
 from ..layers._backend import vjp
 from ._describe import verdict
-from ._difficulty import levels
 from ._edit_metrics import CTCErrorRate, EditErrorRate, edit_distance
 from ._phonemes import PHONES, class_map
-from ._task import Stream, Task, Whole
-from .data import dataset
+from ._speech_task import BLANK, SpeechTask
 
-BLANK = 0
 SCALE = 2.0**15  # of int16 audio
 BEAM = 20  # hypotheses of the beam search that is reported
 DECODED = 100  # utterances of the test split that all decoders read
@@ -25,49 +21,13 @@ DECODED = 100  # utterances of the test split that all decoders read
 CUT = 0.99
 
 
-@functools.cache
-def _splits(data, root, most):
-    if most:
-        splits = _splits(data, root, 0)
-        chosen = np.random.default_rng(0).permutation(len(splits["train"]))[:most]
-        return splits | {"train": [splits["train"][number] for number in chosen]}
-    module = dataset(data)
-    splits = {"train": [], "validation": [], "test": []}
-    for utterance in module.load(root or module.path()):
-        splits[utterance.split].append(utterance)
-    return splits
-
-
-@functools.cache
-def _groups(data, root, most, split, buckets):
-    """The numbers of a split's utterances by length, in as many parts as there are buckets.
-
-    With the part of each utterance, and the samples and labels of the longest of each part.
-    """
-    utterances = _splits(data, root, most)[split]
-    samples = np.array([len(u.audio) for u in utterances])
-    labels = np.array([len(u.phonemes) for u in utterances])
-    parts = np.array_split(np.argsort(samples, kind="stable"), min(buckets, len(samples)))
-    part_of = np.zeros(len(samples), int)
-    for number, part in enumerate(parts):
-        part_of[part] = number
-    return parts, part_of, [(samples[part].max(), labels[part].max()) for part in parts]
-
-
 @dataclasses.dataclass(frozen=True)
-class Phonemes(Task):
+class Phonemes(SpeechTask):
     """Tell the phonemes of an utterance in their order; when they are said is not told.
 
-    `data` names the data set: `tts_phones`, synthetic speech, or `asterisk`, prompts of one woman
-    with machine-made labels, both of which `ponderzoo data fetch` makes; or `timit`, whose copy
-    `root` names. Labels are the data set's phonemes, silence included, from 1 on in the order of
-    its alphabet; 0 is the blank of CTC and transducers. TIMIT's 61 are scored in 39 classes.
-
-    Rows of training are drawn so that all utterances are as likely, and the rows of a batch are of
-    like length: `buckets` groups are padded alike. Audio of training is played faster or slower by
-    up to the share `speed`, which moves pitch and formants as another speaker would, and louder or
-    softer by up to `level` dB. `most` is how many utterances of training there are, chosen by
-    chance, the same for every run; 0 for all.
+    TIMIT's 61 phonemes are scored in 39 classes. Audio of training is played faster or slower by up
+    to the share `speed`, which moves pitch and formants as another speaker would, and louder or
+    softer by up to `level` dB. Data, `buckets` and `most` are as in `SpeechTask`.
 
     Inputs: `audio`, `(batch, samples)` float32, -1 to 1; `lengths`, `(batch,)` int32, samples.
     Targets: `phonemes`, `(batch, longest)` int32, -1 behind the last. The model output `phonemes`
@@ -75,15 +35,11 @@ class Phonemes(Task):
 
     Raises:
         FileNotFoundError: the data are not there.
-        ValueError: there is no such data set.
+        ValueError: there is no such data set, or `speed` is no such share.
     """
 
-    data: str = "tts_phones"
-    root: str = ""
-    buckets: int = 4
     speed: float = 0.0
     level: float = 0.0
-    most: int = 0
     evaluation_batch = 20
     captions = {
         "speakers": "Errors by speaker, on the splits that training does not see.",
@@ -99,31 +55,9 @@ class Phonemes(Task):
     }
 
     def __post_init__(self):
-        dataset(self.data)
+        super().__post_init__()
         if not 0 <= self.speed < 1:
             raise ValueError(f"speed must be a share from 0 to below 1, got {self.speed}")
-
-    @property
-    def phonemes(self):
-        """The alphabet, a tuple of str; label `i + 1` is its phoneme `i`."""
-        return tuple(dataset(self.data).PHONEMES)
-
-    @property
-    def rate(self):
-        """Samples of the audio a second."""
-        return dataset(self.data).RATE
-
-    @property
-    def classes(self):
-        """How many labels there are, with the blank."""
-        return len(self.phonemes) + 1
-
-    @property
-    def corpus(self):
-        """What the data may be called."""
-        return {"tts_phones": "TTS-Phones", "asterisk": "Asterisk-aligned", "timit": "TIMIT"}.get(
-            self.data, self.data
-        )
 
     @property
     def input_spec(self):
@@ -138,50 +72,28 @@ class Phonemes(Task):
         """The classes by which labels are scored where those are not the labels."""
         return class_map((None, *self.phonemes)) if self.data == "timit" else None
 
-    def utterances(self, split="train"):
-        """All utterances of a split."""
-        return _splits(self.data, self.root, self.most)[split]
-
-    def examples(self, split="train"):
-        """How many utterances a split has."""
-        return len(self.utterances(split))
-
     def rows(self, chosen, split="train", rng=None):
         """Utterances by their numbers, `(batch,)`, padded to the longest of their groups.
 
         Where there is an `rng`, played at another speed and level.
         """
-        _, part_of, sizes = _groups(self.data, self.root, self.most, split, self.buckets)
-        samples, longest = np.max([sizes[part_of[number]] for number in chosen], axis=0)
-        if rng:
+        varied = rng is not None and (self.speed or self.level)
+        samples, _ = self.longest(chosen, split)
+        if varied:
             samples = int(samples / (1 - self.speed)) + 1
-        numbers = {phoneme: number for number, phoneme in enumerate(self.phonemes, start=1)}
         audio = np.zeros((len(chosen), samples), "float32")
-        labels = np.full((len(chosen), longest), -1, "int32")
         lengths = np.zeros(len(chosen), "int32")
         for row, number in enumerate(chosen):
-            utterance = self.utterances(split)[number]
-            played = utterance.audio / SCALE
-            if rng:
+            played = self.utterances(split)[number].audio / SCALE
+            if varied:
                 speed = 1 + rng.uniform(-self.speed, self.speed)
                 places = np.arange(int(len(played) / speed)) * speed
                 played = np.interp(places, np.arange(len(played)), played)
                 played = played * 10 ** (rng.uniform(-self.level, self.level) / 20)
             lengths[row] = len(played)
             audio[row, : lengths[row]] = played
-            labels[row, : len(utterance.phonemes)] = [numbers[p] for p in utterance.phonemes]
+        labels = self.labels(chosen, split)
         return {"audio": audio, "lengths": lengths}, {"phonemes": labels}
-
-    def batch(self, rng, size, difficulty=None, split="train"):
-        levels(self, difficulty)
-        parts, part_of, _ = _groups(self.data, self.root, self.most, split, self.buckets)
-        part = parts[part_of[rng.integers(len(part_of))]]
-        varied = split == "train" and (self.speed or self.level)
-        return self.rows(rng.choice(part, size), split, rng if varied else None)
-
-    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
-        """See `Task.dataset`; rows of validation and test come again only after all were seen."""
-        return (Stream if split == "train" else Whole)(self, split, batch_size, steps, seed)
 
     def prepare(self, model, rows=400):
         """Lets the layer `normalization` adapt to what `features` makes of the training data."""
@@ -195,10 +107,6 @@ class Phonemes(Task):
 
     def metrics(self):
         return {"phonemes": [CTCErrorRate(BLANK, self._folded, name="phoneme_error_rate")]}
-
-    def spelled(self, labels):
-        """The phonemes of labels, those below 1 left out, between blanks."""
-        return " ".join(self.phonemes[label - 1] for label in labels if label > BLANK)
 
     def heard(self, outputs):
         """The labels `(batch, frames)` of the best path, -1 where there is none."""

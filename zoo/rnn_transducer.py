@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from ..layers import RNNTransducer, WeightNoise, transducer_loss
+from ..layers import OneHotLabels, PeepholeLSTM, RNNTransducer, WeightNoise, transducer_loss
 from ._lengths import check_lengths
 from ._registry import Entry, Paper, Signature, register
 from ._speech import (
@@ -68,14 +68,7 @@ def signatures(model, task):
 
     def score(audio, lengths, phonemes):
         check_lengths(lengths, audio)
-        # No label is the empty one, which fills up.
-        same = tf.strings.split(phonemes).to_tensor("")[..., None] == names
-        tf.debugging.Assert(
-            tf.reduce_all(tf.reduce_any(same, axis=-1)),
-            [f"phonemes must be of {' '.join(task.phonemes)}, blanks between them, got", phonemes],
-        )
-        places = tf.reduce_sum(tf.where(same, tf.range(task.classes), 0), axis=-1)
-        labels = tf.where(places > 0, places, -1)
+        labels = labels_of(phonemes, task)
         lattice = run(audio, lengths, labels)["lattice"]
         count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
         frames = tf.fill(tf.shape(count), tf.shape(lattice)[1])
@@ -132,6 +125,104 @@ def signatures(model, task):
     }
 
 
+def labels_of(phonemes, task):
+    """Labels `(batch, longest)` int32 of texts `(batch,)`, -1 behind the last, in a graph."""
+    import tensorflow as tf
+
+    # No label is the empty one, which fills up.
+    names = tf.constant(("", *task.phonemes))
+    same = tf.strings.split(phonemes).to_tensor("")[..., None] == names
+    tf.debugging.Assert(
+        tf.reduce_all(tf.reduce_any(same, axis=-1)),
+        [f"phonemes must be of {' '.join(task.phonemes)}, blanks between them, got", phonemes],
+    )
+    places = tf.reduce_sum(tf.where(same, tf.range(task.classes), 0), axis=-1)
+    return tf.where(places > 0, places, -1)
+
+
+def build_next(task, prediction_units, dropout):
+    """A prediction network that tells the next label, as the transducer's is trained beforehand.
+
+    Args:
+        task: `NextPhoneme`.
+        prediction_units: of the prediction network.
+        dropout: share of its outputs that are left out in training.
+
+    Returns:
+        `keras.Model`: `labels` in; `next`, logits `(batch, labels, classes)`, out. Its layer
+        `transducer.prediction` is what a transducer's recipe takes by `start`.
+    """
+    labels = keras.Input((None,), dtype="int32", name="labels")
+    network = PeepholeLSTM(prediction_units, name="transducer.prediction")
+    hidden = network(OneHotLabels(task.classes, name="spoken")(labels))
+    if dropout:
+        hidden = keras.layers.Dropout(dropout, name="dropout")(hidden)
+    return keras.Model(
+        {"labels": labels}, {"next": keras.layers.Dense(task.classes, name="next")(hidden)}
+    )
+
+
+def next_signatures(model, task):
+    """`serve`: phonemes in, what follows them out, and how probable they were."""
+    import tensorflow as tf
+
+    names = tf.constant(("", *task.phonemes))
+
+    def serve(phonemes):
+        labels = labels_of(phonemes, task)
+        before = tf.pad(tf.maximum(labels, 0), ((0, 0), (1, 0)))
+        chances = tf.nn.log_softmax(model({"labels": before})["next"])
+        # Blank follows nothing, and is never the answer.
+        count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
+        last = tf.gather(chances, count, batch_dims=1)[:, 1:]
+        told = tf.gather(chances[:, :-1], tf.maximum(labels, 0), batch_dims=2)
+        bits = -tf.where(labels >= 0, told, 0.0) / tf.math.log(2.0)
+        return {
+            "next": tf.gather(names, 1 + tf.argmax(last, axis=-1)),
+            "probability": tf.exp(tf.reduce_max(last, axis=-1)),
+            "bits": tf.reduce_sum(bits, axis=1),
+        }
+
+    sample = np.array([" ".join(task.phonemes[:3]), task.phonemes[1]], object)
+    return {
+        "serve": Signature(
+            serve,
+            {"phonemes": ((None,), "string")},
+            {"phonemes": sample},
+            {
+                "next": "the most probable phoneme after them, (batch,)",
+                "probability": "of that one, (batch,)",
+                "bits": "-log2 of the probability of the phonemes themselves, (batch,)",
+            },
+        )
+    }
+
+
+register(
+    Entry(
+        name="rnn_transducer_next_phoneme",
+        paper=PAPER,
+        task="next_phoneme",
+        build=build_next,
+        signatures=next_signatures,
+        config={"prediction_units": 96, "dropout": 0.3},
+        train={
+            "batch_size": 16,
+            "learning_rate": 3e-3,
+            "learning_rate_schedule": "cosine",
+            "updates": 3000,
+            "steps_per_epoch": 125,
+            "validation_rows": 200,
+            "evaluation_rows": 240,
+        },
+        paper_result="no number; the prediction network of the paper of 2013 begins with one",
+        notes=(
+            "What it learns is the grammar that TTS-Phones is made from, whose sentences are all "
+            "new in the test split."
+        ),
+    )
+)
+
 register(
     Entry(
         name="rnn_transducer_phonemes",
@@ -151,18 +242,18 @@ register(
             "prediction_units": 96,
             "joint_units": 96,
             "input_noise": 0.0,
-            "weight_noise": 0.0,
+            "weight_noise": 0.075,
         },
         train={
             "batch_size": 16,
             "learning_rate": 1e-3,
             "learning_rate_schedule": "cosine",
             "decay_from": 0.3,
-            "updates": 750,
+            "updates": 1500,
             "steps_per_epoch": 125,
             "validation_rows": 200,
             "evaluation_rows": 200,
-            "start": "deep_ctc_phonemes",
+            "start": "deep_ctc_phonemes,rnn_transducer_next_phoneme",
         },
         paper_result="23.2 % on TIMIT, 25.5 % for CTC of the same size",
         notes=TTS_PHONES
