@@ -45,7 +45,9 @@ register(
         + (
             "Adam on batches takes the place of the paper's gradient descent after each utterance, "
             "and input noise of 0.3 that of 0.6. With three voices of recordings to learn from, an "
-            "earlier form of the data, the unseen one was wrong in 52 %."
+            "earlier form of the data, the unseen one was wrong in 52 %. `--set centred=true "
+            "updates=1500`, which takes the mean of every utterance away, ended at 18.6 % in less "
+            "than half of the time."
         ),
     )
 )

@@ -36,7 +36,7 @@ register(
             "learning_rate_schedule": "cosine",
             "decay_from": 0.3,
             "noise_from": 0.4,
-            "updates": 2500,
+            "updates": 3000,
             "steps_per_epoch": 125,
             "validation_rows": 200,
             "evaluation_rows": 200,
