@@ -149,7 +149,7 @@ def test_a_sweep_of_seeds_and_settings(tmp_path):
     assert re.search(
         r"### Settings\n\nRuns with other settings.*\n\n\|  \| seeds \| mean bits", card
     )
-    assert "learning_curves_of_seeds.png" in card
+    assert "learning_curves_of_seeds.png" in card and "learning_curves_of_settings.png" in card
     os.rename(tmp_path / "sweep" / "a", tmp_path / "a")
     _publish.publish(tmp_path / "ours", sweep=tmp_path / "sweep", output=tmp_path / "zoo")
     found = read_json(home / "metrics.json")

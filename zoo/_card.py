@@ -20,7 +20,9 @@ CAPTIONS = {
     "seeds": "Runs that differ in their seed, and where the updates say so in their length.",
     "settings": "Runs with other settings, which `--set` takes; where there are several seeds, the "
     "mean, the least and the greatest of them.",
-    "learning_curves_of_seeds": "The same measure for every seed.",
+    "learning_curves_of_seeds": "For every seed; on validation rows where there are any.",
+    "learning_curves_of_settings": "For every row of the table of settings, of its first seed; on "
+    "validation rows where there are any.",
     "ponder_per_step": "Updates N and remainder R at every step of one row.",
 }
 MARKED = re.compile("(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)

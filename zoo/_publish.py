@@ -264,9 +264,15 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
     histories = dict(zip(names_of(ours.entry), [run.history for run in (ours, plain) if run]))
     write_file(place("history.json"), json.dumps(histories) + "\n")
     figures = _draw(ours, models[0], metrics, histories)
+    measure = ours.measures[0]
+    if f"validation_{measure}" in ours.history[0]:
+        measure = f"validation_{measure}"
     if seeds:
         curves = {f"seed {run.metrics['seed']}": run.history for run in seeds}
-        figures["learning_curves_of_seeds"] = _figures.learning_curves(curves)
+        figures["learning_curves_of_seeds"] = _figures.learning_curves(curves, measure)
+    if variants:
+        curves = {settings: runs[0].history for settings, runs in rows_of.items()}
+        figures["learning_curves_of_settings"] = _figures.learning_curves(curves, measure)
     for name, figure in figures.items():
         write_file(place("figures", f"{name}.png"), _figures.small_png(figure))
     megabytes = os.path.getsize(place("model.keras")) / 1e6
