@@ -637,7 +637,7 @@ def test_served_wav_files_are_heard_as_the_model_hears_them(client, finished, ro
     inputs, _ = task.rows(np.arange(2), "test")
     answer = ask(client, *(wav(u.audio) for u in utterances))
     given = {k: v[:, : inputs["lengths"].max()] if v.ndim > 1 else v for k, v in inputs.items()}
-    asked = client.predict("blstm_ctc_phonemes", given)
+    asked = client.predict("blstm_ctc_phonemes", {**given, "rate": [16_000] * 2})
     logits = np.float64(model(given)["phonemes"])
     chances = np.exp(logits - logits.max(axis=-1, keepdims=True))
     chances /= chances.sum(axis=-1, keepdims=True)
@@ -736,11 +736,16 @@ def test_other_files_are_refused(client, content, words):
     assert refused.value.code == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_lengths_must_fit_the_audio(client):
+@pytest.mark.parametrize(
+    "length, rate, words",
+    [
+        (401, 16_000, r"lengths must be 0 to.*400.*how many samples were sent; got.*401"),
+        (400, 8000, r"audio must have 16000 samples a second, got a rate of.*8000"),
+    ],
+)
+def test_samples_must_be_as_many_as_is_said(client, length, rate, words):
     from ponderzoo.export.client import PredictError
 
-    with pytest.raises(PredictError, match=r"lengths must be 0 to.*got.*401"):
-        client.predict(
-            "blstm_ctc_phonemes",
-            {"audio": np.zeros((1, 400), "float32"), "lengths": np.array([401], "int32")},
-        )
+    given = {"audio": np.zeros((1, 400), "float32"), "lengths": [length], "rate": [rate]}
+    with pytest.raises(PredictError, match=words):
+        client.predict("blstm_ctc_phonemes", given)

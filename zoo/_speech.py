@@ -95,15 +95,41 @@ def audio_inputs(task):
     """The inputs of a signature that takes samples, and a sample of them, of noise."""
     samples = task.rate // 4
     noise = np.random.default_rng(0).normal(size=(2, samples)).astype("float32") / 10
-    inputs = {"audio": ((None, None), "float32"), "lengths": ((None,), "int32")}
-    return inputs, {"audio": noise, "lengths": np.array([samples, samples // 2], "int32")}
+    inputs = {
+        "audio": ((None, None), "float32"),
+        "lengths": ((None,), "int32"),
+        "rate": ((None,), "int32"),
+    }
+    lengths, rate = np.array([samples, samples // 2], "int32"), np.full(2, task.rate, "int32")
+    return inputs, {"audio": noise, "lengths": lengths, "rate": rate}
 
 
-def of_wav(serve, task, outputs):
-    """The signature that does what `serve(audio, lengths)` does for wav files."""
+def check_audio(audio, lengths, rate, task):
+    """Asserts in a graph that samples are as many as is said, and as many a second as needed."""
+    import tensorflow as tf
+
+    check_lengths(lengths, audio, "samples")
+    tf.debugging.Assert(
+        tf.reduce_all(rate == task.rate),
+        [f"audio must have {task.rate} samples a second, got a rate of", rate],
+    )
+
+
+def of_samples(hear, task, outputs):
+    """The signature that does what `hear(audio, lengths)` does, for samples at a rate."""
+
+    def serve(audio, lengths, rate):
+        check_audio(audio, lengths, rate, task)
+        return hear(audio, lengths)
+
+    return Signature(serve, *audio_inputs(task), outputs)
+
+
+def of_wav(hear, task, outputs):
+    """The signature that does what `hear(audio, lengths)` does, for wav files."""
     _, sample = audio_inputs(task)
     return Signature(
-        lambda wav: serve(*read_wav(wav, task.rate)),
+        lambda wav: hear(*read_wav(wav, task.rate)),
         {"wav": ((None,), "string")},
         {"wav": np.array([wav_of(row, task.rate) for row in sample["audio"]], object)},
         outputs,
@@ -131,12 +157,11 @@ def ctc_signatures(model, task):
 
     def logits_of(audio, lengths):
         """With a frame more, in case there is none; it is padding."""
-        check_lengths(lengths, audio)
         logits = model({"audio": audio, "lengths": lengths})["phonemes"]
         frames = tf.fill(tf.shape(lengths), tf.shape(logits)[1])
         return logits, tf.pad(logits, [[0, 0], [0, 1], [0, 0]]), frames
 
-    def serve(audio, lengths):
+    def hear(audio, lengths):
         logits, padded, frames = logits_of(audio, lengths)
         labels, moments = ctc_best_path(padded, frames)
         phonemes, longest = spelled(labels, names)
@@ -152,7 +177,6 @@ def ctc_signatures(model, task):
         labels, _, scores = ctc_beam_search(padded, frames, BEAM, n_best=N_BEST)
         return {"phonemes": spelled(labels, names)[0], "log_probability": scores}
 
-    inputs, sample = audio_inputs(task)
     outputs = {
         "phonemes": "what was heard, (batch, phonemes); empty behind the last",
         "starts": "when each begins, in seconds, (batch, phonemes); -1 behind the last",
@@ -164,8 +188,8 @@ def ctc_signatures(model, task):
         "log_probability": f"of each answer, in nats, (batch, {N_BEST})",
     }
     return {
-        "serve": Signature(serve, inputs, sample, outputs),
-        "decode": of_wav(serve, task, outputs),
+        "serve": of_samples(hear, task, outputs),
+        "decode": of_wav(hear, task, outputs),
         "beam": of_wav(beam, task, best),
     }
 

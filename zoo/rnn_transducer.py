@@ -4,11 +4,12 @@ import keras
 import numpy as np
 
 from ..layers import OneHotLabels, PeepholeLSTM, RNNTransducer, WeightNoise, transducer_loss
-from ._lengths import check_lengths
 from ._registry import Entry, Paper, Signature, register
 from ._speech import (
     TTS_PHONES,
     audio_inputs,
+    check_audio,
+    of_samples,
     of_wav,
     speech_notation,
     spelled,
@@ -58,16 +59,15 @@ def signatures(model, task):
     def run(audio, lengths, labels):
         return model({"audio": audio, "lengths": lengths, "labels": labels})
 
-    def serve(audio, lengths):
-        check_lengths(lengths, audio)
+    def hear(audio, lengths):
         outputs = run(audio, lengths, tf.zeros((tf.shape(audio)[0], 0), tf.int32))
         phonemes, longest = spelled(outputs["phonemes"], names)
         moments = outputs["frames"][:, :longest]
         times = tf.where(moments >= 0, tf.cast(moments, tf.float32) * seconds, -1.0)
         return {"phonemes": phonemes, "times": times}
 
-    def score(audio, lengths, phonemes):
-        check_lengths(lengths, audio)
+    def score(audio, lengths, rate, phonemes):
+        check_audio(audio, lengths, rate, task)
         labels = labels_of(phonemes, task)
         lattice = run(audio, lengths, labels)["lattice"]
         count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
@@ -89,8 +89,8 @@ def signatures(model, task):
     width = layer.from_transcription.kernel.shape[0]
     state = np.zeros((2, layer.units), "float32")
     return {
-        "serve": Signature(serve, audio, sample, found),
-        "decode": of_wav(serve, task, found),
+        "serve": of_samples(hear, task, found),
+        "decode": of_wav(hear, task, found),
         "score": Signature(
             score,
             {**audio, "phonemes": ((None,), "string")},
