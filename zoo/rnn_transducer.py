@@ -258,12 +258,11 @@ register(
         paper_result="23.2 % on TIMIT, 25.5 % for CTC of the same size",
         notes=TTS_PHONES
         + (
-            "The transcription network begins with the weights of deep_ctc_phonemes, and a hidden "
-            "layer joins it with the prediction network, as in the paper of 2013; `--set "
-            "joint_units=0` adds their outputs, as in that of 2012. Decoding is greedy. On new "
-            "sentences of the voices of training it errs less than the CTC net, 1.5 % to 2.7 %; on "
-            "the unseen voice more, where the prediction network knows what is said and the "
-            "transcription network does not hear it."
+            "The transcription network begins with the weights of deep_ctc_phonemes, which errs in "
+            "14.1 %, and the prediction network with those of rnn_transducer_next_phoneme; a hidden "
+            "layer joins them, as in the paper of 2013. `--set joint_units=0` adds their outputs, "
+            "as in that of 2012. Noise on the weights all along. The result is that of greedy "
+            "decoding."
         ),
     )
 )
