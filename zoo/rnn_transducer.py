@@ -259,10 +259,10 @@ register(
         notes=TTS_PHONES
         + (
             "The transcription network begins with the weights of deep_ctc_phonemes, which errs in "
-            "14.1 %, and the prediction network with those of rnn_transducer_next_phoneme; a hidden "
-            "layer joins them, as in the paper of 2013. `--set joint_units=0` adds their outputs, "
-            "as in that of 2012. Noise on the weights all along. The result is that of greedy "
-            "decoding."
+            "14.1 %, and the prediction network with those of rnn_transducer_next_phoneme; a "
+            "hidden layer joins them, as in the paper of 2013. `--set joint_units=0` adds their "
+            "outputs, as in that of 2012. Noise on the weights all along. The result is that of "
+            "greedy decoding."
         ),
     )
 )
