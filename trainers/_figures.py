@@ -13,6 +13,7 @@ from PIL import Image
 
 COLOURS = ("#1f5fa8", "#d95f02", "#2a8c5a", "#8e4ea8", "#b8860b", "#555555")
 GREY = "#8a8a8a"
+LONG = 24  # characters; longer names stand below the picture
 
 
 def _panels(rows=1, columns=1, size=(10, 4), **sharing):
@@ -237,7 +238,10 @@ def learning_curves(histories, metric=None):
         _percent(axes[0])
     for axis, key in zip(axes[1:], panels[1:]):
         axis.set_ylabel("difficulty (curriculum)" if key == "difficulty" else "updates N per input")
-    axes[0].legend(frameon=False)
+    where = {}
+    if max(map(len, histories)) > LONG:
+        where = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.18), "fontsize": 7}
+    axes[0].legend(frameon=False, **where)
     return figure
 
 
