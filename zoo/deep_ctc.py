@@ -49,7 +49,9 @@ register(
             "updates, and the weights of the least error on validation are kept, whatever the "
             "noise; the paper starts anew from the best log-probability. The table of settings has "
             "other depths, and what the noise does where there are but 300 utterances to learn "
-            "from, neither faster nor louder than they are."
+            "from, neither faster nor louder than they are: with every seed it helps with voices "
+            "never heard, and with none with those of training, where validation goes from 14.9 "
+            "to 15.7 % on average."
         ),
     )
 )
