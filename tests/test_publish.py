@@ -122,6 +122,19 @@ def test_metrics_are_those_of_both_runs(installed, runs):
     assert "time_penalty=0.0001" in metrics["sweep"][0]["command"]
 
 
+def test_a_published_entry_is_published_again_with_its_baseline(published, runs, tmp_path):
+    home = published / "act_parity"
+    _publish.publish(home, output=tmp_path / "zoo")
+    again = tmp_path / "zoo" / "act_parity"
+    old, new = (read_json(folder / "metrics.json") for folder in (home, again))
+    assert "sweep" not in new and new == {k: v for k, v in old.items() if k != "sweep"}
+    for name in ("history.json", "config.json", "model.keras"):
+        assert (again / name).read_bytes() == (home / name).read_bytes()
+    assert {*os.listdir(again / "figures")} | {"penalties.png"} == {*os.listdir(home / "figures")}
+    _publish.publish(again, runs / "baseline", runs / "sweep", tmp_path / "zoo")
+    assert read_json(again / "metrics.json") == old
+
+
 def test_a_sweep_of_seeds_and_settings(tmp_path):
     settings = "updates=4 steps_per_epoch=2 batch_size=2 evaluation_rows=4 units=3 memory_slots=4"
     words = f"train ntm_copy --run_dir {tmp_path}/ours --no_saved_model --set {settings}"

@@ -65,8 +65,17 @@ class Run:
     @property
     def history(self):
         """The learning curve: not too many rows, five digits."""
-        rows = _thinned(read_json(os.path.join(self.directory, "history.json")))
-        return [{key: float(f"{value:.5g}") for key, value in row.items()} for row in rows]
+        return self.histories[0]
+
+    @property
+    def histories(self):
+        """Its learning curve and, where it is published with one, its baseline's."""
+        found = read_json(os.path.join(self.directory, "history.json"))
+        found = list(found.values()) if isinstance(found, dict) else [found]
+        return [
+            [{key: float(f"{value:.5g}") for key, value in row.items()} for row in _thinned(rows)]
+            for rows in found
+        ]
 
     @property
     def settings(self):
@@ -100,7 +109,8 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
     """Writes `output/<entry>/` from a run; what stood there stays until everything is written.
 
     Args:
-        run_dir: a finished run.
+        run_dir: a finished run; or a published entry, whose numbers stay, with those of its
+            baseline where no other one is given, but not those of a sweep.
         baseline: a finished run of the same entry, task and size without the paper's mechanism.
         sweep: a directory of runs of the entry: of several time penalties; or, where the model has
             none, of several seeds, of other settings, or of both.
@@ -242,6 +252,8 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
     with open(place("model.keras"), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     metrics = {**ours.metrics, "version": VERSION, "sha256": digest, "command": ours.command()}
+    for name in ("sweep", "seeds", "settings"):
+        metrics.pop(name, None)
     metrics |= _measure(models[0], ours.task)
     if plain:
         command = plain.command(run_dir=f"runs/{ours.entry.name}-baseline")
@@ -261,7 +273,8 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
         }
     write_json(place("metrics.json"), metrics)
 
-    histories = dict(zip(names_of(ours.entry), [run.history for run in (ours, plain) if run]))
+    curves = [ours.history, plain.history] if plain else ours.histories
+    histories = dict(zip(names_of(ours.entry), curves))
     write_file(place("history.json"), json.dumps(histories) + "\n")
     figures = _draw(ours, models[0], metrics, histories)
     measure = ours.measures[0]
