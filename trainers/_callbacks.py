@@ -306,10 +306,8 @@ class Board(keras.callbacks.Callback):
         self.record["event_bytes"] = self.events.flush()
 
     def _look(self, done, step):
-        ponders, described = (
-            "updates" in self.model.output,
-            self._due(done, min(self.histograms, 5)),
-        )
+        ponders = "updates" in self.model.output
+        described = self._due(done, min(self.histograms, 5))
         if not ponders and not described:
             return
         few = slice(None if ponders else DESCRIBED)

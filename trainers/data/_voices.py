@@ -182,9 +182,7 @@ def translated(events):
 
 def _read(file, rate, resample=False):
     """The samples of a wav file, which is removed."""
-    with wave.open(file) as stream:
-        found = stream.getframerate()
-        audio = np.frombuffer(stream.readframes(stream.getnframes()), "<i2").astype("int16")
+    audio, found = _speech.read_wav(file)
     os.remove(file)
     if resample:
         return _speech.resampled(audio, found, rate)

@@ -21,7 +21,6 @@ import os
 import re
 import sys
 import tempfile
-import wave
 
 import numpy as np
 
@@ -101,9 +100,7 @@ def _transcripts(root):
 def _utterances(transcripts, aligner, folder):
     recordings, tasks = [], []
     for number, (_, file, text) in enumerate(transcripts):
-        with wave.open(file) as stream:
-            rate = stream.getframerate()
-            audio = np.frombuffer(stream.readframes(stream.getnframes()), "<i2").astype("int16")
+        audio, rate = _speech.read_wav(file)
         recordings.append((audio, rate))
         tasks.append((os.path.join(folder, f"{number}.npy"), text))
         np.save(tasks[-1][0], _speech.resampled(audio, rate, _align.RATE))
