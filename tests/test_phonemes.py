@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from ponderzoo import trainers, zoo
 from ponderzoo.layers import ctc_beam_search, transducer_loss
-from ponderzoo.trainers import _speech_figures, data
+from ponderzoo.trainers import _speech_figures, data, phonemes
 from ponderzoo.trainers._callbacks import Noise
 from ponderzoo.trainers._evaluate import evaluate
 from ponderzoo.trainers._figures import small_png
@@ -544,7 +544,7 @@ def test_confusions_of_timit_are_those_of_39_classes(root):
     assert panel.get_title().startswith(words)
 
 
-def test_all_decoders_read_what_is_sure(root):
+def test_all_decoders_read_what_is_sure(root, monkeypatch):
     class Hears:
         """Knows all phonemes of the first five utterances of a batch, and is deaf to the others."""
 
@@ -566,6 +566,12 @@ def test_all_decoders_read_what_is_sure(root):
     for row in found.values():
         expected = {"utterances": len(utterances), "phoneme_error_rate": pytest.approx(error)}
         assert row == expected
+
+    def endless(*arguments):
+        raise RuntimeError("prefix search did not end")
+
+    monkeypatch.setattr(phonemes, "ctc_prefix_search", endless)
+    assert task._decoded(Hears()) == {k: v for k, v in found.items() if "prefix" not in k}
 
 
 def test_a_transducer_is_searched_and_its_lattice_drawn(root):

@@ -1,5 +1,6 @@
 """Phoneme recognition from speech (Graves and others, 2006 to 2013)."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -207,25 +208,33 @@ class Phonemes(SpeechTask):
         return utterances[number], inputs
 
     def decoders(self, model, inputs, outputs):
-        """Pairs of the name of a way to read off labels, and lists of labels of each row."""
+        """Pairs of the name of a way to read off labels, and lists of labels of each row.
+
+        None in the place of those where a search does not end, as prefix search need not.
+        """
         logits = np.asarray(outputs["phonemes"], "float32")
         frames = np.full(len(logits), logits.shape[1])
         yield "best path", self.heard(outputs)
         labels, *_ = ctc_beam_search(logits, frames, BEAM, BLANK)
         yield f"beam of {BEAM}", np.asarray(labels)[:, 0]
-        found = ctc_prefix_search(logits, frames, BLANK, CUT)
-        yield f"prefix search, cut at {CUT:.0%} blank", [labels for labels, _ in found]
+        found = None
+        with contextlib.suppress(RuntimeError):
+            found = [labels for labels, _ in ctc_prefix_search(logits, frames, BLANK, CUT)]
+        yield f"prefix search, cut at {CUT:.0%} blank", found
 
     def report(self, model):
         """`speakers`: the error of every speaker apart; `decoders`: that of every decoder."""
         return {"speakers": self._speakers(model), "decoders": self._decoded(model)}
 
     def _decoded(self, model):
-        metrics, count = {}, min(DECODED, self.examples("test"))
+        metrics, endless, count = {}, set(), min(DECODED, self.examples("test"))
         for first in range(0, count, self.evaluation_batch):
             inputs, targets = self.rows(range(count)[first : first + self.evaluation_batch], "test")
             outputs = {k: np.asarray(v) for k, v in model.predict_on_batch(inputs).items()}
             for name, rows in self.decoders(model, inputs, outputs):
+                if rows is None:
+                    endless.add(name)
+                    continue
                 metric = metrics.setdefault(name, EditErrorRate(self._folded))
                 longest = max(1, *map(len, rows))
                 filled = [np.pad(row, (0, longest - len(row)), constant_values=-1) for row in rows]
@@ -233,6 +242,7 @@ class Phonemes(SpeechTask):
         return {
             name: {"utterances": count, "phoneme_error_rate": float(metric.result())}
             for name, metric in metrics.items()
+            if name not in endless
         }
 
     def _speakers(self, model):
