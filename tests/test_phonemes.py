@@ -605,6 +605,14 @@ def test_a_transducer_is_searched_and_its_lattice_drawn(root):
     assert passing[0, 0] == pytest.approx(1) and passing[-1, -1] == pytest.approx(1)
     diagonals = [np.trace(passing[::-1], k) for k in range(1 - len(passing), passing.shape[1])]
     np.testing.assert_allclose(diagonals, 1, atol=1e-4)
+    # While it is trained, of the first row of a padded batch.
+    inputs, targets = task.rows([1, 0], "test")
+    snapshot = task.snapshot(inputs, targets, model.predict_on_batch(inputs))
+    assert [*snapshot] == ["lattice"] and len(small_png(snapshot["lattice"])) < 100_000
+    names = [tick.get_text() for tick in snapshot["lattice"].axes[0].get_yticklabels()]
+    assert names == [*task.utterances("test")[1].phonemes]
+    seconds = inputs["lengths"][0] / task.rate
+    assert snapshot["lattice"].axes[1].get_xlim() == pytest.approx((0, seconds))
 
 
 # Serving.

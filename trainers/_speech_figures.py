@@ -84,42 +84,46 @@ def sensitivity(gradient, frame, seconds, name, spoken=(), ends=None):
     return figure
 
 
-def lattice(by_blank, by_label, seconds, spoken, ends):
-    """Where the alignment of an utterance goes (Graves, 2012, figure 2).
+def lattice(audio, rate, seconds, by_blank, by_label, spoken, ends=None):
+    """Where the alignment of an utterance goes, above the spectrogram (Graves, 2012, section 2.4).
 
     Args:
+        audio: `(samples,)`, as the network read it.
+        rate: samples a second.
+        seconds: how much of the audio is shown.
         by_blank, by_label: `(frames, labels + 1)`, how probable it is that it leaves each node by
-            each arc, as `transducer_arcs` gives them.
-        seconds: how long the utterance is.
-        spoken, ends: the phonemes that are said, and when each of them ends, in seconds.
+            each arc, as `transducer_arcs` gives them, at frames that stand evenly over the audio.
+        spoken: the phonemes that are said.
+        ends: when each of them ends, in seconds, or None where nobody knows.
     """
     frames, columns = by_blank.shape
     width, height = min(16.0, max(6.0, 1 + 4.5 * seconds)), min(12.0, max(4.0, 1 + 0.16 * columns))
-    figure, (panel,) = _panels(size=(width, height))
-    passing = np.clip(by_blank + by_label, FAINTEST, 1)
-    extent = (0, seconds, -0.5, columns - 0.5)
+    size = {"size": (width, height + 1.5), "height_ratios": [height, 1.5]}
+    figure, (panel, below) = _panels(2, 1, sharex=True, **size)
+    total = len(audio) / rate
+    scale = {"cmap": "viridis", "vmin": np.log10(FAINTEST), "vmax": 0, "interpolation": "nearest"}
     shown = panel.imshow(
-        np.log10(passing.T),
+        np.log10(np.clip(by_blank + by_label, FAINTEST, 1).T),
         origin="lower",
         aspect="auto",
-        extent=extent,
-        cmap="viridis",
-        vmin=np.log10(FAINTEST),
-        vmax=0,
-        interpolation="nearest",
+        extent=(0, total, -0.5, columns - 0.5),
+        **scale,
     )
     ticks = np.arange(np.log10(FAINTEST), 1, 2)
     bar = figure.colorbar(shown, ax=panel, ticks=ticks, pad=0.02, shrink=0.6, aspect=30)
     bar.ax.set_yticklabels([f"$10^{{{tick:.0f}}}$" for tick in ticks], fontsize=8)
-    moments = times(frames, seconds)
     frame, place = np.nonzero(by_label > SHOWN)
     sizes = 14 * by_label[frame, place]
-    panel.scatter(moments[frame], place + 0.5, s=sizes, color="black", linewidths=0)
-    for end in ends[:-1]:
-        panel.axvline(end, color="white", lw=0.4)
+    moments = times(frames, total)[frame]
+    panel.scatter(moments, place + 0.5, s=sizes, color="black", linewidths=0)
+    for end in () if ends is None else ends[:-1]:
+        for both in (panel, below):
+            both.axvline(end, color="white", lw=0.4)
     panel.grid(False)
     panel.set_yticks(np.arange(len(spoken)) + 0.5, spoken, fontsize=7)
-    panel.set(xlabel="seconds", ylabel="put out, from the bottom up", xlim=(0, seconds))
+    panel.set(ylabel="put out, from the bottom up", ylim=(-0.5, columns - 0.5))
+    _spectrogram(below, audio, rate)
+    below.set(xlabel="seconds", ylabel="kHz", xlim=(0, max(seconds, STEP)))
     return figure
 
 

@@ -71,20 +71,33 @@ class PhonemeTransduction(Phonemes):
         )
         yield f"beam of {BEAM}", [best[0] for best, *_ in found]
 
-    def figures(self, model, rows=200):
-        """As in `Phonemes`, and `lattice`."""
+    def snapshot(self, inputs, targets, outputs):
+        """Matplotlib figures of the first row by name: `lattice`."""
+        spoken = self.spelled(targets["phonemes"][0]).split()
+        return {"lattice": self._lattice(inputs, outputs, spoken)}
+
+    def _lattice(self, inputs, outputs, spoken, ends=None):
+        """The picture of the first row, whose labels are the phonemes that are spoken."""
         from ._speech_figures import lattice
 
+        labels = np.asarray(inputs["labels"])[:1, : len(spoken)]
+        logits = np.asarray(outputs["lattice"])[:1, :, : len(spoken) + 1]
+        lengths = (np.array([n]) for n in (logits.shape[1], len(spoken)))
+        arcs = transducer_arcs(logits, labels, *lengths, BLANK)
+        return lattice(
+            inputs["audio"][0],
+            self.rate,
+            inputs["lengths"][0] / self.rate,
+            *(np.asarray(x[0]) for x in arcs),
+            spoken,
+            ends,
+        )
+
+    def figures(self, model, rows=200):
+        """As in `Phonemes`, and `lattice`."""
         utterance, inputs = self._middling()
-        labels = np.asarray(inputs["labels"])
-        labels = labels[:, : len(utterance.phonemes)]
-        outputs = model.predict_on_batch({**inputs, "labels": labels})
-        logits = np.asarray(outputs["lattice"])
-        frames, count = np.array([logits.shape[1]]), np.array([labels.shape[1]])
-        arcs = transducer_arcs(logits, np.maximum(labels, 0), frames, count, BLANK)
-        by_blank, by_label = (np.asarray(x[0]) for x in arcs)
-        seconds = len(utterance.audio) / self.rate
-        figure = lattice(by_blank, by_label, seconds, utterance.phonemes, utterance.ends)
+        outputs = model.predict_on_batch(inputs)
+        figure = self._lattice(inputs, outputs, utterance.phonemes, utterance.ends)
         return {**super().figures(model, rows), "lattice": figure}
 
     def inputs_without_data(self, rng, size):
