@@ -137,12 +137,24 @@ def of_wav(hear, task, outputs):
 
 
 def spelled(labels, names):
-    """Labels `(batch, ..., places)` as phonemes, empty behind the last, no wider than they need."""
+    """Labels `(batch, ..., places)` as phonemes, empty behind the last, and how many places.
+
+    There are no more of them than the longest row needs.
+    """
     import tensorflow as tf
 
     count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=-1)
     longest = tf.reduce_max(tf.concat([tf.reshape(count, [-1]), [0]], axis=0))
     return tf.gather(names, tf.maximum(labels[..., :longest], 0)), longest
+
+
+def timed(labels, moments, names, step):
+    """Labels `(batch, places)` as phonemes, and the seconds of their frames, -1 behind the last."""
+    import tensorflow as tf
+
+    phonemes, longest = spelled(labels, names)
+    moments = moments[:, :longest]
+    return phonemes, tf.where(moments >= 0, tf.cast(moments, tf.float32) * step, -1.0)
 
 
 def ctc_signatures(model, task):
@@ -163,14 +175,8 @@ def ctc_signatures(model, task):
 
     def hear(audio, lengths):
         logits, padded, frames = logits_of(audio, lengths)
-        labels, moments = ctc_best_path(padded, frames)
-        phonemes, longest = spelled(labels, names)
-        moments = moments[:, :longest]
-        return {
-            "phonemes": phonemes,
-            "starts": tf.where(moments >= 0, tf.cast(moments, tf.float32) * step, -1.0),
-            "posteriors": tf.nn.softmax(logits),
-        }
+        phonemes, starts = timed(*ctc_best_path(padded, frames), names, step)
+        return {"phonemes": phonemes, "starts": starts, "posteriors": tf.nn.softmax(logits)}
 
     def beam(audio, lengths):
         _, padded, frames = logits_of(audio, lengths)

@@ -12,7 +12,7 @@ from ._speech import (
     of_samples,
     of_wav,
     speech_notation,
-    spelled,
+    timed,
     transcription_network,
 )
 
@@ -61,9 +61,7 @@ def signatures(model, task):
 
     def hear(audio, lengths):
         outputs = run(audio, lengths, tf.zeros((tf.shape(audio)[0], 0), tf.int32))
-        phonemes, longest = spelled(outputs["phonemes"], names)
-        moments = outputs["frames"][:, :longest]
-        times = tf.where(moments >= 0, tf.cast(moments, tf.float32) * seconds, -1.0)
+        phonemes, times = timed(outputs["phonemes"], outputs["frames"], names, seconds)
         return {"phonemes": phonemes, "times": times}
 
     def score(audio, lengths, rate, phonemes):

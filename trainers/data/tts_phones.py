@@ -146,7 +146,7 @@ def available(cache_dir=None):
 def fetch(cache_dir=None):
     """Downloads the programs where the file is not there yet, lets them speak, returns its path.
 
-    It downloads 40 MB, computes for about 80 seconds and stores 330 MB; the programs go away again
+    It downloads 40 MB, computes for a minute or two and stores 330 MB; the programs go away again
     afterwards. The same versions of them say the same, to the bit; others are used with a warning.
 
     Raises `RuntimeError` where apt-get is missing or fails, or pip or one of the programs does,
