@@ -37,14 +37,14 @@ def is_whole(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
 
 
-def sequence_spec(name, shape):
+def sequence_spec(name, shape, what="sequence"):
     """The input spec of a layer by this name that reads sequences of such a shape.
 
     Raises `ValueError` for any shape but `(batch, time, features)` with known features.
     """
     if len(shape) != 3 or shape[-1] is None:
         raise ValueError(
-            f"{name} needs a sequence of shape (batch, time, features) with known features; "
+            f"{name} needs a {what} of shape (batch, time, features) with known features; "
             f"got {tuple(shape)}"
         )
     return keras.layers.InputSpec(ndim=3, axes={-1: shape[-1]})

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ._base import serializable, whole
+from ._base import sequence_spec, serializable, whole
 from ._grid_loop import Setting, grid_loop, longer, skewed, straightened, weights_of
 from .grid_lstm import GridLSTMCell
 
@@ -108,11 +108,7 @@ class Reencoder(keras.layers.Layer):
             ("source", source_shape, self.source_projection),
             ("target", target_shape, self.target_projection),
         ):
-            if len(shape) != 3 or shape[-1] is None:
-                raise ValueError(
-                    f"Reencoder needs a {name} of shape (batch, {name}, features) with known "
-                    f"features; got {tuple(shape)}"
-                )
+            sequence_spec("Reencoder", shape, name)
             if not projection.built:
                 projection.build(shape)
         for cell in self.cells:

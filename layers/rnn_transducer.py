@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import serializable, sum_dtype, whole
+from ._base import sequence_spec, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
 from .ctc import sure_of_blank
 from .peephole_lstm import PeepholeLSTM
@@ -136,11 +136,7 @@ class RNNTransducer(keras.layers.Layer):
             self.readout = keras.layers.Dense(self.classes, name="readout", **options)
 
     def build(self, transcription_shape, labels_shape=None, lengths_shape=None):
-        if len(transcription_shape) != 3 or transcription_shape[-1] is None:
-            raise ValueError(
-                "RNNTransducer needs a transcription of shape (batch, time, features) with known "
-                f"features; got {tuple(transcription_shape)}"
-            )
+        sequence_spec("RNNTransducer", transcription_shape, "transcription")
         for layer, width in (
             (self.prediction, self.classes - 1),
             (self.from_transcription, transcription_shape[-1]),
