@@ -21,6 +21,7 @@ from ._card import both_of, card_of, names_of
 from ._registry import info, task_of
 
 VERSION = "1"
+SWEPT = ("sweep", "seeds", "settings")  # what `metrics.json` may have of a sweep
 MOST_EVENT_BYTES = 300_000
 MOST_POINTS = 200
 GOLDEN_ROWS = 4
@@ -110,7 +111,7 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
 
     Args:
         run_dir: a finished run; or a published entry, whose numbers stay, with those of its
-            baseline where no other one is given, but not those of a sweep.
+            baseline and of its sweep where no others are given.
         baseline: a finished run of the same entry, task and size without the paper's mechanism.
         sweep: a directory of runs of the entry: of several time penalties; or, where the model has
             none, of several seeds, of other settings, or of both.
@@ -252,8 +253,9 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
     with open(place("model.keras"), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     metrics = {**ours.metrics, "version": VERSION, "sha256": digest, "command": ours.command()}
-    for name in ("sweep", "seeds", "settings"):
-        metrics.pop(name, None)
+    swept = rows or seeds or variants
+    if swept:
+        metrics = {name: value for name, value in metrics.items() if name not in SWEPT}
     metrics |= _measure(models[0], ours.task)
     if plain:
         command = plain.command(run_dir=f"runs/{ours.entry.name}-baseline")
@@ -286,10 +288,25 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
     if variants:
         curves = {settings: runs[0].history for settings, runs in rows_of.items()}
         figures["learning_curves_of_settings"] = _figures.learning_curves(curves, measure)
-    for name, figure in figures.items():
-        write_file(place("figures", f"{name}.png"), _figures.small_png(figure))
+    drawn = {name: _figures.small_png(figure) for name, figure in figures.items()}
+    if not swept:
+        drawn |= _curves_of_sweep(ours)
+    for name, content in drawn.items():
+        write_file(place("figures", f"{name}.png"), content)
     megabytes = os.path.getsize(place("model.keras")) / 1e6
-    write_file(place("card.md"), card_of(ours, metrics, histories, figures, megabytes))
+    write_file(place("card.md"), card_of(ours, metrics, histories, drawn, megabytes))
+
+
+def _curves_of_sweep(published):
+    """The pictures of a published entry that only the runs of its sweep could draw again."""
+    pictures = {}
+    for key in SWEPT:
+        name = f"learning_curves_of_{key}"
+        path = os.path.join(published.directory, "figures", f"{name}.png")
+        if key in published.metrics and os.path.exists(path):
+            with open(path, "rb") as file:
+                pictures[name] = file.read()
+    return pictures
 
 
 def _events(path):
