@@ -15,7 +15,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from ponderzoo.trainers import Recipe, fit
+from ponderzoo.trainers import Recipe, fit, task
 from ponderzoo.trainers._callbacks import EVENTS, EventFile
 from ponderzoo.trainers._metrics import SequenceError
 from ponderzoo.trainers._task import Stream, Task
@@ -260,6 +260,15 @@ def test_curriculum_goes_on_where_the_error_is_small(finished):
         assert row["difficulty"] == level
         level = min(BITS, level + (row["more_sequence_error"] < RECIPE["curriculum"]))
     assert level > 2
+
+
+@pytest.mark.parametrize("rehearsal", [True, False])
+def test_easier_levels_are_rehearsed_or_left_behind(rehearsal):
+    stream = task("memorization", length=5).dataset("train", 64, 1, seed=1)
+    stream.level, stream.rehearsal = 2, rehearsal
+    symbols = stream[0][1]["symbols"]
+    lengths = (symbols >= 0).sum(axis=1) - 1
+    assert set(lengths) == ({1, 2, 3} if rehearsal else {3})
 
 
 def test_weights_are_averaged_at_the_end(tmp_path, finished):

@@ -57,6 +57,7 @@ class Recipe:
         curriculum: error of an epoch under which the task, easiest at first, gets harder by one
             level; 0 for full difficulty from the start.
         curriculum_start: difficulty to begin with, where that is not the easiest.
+        rehearsal: whether a curriculum goes on showing the levels that are behind, too.
         steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
         jit_compile: whether XLA compiles the training step.
         validation_rows: rows of the validation split that are measured after every epoch; the
@@ -85,6 +86,7 @@ class Recipe:
     seed: int = 1
     curriculum: float = 0.0
     curriculum_start: int = 0
+    rehearsal: bool = True
     steps_per_epoch: int = 500
     jit_compile: bool = True
     validation_rows: int = 0
@@ -266,6 +268,7 @@ def train(build, task, recipe, run_dir, find):
             take_weights(model, find(name.strip()))
     compile_model(model, task, recipe)
     stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed)
+    stream.rehearsal = recipe.rehearsal
     batches = Batches(stream, list(model.output))
     record = {"epoch": 0, "event_bytes": 0, "history": []}
     record |= {"seconds": 0.0, "cpu_seconds": 0.0, "data_seconds": 0.0}

@@ -95,6 +95,7 @@ class Stream(keras.utils.PyDataset):
     Attributes:
         epoch: set by the trainer.
         level: index into the task's difficulties, up to which rows are drawn; None for all.
+        rehearsal: whether easier rows are drawn as well as those of the level.
     """
 
     def __init__(self, task, split, batch_size, steps, seed):
@@ -103,7 +104,7 @@ class Stream(keras.utils.PyDataset):
             raise ValueError(f"split must be one of {sorted(SPLITS)}, got {split!r}")
         self.task, self.split, self.batch_size = task, split, batch_size
         self.steps, self.seed = steps, seed
-        self.epoch, self.level = 0, None
+        self.epoch, self.level, self.rehearsal = 0, None, True
 
     def __len__(self):
         return self.steps
@@ -112,7 +113,9 @@ class Stream(keras.utils.PyDataset):
         update = self.epoch * self.steps + index
         rng = np.random.default_rng([self.seed, SPLITS[self.split], update])
         levels = self.task.difficulties
-        difficulty = None if self.level is None else (levels[0], levels[self.level])
+        difficulty = None
+        if self.level is not None:
+            difficulty = (levels[0 if self.rehearsal else self.level], levels[self.level])
         return self.task.batch(rng, self.batch_size, difficulty, split=self.split)
 
 
