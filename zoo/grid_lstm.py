@@ -330,9 +330,9 @@ def image_signatures(model, task):
 
 SYMBOLS = {
     "batch_size": 16,
-    "learning_rate": 1e-3,
     "learning_rate_schedule": "cosine",
     "decay_from": 0.7,
+    "rehearsal": False,
     "evaluation_rows": 5000,
 }
 
@@ -360,9 +360,15 @@ _register(
     "digit_addition",
     build_symbols,
     addition_signatures,
-    task_config={"digits": 3},
+    task_config={"digits": 6},
     config={"units": 64, "layers": 8, "tied": True, "depth_last": False, "spread": 0.2},
-    train={**SYMBOLS, "curriculum": 0.2, "updates": 30_000, "steps_per_epoch": 200},
+    train={
+        **SYMBOLS,
+        "learning_rate": 6e-3,
+        "curriculum": 0.2,
+        "updates": 90_000,
+        "steps_per_epoch": 200,
+    },
     paper="15 digits: more than 99 % of sums right with 18 tied layers of 400 units (from memory)",
     baseline="LSTM",
     notation=addition_notation,
@@ -383,16 +389,25 @@ _register(
     build_symbols,
     memorization_signatures,
     config={"units": 100, "layers": 4, "tied": True, "depth_last": False, "spread": 0.16},
-    train={**SYMBOLS, "curriculum": 0.3, "updates": 14_000, "steps_per_epoch": 100},
+    train={
+        **SYMBOLS,
+        "learning_rate": 2e-3,
+        "curriculum": 0.3,
+        "updates": 12_000,
+        "steps_per_epoch": 100,
+    },
     paper="more than 99 % of sequences right with 43 tied layers of 100 units (from memory)",
     baseline="LSTM",
     notation=memorization_notation,
     notes=(
-        "The task is the paper's, 20 symbols of 64, with 4 layers in the place of 43 and 224,000 "
+        "The task is the paper's, 20 symbols of 64, with 4 layers in the place of 43 and 192,000 "
         "samples. A curriculum over the number of symbols, which the paper does without, pays "
-        "twice here, since short rows are quick. The baseline, a layer of 200 units, had as many "
-        "updates of the same recipe and never got beyond 10 symbols. The last phase shows 20 "
-        "symbols alone, so a single one is forgotten as often as not: see the picture."
+        "twice here, since short rows are quick. It shows one number of symbols at a time, and "
+        "shorter rows are forgotten: see the picture. The baseline, a layer of 200 units, came to "
+        "13 symbols. With shorter rows mixed in, at half the "
+        "learning rate, 14,000 updates ended at 0.74 %; at twice the rate it blows up at 19 "
+        "symbols. Seed 2 met such spikes, began with 20 symbols after 10,600 updates instead of "
+        "4,400, and was still learning at the end."
     ),
 )
 _register(
