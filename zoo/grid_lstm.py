@@ -373,14 +373,17 @@ _register(
     baseline="LSTM",
     notation=addition_notation,
     notes=(
-        "Three digits, and not the paper's 15, are what half an hour of a shared core solves. "
-        "With the curriculum on the way to 15 digits, four digits came after 29,000 updates, 23 %"
-        " of all sums of up to four digits were still wrong after 58,000, and five were not "
-        "begun. Weights that begin between -0.2 and 0.2, which is the paper's 0.08 for 400 units "
+        "Six digits, and not the paper's 15, are what 40 minutes of a core solve. The curriculum "
+        "shows numbers of one length at a time, and every digit more takes about twice the updates"
+        " of the one before: three were there after 6,200, four after 10,800, five after 23,000, "
+        "six after 71,800. Each begins with a plateau where one digit is guessed. With shorter "
+        "numbers among the longest three digits took 11,000 updates, and at a learning rate of "
+        "1e-3 besides some 20,000. Without a curriculum the plateau of three digits ends after "
+        "4,000. 18 layers of 128 units took as many updates to two digits, each seven times as "
+        "long. Weights that begin between -0.2 and 0.2, which is the paper's 0.08 for 400 units "
         "scaled to 64, learn twice as fast as 0.08. The paper's task took a net of 18 layers of "
-        "400 units half a million samples, each 330 times the work of one here. The seed's luck "
-        "was not measured. The last phase shows numbers of three digits alone, so shorter ones "
-        "have been forgotten: see the picture."
+        "400 units half a million samples, each 200 times the work of one here. Shorter numbers "
+        "have been forgotten in the end: see the picture."
     ),
 )
 _register(
