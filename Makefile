@@ -17,7 +17,7 @@ demo: .venv/installed ## packages, serves and asks the pretrained act_addition
 	@$(BIN)/python -m ponderzoo.export._demo
 
 test: .venv/developer ## runs every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: .venv/developer ## sends, serves and loads nonsense for MINUTES=5
 	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \

@@ -11,16 +11,6 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def pytest_collection_modifyitems(items):
-    """A file's tests stay on one worker, with the servers and runs that they share.
-
-    The suite of everything there is, which grows with every paper, is spread over all workers.
-    """
-    for item in items:
-        if item.path.stem != "test_conformance":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 def run_fresh(code, *arguments, backend="tensorflow"):
     """Runs Python code in a process of its own, beside the tests, and returns what it printed."""
     found = subprocess.run(

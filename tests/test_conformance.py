@@ -427,7 +427,6 @@ def reloaded(fresh, small, batch_of, tmp_path_factory):
     }
 
 
-@pytest.mark.xdist_group("reloaded")  # or each worker makes the files of all
 @pytest.mark.parametrize(
     "kind, name", [*(("layer", n) for n in LAYERS), *(("entry", n) for n in zoo.list())]
 )
@@ -465,7 +464,6 @@ def golden(fresh, tmp_path_factory):
     return answers
 
 
-@pytest.mark.xdist_group("golden")
 @each_entry
 def test_pretrained_weights_give_the_golden_numbers(name, golden):
     entry = shipped(name)

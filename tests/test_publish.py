@@ -137,31 +137,32 @@ def test_a_published_entry_is_published_again_with_its_baseline(published, runs,
 
 
 def test_a_sweep_of_seeds_and_settings(tmp_path):
-    settings = "updates=4 steps_per_epoch=2 batch_size=2 evaluation_rows=4 units=3 memory_slots=4"
-    words = f"train ntm_copy --run_dir {tmp_path}/ours --no_saved_model --set {settings}"
-    assert run([*words.split(), "figures=false", "jit_compile=false"]) == 0
+    settings = "updates=4 steps_per_epoch=2 batch_size=2 evaluation_rows=4 curriculum=0 length=2"
+    settings += " units=3 symbols=4 figures=false jit_compile=false"
+    words = f"train grid_lstm_memorization --run_dir {tmp_path}/ours --no_saved_model"
+    assert run([*words.split(), "--set", *settings.split()]) == 0
 
-    def another(name, seed, bits, **changes):
+    def another(name, seed, error, **changes):
         home = copy(tmp_path / "ours", tmp_path / "sweep" / name, train__seed=seed, **changes)
         metrics = read_json(os.path.join(home, "metrics.json"))
-        metrics |= {"seed": seed, "bits_per_sequence": bits}
+        metrics |= {"seed": seed, "sequence_error": error}
         write_json(os.path.join(home, "metrics.json"), metrics)
 
-    another("a", 2, 60.0)
-    another("b", 1, 30.0, config__heads=2)
-    another("c", 2, 50.0, config__heads=2)
+    another("a", 2, 1.0)
+    another("b", 1, 0.3, config__layers=2)
+    another("c", 2, 0.5, config__layers=2)
     _publish.publish(tmp_path / "ours", sweep=tmp_path / "sweep", output=tmp_path / "zoo")
-    home = tmp_path / "zoo" / "ntm_copy"
+    home = tmp_path / "zoo" / "grid_lstm_memorization"
     found = read_json(home / "metrics.json")
     assert list(found["seeds"]) == ["1", "2"]
     (registered, mine), (changed, theirs) = found["settings"].items()
-    assert registered == "as registered" and mine["greatest_bits_per_sequence"] >= 60
-    assert "heads=2" in changed.split() and not re.search("seed=", changed)
-    three = [theirs[f"{what}_bits_per_sequence"] for what in ("mean", "least", "greatest")]
-    assert three == [40.0, 30.0, 50.0] and theirs["seeds"] == "1, 2"
+    assert registered == "as registered" and mine["greatest_sequence_error"] == 1
+    assert "layers=2" in changed.split() and not re.search("seed=", changed)
+    three = [theirs[f"{what}_sequence_error"] for what in ("mean", "least", "greatest")]
+    assert three == [0.4, 0.3, 0.5] and theirs["seeds"] == "1, 2"
     card = (home / "card.md").read_text()
     assert re.search(
-        r"### Settings\n\nRuns with other settings.*\n\n\|  \| seeds \| mean bits", card
+        r"### Settings\n\nRuns with other settings.*\n\n\|  \| seeds \| mean sequence", card
     )
     assert "learning_curves_of_seeds.png" in card and "learning_curves_of_settings.png" in card
     before = {name: (home / name).read_bytes() for name in KEPT}
@@ -172,7 +173,7 @@ def test_a_sweep_of_seeds_and_settings(tmp_path):
     _publish.publish(tmp_path / "ours", sweep=tmp_path / "sweep", output=tmp_path / "zoo")
     found = read_json(home / "metrics.json")
     assert "seeds" not in found and found["settings"]["as registered"]["seeds"] == "1"
-    assert "least_bits_per_sequence" not in found["settings"]["as registered"]
+    assert "least_sequence_error" not in found["settings"]["as registered"]
     assert not (home / "figures" / "learning_curves_of_seeds.png").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no finished run with another seed or other settings"):
