@@ -374,17 +374,18 @@ _register(
     notation=addition_notation,
     notes=(
         "Six digits, and not the paper's 15, are what 40 minutes of a core solve. The curriculum "
-        "shows numbers of one length at a time, and every digit more takes about twice the updates"
-        " of the one before: three were there after 6,200, four after 10,800, five after 23,000, "
-        "six after 71,800. Each begins with a plateau where one digit is guessed. Seed 2 is slower:"
-        " it came to five digits after 24,000 updates and had not solved them after 40,000. Where "
-        "shorter numbers are shown among those of three digits, these take 11,000 updates; at a "
-        "learning rate of 1e-3 besides, four digits came after 29,000. Without a curriculum three "
-        "begin to be learned after 4,000. 18 layers of 128 units took as many updates to two digits, each seven times "
-        "as long. Weights that begin between -0.2 and 0.2, which is the paper's 0.08 for 400 units "
-        "scaled to 64, learn twice as fast as 0.08. The paper's task took a net of 18 layers of "
-        "400 units half a million samples, each 200 times the work of one here. Shorter numbers "
-        "have been forgotten in the end: see the picture."
+        "shows numbers of one length at a time, and every digit more takes about twice the "
+        "updates of the one before: three were there after 6,200, four after 10,800, five after "
+        "23,000, six after 71,800. Each begins with a plateau where one digit is guessed. Seed 2 "
+        "is slower: it came to five digits after 24,000 updates and had not solved them after "
+        "40,000. Where shorter numbers are shown among those of three digits, these take 11,000 "
+        "updates; at a learning rate of 1e-3 besides, four digits came after 29,000. Without a "
+        "curriculum three begin to be learned after 4,000. 18 layers of 128 units took as many "
+        "updates to two digits, each seven times as long. Weights that begin between -0.2 and "
+        "0.2, which is the paper's 0.08 for 400 units scaled to 64, learn twice as fast as 0.08. "
+        "The paper's task took a net of 18 layers of 400 units half a million samples, each 200 "
+        "times the work of one here. Shorter numbers have been forgotten in the end: see the "
+        "picture."
     ),
 )
 _register(
@@ -407,10 +408,11 @@ _register(
         "The task is the paper's, 20 symbols of 64, with 4 layers in the place of 43 and 192,000 "
         "samples. A curriculum over the number of symbols, which the paper does without, pays "
         "twice here, since short rows are quick. It shows one number of symbols at a time, and "
-        "shorter rows are forgotten: see the picture. The baseline, a layer of 200 units, came to "
-        "13 symbols. With shorter rows mixed in, at half the learning rate, 14,000 "
-        "updates ended at 0.74 %; at twice the rate it blows up at 19 symbols. Seed 2 met such spikes, began with 20 symbols after 10,600 updates instead of "
-        "4,400, and was still learning at the end."
+        "shorter rows are forgotten: see the picture. The baseline, a layer of 200 units, came "
+        "to 13 symbols. With shorter rows mixed in, at half the learning rate, 14,000 updates "
+        "ended at 0.74 %; at twice the rate it blows up at 19 symbols. Seed 2 met such spikes, "
+        "began with 20 symbols after 10,600 updates instead of 4,400, and was still learning at "
+        "the end."
     ),
 )
 _register(
