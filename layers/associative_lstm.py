@@ -409,14 +409,20 @@ def _inner(a, b):
 
 
 def _bound(z):
-    """`z` with moduli of 1 at most, and what it was multiplied by."""
-    scale = ops.rsqrt(ops.maximum(1.0, _inner(z, z)))
-    return _scaled(scale, z), scale
+    """`z` with moduli of 1 at most, and what it was multiplied by, 1 within the unit circle."""
+    square = _inner(z, z)
+    outside = square > 1
+    scale = ops.where(outside, ops.rsqrt(ops.where(outside, square, 1.0)), 1.0)
+    return _scaled(scale, z), (scale, outside)
 
 
-def _bound_gradient(bounded, scale, d):
-    """The cotangent of what was bounded: outside the unit circle its radial part is 0."""
-    radial = ops.where(scale < 1, _inner(bounded, d), ops.zeros_like(scale))
+def _bound_gradient(bounded, change, d):
+    """The cotangent of what was bounded: outside the unit circle its radial part is 0.
+
+    `outside` is told by the modulus: processors differ in whether `rsqrt(1.0)` is less than 1.
+    """
+    scale, outside = change
+    radial = ops.where(outside, _inner(bounded, d), ops.zeros_like(scale))
     along = _scaled(radial, bounded)
     return scale * (d[0] - along[0]), scale * (d[1] - along[1])
 
@@ -439,7 +445,7 @@ def _gathered(d, back):
 
 
 def _told(z):
-    """Forget, input and output gate; input key, output key and update with their scales."""
+    """Forget, input and output gate; input key, output key and update with what bounding did."""
     forget, enter, leave, *pairs = ops.split(z, 9, axis=-1)
     gates = [ops.sigmoid(x) for x in (forget, enter, leave)]
     return *gates, *(_bound(pairs[i : i + 2]) for i in (0, 2, 4))
@@ -455,7 +461,7 @@ def _store(told, c, order):
 
 
 def _retrieve(told, c, order):
-    """What is read with its scale, and the output key's copies."""
+    """What is read with what bounding did, and the output key's copies."""
     keys = [_copied(x, order) for x in told[4][0]]
     read = _bound([ops.mean(x, axis=1) for x in _times(keys, c)])
     return read, keys
@@ -473,12 +479,12 @@ def _access_gradient(tensors, cotangents):
     c, (order, back) = (real, imaginary), orders or (None, None)
     d_h, *d_new = cotangents
     told = _told(z)
-    forget, enter, leave, (key, key_scale), (out_key, out_scale), (update, scale) = told
+    forget, enter, leave, (key, key_change), (out_key, out_change), (update, change) = told
     new, keys, value = _store(told, c, order)
-    (read, read_scale), out_keys = _retrieve(told, new, order)
+    (read, read_change), out_keys = _retrieve(told, new, order)
 
     d_h = ops.split(d_h, 2, axis=-1)
-    d_mean = _bound_gradient(read, read_scale, _scaled(leave, d_h))
+    d_mean = _bound_gradient(read, read_change, _scaled(leave, d_h))
     d_mean = [x[:, None] / new[0].shape[1] for x in d_mean]
     d_new = [x + y for x, y in zip(d_new, _conjugate_times(out_keys, d_mean))]
     d_value = [ops.sum(x, axis=1) for x in _conjugate_times(keys, d_new)]
@@ -489,8 +495,8 @@ def _access_gradient(tensors, cotangents):
     d_gates = [ops.sum(_inner(d_new, c), axis=1), _inner(d_value, update), _inner(d_h, read)]
     d_z = [
         *(d * x * (1 - x) for d, x in zip(d_gates, (forget, enter, leave))),
-        *_bound_gradient(key, key_scale, d_key),
-        *_bound_gradient(out_key, out_scale, d_out_key),
-        *_bound_gradient(update, scale, _scaled(enter, d_value)),
+        *_bound_gradient(key, key_change, d_key),
+        *_bound_gradient(out_key, out_change, d_out_key),
+        *_bound_gradient(update, change, _scaled(enter, d_value)),
     ]
     return ops.concatenate(d_z, axis=-1), *_scaled(forget[:, None], d_new), *(None for _ in orders)

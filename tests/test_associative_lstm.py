@@ -198,6 +198,17 @@ def test_gradient_is_the_slope(copies, scale):
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(slope, rel=1e-6, abs=1e-7)
 
 
+@pytest.mark.parametrize("error", [0.0, -(2.0**-23), 2.0**-23], ids=["own", "less", "more"])
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("scale", [0.05, 0.9])
+def test_float32_has_the_gradient_of_float64(monkeypatch, scale, mode, error):
+    """Also where a processor rounds `rsqrt(1.0)` to 0.9999999 or to 1.0000001."""
+    exact = evaluate(fill(make(), scale), sequence())
+    rsqrt = ops.rsqrt
+    monkeypatch.setattr(ops, "rsqrt", lambda x: rsqrt(x) * (1 + error))
+    assert_close(evaluate(fill(make(dtype="float32"), scale), sequence(), mode), exact, SINGLE)
+
+
 # The memory.
 
 
