@@ -14,7 +14,7 @@ MARK = r"([^\pL\pN_ ])", r" \1 "
 EXAMPLE = ("Wählen Sie Extras - Optionen.", "Neues Dokument öffnen")
 
 
-def build_translation(task, machine, units, layers, dropout):
+def build_translation(task, machine, units, layers, dropout, embedding=0):
     """A grid that reads the source again for each word of the target.
 
     Args:
@@ -24,6 +24,8 @@ def build_translation(task, machine, units, layers, dropout):
         layers: the depth.
         dropout: share of the words that are left out of what is read in training, and of what the
             output layer reads.
+        embedding: numbers that stand for a word where it is read, 0 for a row of every kernel that
+            reads words.
 
     Returns:
         `keras.Model`: `source`, `lengths` and `target` in, logits `word` out. Its layers
@@ -38,6 +40,11 @@ def build_translation(task, machine, units, layers, dropout):
         Words(task.vocabulary(name), name=f"{name}_words")(places)
         for name, places in (("source", source), ("target", target))
     )
+    if embedding:
+        read, said = (
+            keras.layers.Dense(embedding, use_bias=False, name=f"{name}_embedding")(words)
+            for name, words in (("source", read), ("target", said))
+        )
     # All of a word or nothing of it.
     read, said = (
         keras.layers.Dropout(dropout, noise_shape=(None, None, 1), name=f"{name}_dropout")(words)

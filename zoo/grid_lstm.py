@@ -471,7 +471,7 @@ _register(
     "translation",
     build_translation,
     translation_signatures,
-    config={"units": 64, "layers": 2, "dropout": 0.2},
+    config={"units": 64, "layers": 2, "dropout": 0.2, "embedding": 64},
     train={
         "batch_size": 32,
         "learning_rate": 3e-3,
