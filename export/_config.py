@@ -3,10 +3,10 @@
 import os
 import re
 
-from . import client
+from . import _tensors
 from ._schema import read_text
 
-with client.light_protos():
+with _tensors.light_protos():
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 CONFIG, MONITORING, TLS = "models.config", "monitoring.config", "ssl.config"

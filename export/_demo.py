@@ -8,7 +8,7 @@ import time
 import grpc
 import numpy as np
 
-from . import _cli
+from .commands import _command
 
 NAME = "act_addition"
 DIRECTORY = os.path.join("runs", "demo")
@@ -31,11 +31,11 @@ def main():
     """Exit codes: 0 the whole path works, 1 `error: ...` in one line."""
     start = time.monotonic()
     try:
-        _cli._import("all")
+        _command._import("all")
         from .. import zoo
 
         demo(zoo.load(NAME))
-    except _cli.ERRORS as error:
+    except _command.ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"Finished  after {time.monotonic() - start:.0f} seconds")
@@ -54,9 +54,9 @@ def demo(model, directory=DIRECTORY, rows=1000):
         RuntimeError: the server answers otherwise than the model itself.
     """
     from .. import zoo
-    from ..zoo.act import running_sums
+    from ..zoo.signatures.addition import running_sums
     from ._package import package
-    from ._server import Server
+    from .server._server import Server
 
     entry = zoo.info(NAME)
     task = zoo.task_of(entry)
@@ -126,7 +126,7 @@ def _ask(address, inputs):
 
 def _predict(model, task, sums):
     """The same from the model in this process, without package and server."""
-    from ..trainers.addition import ENDED, ONE_HOT
+    from ..trainers.tasks.addition import ENDED, ONE_HOT
 
     places = np.full((len(sums), max(map(len, sums)), task.digits), ENDED)
     for row, numbers in enumerate(sums):
@@ -168,7 +168,7 @@ def _draw(sums, answers, updates, right):
     """Updates on each number of the last of `SUMS`, and their mean by digits over all sums."""
     from matplotlib.ticker import MaxNLocator
 
-    from ..trainers._figures import COLOURS, GREY, _panels
+    from ..trainers.figures._panels import COLOURS, GREY, _panels
 
     figure, (bars, curve) = _panels(1, 2, size=(13, 4.4), width_ratios=[2.4, 1], sharey=True)
     drawn = range(len(SUMS) - DRAWN, len(SUMS))

@@ -9,7 +9,7 @@ import shutil
 import keras
 import numpy as np
 
-from . import _gate, _recipes, _repository, _schema, client
+from . import _gate, _recipes, _repository, _schema, _tensors, _version
 from ._config import version_directories
 from ._session import STRING, TYPES
 
@@ -175,8 +175,8 @@ def _write(directory, model, signatures, name, card, xla):
 
     extra = os.path.join(directory, "assets.extra")
     os.makedirs(extra)
-    _write_warmup(os.path.join(directory, _gate.WARMUP), signatures, name)
-    graph = _gate.read_meta_graph(directory)
+    _write_warmup(os.path.join(directory, _version.WARMUP), signatures, name)
+    graph = _version.read_meta_graph(directory)
     parameters, batching = _batching(graph)
     about = {
         "model": name,
@@ -184,16 +184,16 @@ def _write(directory, model, signatures, name, card, xla):
         "batching": batching,
         "requires_xla": xla,
     }
-    texts = {_gate.CARD: _describe(graph, signatures, name, about)}
+    texts = {_version.CARD: _describe(graph, signatures, name, about)}
     if parameters is not None:
-        texts[_gate.BATCHING] = _schema.write_text(parameters)
+        texts[_version.BATCHING] = _schema.write_text(parameters)
     if card:
         texts[os.path.join("assets.extra", "card.md")] = card
     for file_name, text in texts.items():
         with open(os.path.join(directory, file_name), "w", encoding="utf-8") as file:
             file.write(text)
-    with open(os.path.join(directory, _gate.MANIFEST), "w", encoding="utf-8") as file:
-        json.dump(_gate.manifest(directory), file, indent=1)
+    with open(os.path.join(directory, _version.MANIFEST), "w", encoding="utf-8") as file:
+        json.dump(_version.manifest(directory), file, indent=1)
 
 
 def _batching(graph):
@@ -201,16 +201,16 @@ def _batching(graph):
 
     A server batches all signatures of a model or none.
     """
-    signatures = _gate.signatures_of(graph)
+    signatures = _version.signatures_of(graph)
     for name, signature in signatures.items():
-        loose = _gate.unbounded(signature)
-        if loose and name != _gate.DEFAULT_SIGNATURE:
+        loose = _version.unbounded(signature)
+        if loose and name != _version.DEFAULT_SIGNATURE:
             why = (
-                f"{name!r} takes {loose[0]!r} of any length without an input {_gate.LENGTHS!r}; a "
-                "server pads with the first element, which would look real"
+                f"{name!r} takes {loose[0]!r} of any length without an input {_version.LENGTHS!r}; "
+                "a server pads with the first element, which would look real"
             )
             return None, {"enabled": False, "why": why}
-    pads = any(_gate.is_free(info) for s in signatures.values() for info in s.inputs.values())
+    pads = any(_version.is_free(info) for s in signatures.values() for info in s.inputs.values())
     parameters = _schema.BatchingParameters(
         allowed_batch_sizes=ALLOWED_BATCH_SIZES, pad_variable_length_inputs=pads
     )
@@ -223,7 +223,7 @@ def _batching(graph):
     words = {"enabled": True, "max_batch_size": ALLOWED_BATCH_SIZES[-1], "pads": pads}
     if pads:
         words["why"] = (
-            f"rows of different length are padded; {_gate.LENGTHS!r} says what is real, in the "
+            f"rows of different length are padded; {_version.LENGTHS!r} says what is real, in the "
             "answers too, which are as long as the longest row of the batch"
         )
     return parameters, words
@@ -282,7 +282,7 @@ def _request(model, name, arrays, typed=False):
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model, name
     for key, array in arrays.items():
-        request.inputs[key].CopyFrom(client.to_proto(array, typed))
+        request.inputs[key].CopyFrom(_tensors.to_proto(array, typed))
     return request
 
 
@@ -292,14 +292,14 @@ def _write_warmup(path, signatures, model):
 
     first = next(iter(signatures.values()))
     with tf.io.TFRecordWriter(path) as writer:
-        for name, signature in {**signatures, _gate.DEFAULT_SIGNATURE: first}.items():
+        for name, signature in {**signatures, _version.DEFAULT_SIGNATURE: first}.items():
             for count in ALLOWED_BATCH_SIZES:
                 log = prediction_log_pb2.PredictionLog()
                 request = _request(model, name, rows(signature.sample, count))
                 for key, array in rows(signature.sample, count).items():
                     if array.size and np.all(array == array.flat[0]):
                         # One value stands for all that follow: the zeros of a state take no room.
-                        one = client.to_proto(array.reshape(-1)[:1], typed=True)
+                        one = _tensors.to_proto(array.reshape(-1)[:1], typed=True)
                         one.tensor_shape.CopyFrom(request.inputs[key].tensor_shape)
                         request.inputs[key].CopyFrom(one)
                 log.predict_log.request.CopyFrom(request)
@@ -325,7 +325,7 @@ def _describe(graph, signatures, model, about):
                 "path": f"/v1/models/{model}:predict",
                 "body": {
                     "signature_name": name,
-                    "inputs": {key: client.to_lists(array) for key, array in sample.items()},
+                    "inputs": {key: _tensors.to_lists(array) for key, array in sample.items()},
                 },
             },
         }

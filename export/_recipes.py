@@ -11,8 +11,8 @@ import os
 import urllib.parse
 
 from ._config import CONFIG, MONITORING, TLS, ModelServerConfig, version_directories
-from ._gate import requires_xla
 from ._schema import write_text
+from ._version import requires_xla
 
 FOLDER = "run"
 ROOT = "/models"

@@ -21,7 +21,7 @@ from ._config import (
     parse_config,
     version_directories,
 )
-from ._gate import Failure
+from ._version import Failure
 
 _POLICY = re.compile(r"all|latest:[1-9][0-9]*|specific:[0-9]+(?:,[0-9]+)*")
 _LABEL = re.compile(r"[A-Za-z0-9_]+")

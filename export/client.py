@@ -1,69 +1,19 @@
 """Clients for TensorFlow Serving, and numpy's way into and out of its messages."""
 
-import base64
-import contextlib
-import functools
-import importlib.util
 import json
-import math
 import os
 import re
-import sys
-import types
 
 import grpc
-import numpy as np
 
-from ._session import STRING, TYPES, _varint
-
-UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", 2**31 - 1)]
-"""Channel and server options; gRPC's own default refuses messages over 4 MiB."""
+from ._session import STRING, TYPES
+from ._tensors import UNLIMITED, from_proto, light_protos, to_proto
 
 MOST_RETRIES = 4
 """gRPC sends a request five times at most."""
 
-_NUMBERS = {dtype: number for number, dtype in TYPES.items()}
-_SMALLER = {np.dtype("float64"): np.dtype("float32"), np.dtype("int64"): np.dtype("int32")}
-_FIELDS = {
-    "float_val": ("float32", "float32"),
-    "double_val": ("float64", "float64"),
-    "int_val": ("int32", "int8 int16 int32 uint8 uint16"),
-    "int64_val": ("int64", "int64"),
-    "uint32_val": ("uint32", "uint32"),
-    "uint64_val": ("uint64", "uint64"),
-    "bool_val": ("bool", "bool"),
-    "scomplex_val": ("float32", "complex64"),
-    "dcomplex_val": ("float64", "complex128"),
-    "string_val": ("object", "object"),
-}
-"""Typed fields of `TensorProto`: what protobuf keeps in them, and the tensors that use them."""
-
-
-@contextlib.contextmanager
-def light_protos():
-    """Inside, `tensorflow.*_pb2` can be imported without `import tensorflow` (0.1 s for 3 s).
-
-    The generated messages lie inside the package `tensorflow`, whose `__init__` loads everything.
-    An empty package with the same folders stands in for it, and goes when the block ends: a later
-    `import tensorflow` runs in full and takes over the message modules that are loaded already, so
-    every message class exists once. Where TensorFlow is loaded, nothing happens. Meant for the top
-    of a module; no other thread should import TensorFlow meanwhile.
-    """
-    spec = None if "tensorflow" in sys.modules else importlib.util.find_spec("tensorflow")
-    if spec is None:
-        yield
-        return
-    package = types.ModuleType("tensorflow")
-    package.__path__ = list(spec.submodule_search_locations)
-    sys.modules["tensorflow"] = package
-    try:
-        yield
-    finally:
-        del sys.modules["tensorflow"]
-
 
 with light_protos():
-    from tensorflow.core.framework import tensor_pb2
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,
         get_model_status_pb2,
@@ -71,160 +21,6 @@ with light_protos():
         predict_pb2,
         prediction_service_pb2_grpc,
     )
-
-_TYPED = {
-    _NUMBERS[np.dtype(name)]: (field, np.dtype(kept))
-    for field, (kept, names) in _FIELDS.items()
-    for name in names.split()
-}
-# Fields whose bytes on the wire are those of the array, with the tag that stands before them.
-_TAGS = {
-    number: bytes([tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number << 3 | 2])
-    for number, (field, kept) in _TYPED.items()
-    if kept.kind in "fb"
-}
-
-
-@functools.lru_cache(1024)
-def _head(number, shape):
-    """A `TensorProto` of a type and a shape without values, serialized."""
-    proto = tensor_pb2.TensorProto(dtype=number)
-    proto.tensor_shape.SetInParent()
-    for size in shape:
-        proto.tensor_shape.dim.add(size=size)
-    return proto.SerializeToString()
-
-
-def to_proto(value, typed=False):
-    """A `TensorProto` of an array, a list or a number.
-
-    Args:
-        value: a numpy array goes as it is. In lists and numbers, floats become float32 and integers
-            int32, as TensorFlow does; text becomes UTF-8 bytes.
-        typed: fill `float_val` and its like, as the stock server answers, and not `tensor_content`.
-
-    Raises:
-        TypeError: no tensor can hold the value.
-    """
-    array = np.asarray(value, order="C")
-    if array.dtype.kind in "SU":
-        # From the value itself: numpy's own bytes have lost the zeros at their ends.
-        array = np.array(value, object)
-    elif not isinstance(value, (np.ndarray, np.generic)):
-        array = array.astype(_SMALLER.get(array.dtype, array.dtype), copy=False)
-    number = _NUMBERS.get(array.dtype)
-    if number is None:
-        names = sorted(dtype.name for dtype in _NUMBERS if dtype.name != "object")
-        raise TypeError(f"a tensor holds text or one of {names}, not {array.dtype}")
-    head = _head(number, array.shape)
-    if typed and number in _TAGS:
-        # protobuf takes numbers into a field one by one, but reads such bytes at once.
-        content = array.tobytes()
-        parts = (head, _TAGS[number], _varint(len(content)), content)
-        return tensor_pb2.TensorProto.FromString(b"".join(parts))
-    proto = tensor_pb2.TensorProto.FromString(head)
-    if number == STRING:
-        proto.string_val.extend([_to_bytes(text) for text in array.ravel().tolist()])
-    elif typed:
-        getattr(proto, _TYPED[number][0]).extend(array.ravel().tolist())
-    else:
-        proto.tensor_content = array.tobytes()
-    return proto
-
-
-def _to_bytes(text):
-    if isinstance(text, str):
-        return text.encode()
-    # bytes(3) would be three zeros.
-    return text if isinstance(text, bytes) else bytes(memoryview(text))
-
-
-def from_proto(proto):
-    """The numpy array of a `TensorProto`; strings come as `bytes` objects.
-
-    Reads the typed fields and `tensor_content`. As in TensorFlow, the last value of a typed field
-    stands for all that follow.
-
-    Raises:
-        ValueError: the message holds no tensor.
-    """
-    number, shape = proto.dtype, proto.tensor_shape
-    dtype = TYPES.get(number)
-    if dtype is None:
-        raise ValueError(f"type number {number} is none of {sorted(TYPES)}")
-    sizes = [dim.size for dim in shape.dim]
-    if shape.unknown_rank or (sizes and min(sizes) < 0):
-        raise ValueError("the shape is not known")
-    size, content = math.prod(sizes), proto.tensor_content
-    if content:
-        values = _read_content(content, dtype, size)
-    else:
-        name, kept = _TYPED[number]
-        values = _read_field(getattr(proto, name), dtype, kept)
-        if len(values) > size:
-            values = values[:size]
-        elif len(values) < size:
-            last = values[-1] if len(values) else (b"" if number == STRING else 0)
-            values = np.concatenate([values, np.full(size - len(values), last, dtype)])
-    if len(values) != size:
-        raise ValueError(f"{len(values)} values do not fill the shape {sizes}")
-    return values.reshape(sizes)
-
-
-def _read_field(field, dtype, kept):
-    if dtype.kind == "O":
-        values = np.empty(len(field), object)
-        values[:] = list(field)
-        return values
-    # protobuf's own way to an array is one copy, but takes as long as 60 numbers one by one.
-    values = np.fromiter(field, kept, len(field)) if len(field) < 60 else np.asarray(field, kept)
-    return values.view(dtype) if dtype.kind == "c" else values.astype(dtype, copy=False)
-
-
-def _read_content(content, dtype, size):
-    if dtype.kind != "O":
-        return np.frombuffer(content, dtype).copy()
-    # Strings: all lengths as varints, then all bytes.
-    lengths, start = [], 0
-    for _ in range(size):
-        length = shift = 0
-        while content[start : start + 1] > b"\x7f":
-            length |= (content[start] & 127) << shift
-            start, shift = start + 1, shift + 7
-        if start == len(content):
-            raise ValueError(f"the content ends before the lengths of {size} strings do")
-        lengths.append(length | content[start] << shift)
-        start += 1
-    if sum(lengths) != len(content) - start:
-        raise ValueError(f"strings of {sum(lengths)} bytes, content of {len(content) - start}")
-    values = np.empty(size, object)
-    for index, length in enumerate(lengths):
-        values[index], start = content[start : start + length], start + length
-    return values
-
-
-def to_lists(array, name=None):
-    """Nested lists that JSON can write, text in them as TensorFlow Serving's REST has it.
-
-    Args:
-        array: numbers or text.
-        name: the output that this is. Its text is written as text, and what is no UTF-8 in it as
-            question marks, but as `{"b64": ...}` where the name ends in `_bytes`. None for an
-            input, whose text may be any bytes and is written as `{"b64": ...}`.
-    """
-    array = np.asarray(array)
-    if array.dtype.kind not in "OSU":
-        return array.tolist()
-    write = _to_base64 if name is None or name.endswith("_bytes") else _to_text
-    return np.asarray(np.frompyfunc(write, 1, 1)(array), object).tolist()
-
-
-def _to_base64(text):
-    return {"b64": base64.b64encode(_to_bytes(text)).decode()}
-
-
-def _to_text(text):
-    return _to_bytes(text).decode(errors="replace")
 
 
 class PredictError(RuntimeError):

@@ -7,7 +7,7 @@ import pkgutil
 
 def _found():
     for file in pkgutil.iter_modules(__path__):
-        if not file.name.startswith("_"):
+        if not file.name.startswith("_") and not file.ispkg:
             module = importlib.import_module(f"{__name__}.{file.name}")
             for name, thing in vars(module).items():
                 is_definition = inspect.isclass(thing) or inspect.isfunction(thing)

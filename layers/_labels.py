@@ -1,9 +1,10 @@
 """What the losses over alignments and the searches through them share."""
 
+import keras
 import numpy as np
 from keras import ops
 
-from ._base import RowLoss, is_whole, whole
+from ._base import RowLoss, is_whole, sum_dtype, whole
 
 IMPOSSIBLE = -1e30  # the logarithm of 0: finite, since inf - inf is no number
 
@@ -86,3 +87,24 @@ def best_path(logits, blank):
     """The most probable label of each frame, `(batch, time)` int32; -1 for blank and repeats."""
     best = ops.cast(ops.argmax(logits, axis=-1), "int32")
     return ops.where(ops.logical_and(is_new(best), best != blank), best, -1)
+
+
+def _lowest(logits):
+    """The logit of an impossible class, which float16 cannot hold."""
+    return -65504.0 if keras.backend.standardize_dtype(logits.dtype) == "float16" else IMPOSSIBLE
+
+
+def _summable(logits):
+    """Logits in the dtype of sums, and impossible ones finite."""
+    lowest = _lowest(logits)
+    logits = ops.cast(logits, sum_dtype(logits.dtype))
+    return ops.where(logits <= lowest, IMPOSSIBLE, logits)
+
+
+def _check_logits(logits, lengths, blank):
+    """`blank` as an int. Raises `ValueError` where the arguments do not fit one another."""
+    check_rank("logits", logits, "(batch, time, classes)")
+    if logits.shape[1] == 0:
+        raise ValueError("logits must have a frame at least, if only one of padding; got none")
+    check_lengths("logit", lengths, logits.shape[0], logits.shape[1])
+    return check_blank(blank, logits.shape[-1])

@@ -7,14 +7,7 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import (
-    at_least_a_step,
-    is_whole,
-    sequence_spec,
-    serializable,
-    sum_dtype,
-    whole,
-)
+from ._base import at_least_a_step, is_whole, sequence_spec, serializable, sum_dtype, whole
 from ._memory_loop import Setting, memory_loop
 
 

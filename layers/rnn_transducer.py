@@ -6,7 +6,7 @@ from keras import ops
 from . import _backend as backend
 from ._base import sequence_spec, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
-from .ctc import sure_of_blank
+from .ctc_loss import sure_of_blank
 from .peephole_lstm import PeepholeLSTM
 from .transducer_search import transducer_greedy
 

@@ -3,7 +3,7 @@
 import keras
 
 from ._base import serializable, whole
-from .ctc import sure_of_blank
+from .ctc_loss import sure_of_blank
 
 
 @serializable

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from ponderzoo.export._package import package
-from ponderzoo.export.client import to_proto
-from ponderzoo.zoo._registry import Signature
+from ponderzoo.export._tensors import to_proto
+from ponderzoo.zoo.signatures._signature import Signature
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from ponderzoo import trainers, zoo
-from ponderzoo.trainers._text_task import costs, digits_of
+from ponderzoo.trainers.tasks._text import costs, digits_of
 
 TEXTS = ("arithmetic", "variable_assignment", "xml_modelling")
 TASKS = ("episodic_copy", *TEXTS)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ponderzoo.export._batching import Batcher
 from ponderzoo.export._schema import BatchingParameters
 from ponderzoo.export._session import StatusError
+from ponderzoo.export.server._batching import Batcher
 
 
 def parameters(**fields):

@@ -12,6 +12,7 @@ import pytest
 from ponderzoo import zoo
 from ponderzoo.export import _cli
 from ponderzoo.trainers._sweep import sweep
+from ponderzoo.zoo import _settings
 
 PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
 SMALL = "updates=4 steps_per_epoch=2 batch_size=4 evaluation_rows=50 units=8 max_ponder=3 bits=6"
@@ -144,18 +145,18 @@ def test_unknown_setting_lists_all_by_group(ponderzoo):
 
 def test_settings_go_to_their_group():
     entry = zoo.info("act_parity")
-    chosen = _cli._choose(entry, ["bits=12", "recipe.seed=7", "time_penalty=1e-4"])
+    chosen = _settings._choose(entry, ["bits=12", "recipe.seed=7", "time_penalty=1e-4"])
     assert chosen["task"]["bits"] == 12 and chosen["recipe"]["seed"] == 7
     assert chosen["model"]["time_penalty"] == 1e-4
-    assert _cli._choose(entry, [])["model"] == entry.config
+    assert _settings._choose(entry, [])["model"] == entry.config
 
 
 def test_a_setting_of_two_groups_needs_its_group(monkeypatch):
     groups = {"model": {"seed": 1}, "recipe": {"seed": 2}, "task": {}}
     monkeypatch.setattr(_cli, "_settings", lambda entry: {k: dict(v) for k, v in groups.items()})
     with pytest.raises(ValueError, match=r"write one of model\.seed, recipe\.seed"):
-        _cli._choose(None, ["seed=3"])
-    assert _cli._choose(None, ["model.seed=3"])["model"] == {"seed": 3}
+        _settings._choose(None, ["seed=3"])
+    assert _settings._choose(None, ["model.seed=3"])["model"] == {"seed": 3}
 
 
 def test_train_fills_the_run_directory(trained):
@@ -211,7 +212,7 @@ def test_verify_looks_at_every_version(ponderzoo, trained, tmp_path):
 
 
 def test_export_then_predict(ponderzoo, trained, tmp_path):
-    from ponderzoo.export._server import Server
+    from ponderzoo.export.server._server import Server
 
     code, out, _ = ponderzoo(f"export {trained} --output {tmp_path} --version 3")
     assert code == 0 and out.strip() == str(tmp_path / "act_parity" / "3")
@@ -246,7 +247,7 @@ def test_export_then_predict(ponderzoo, trained, tmp_path):
 
 def test_predict_reads_and_shows_words_of_bits(ponderzoo, tmp_path, monkeypatch):
     from ponderzoo.export import _package
-    from ponderzoo.export._server import Server
+    from ponderzoo.export.server._server import Server
 
     # The gate has its own tests, and takes its time with 128 slots.
     monkeypatch.setattr(_package._gate, "verify", lambda *given: None)

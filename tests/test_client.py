@@ -9,14 +9,8 @@ import time
 import grpc
 import numpy as np
 import pytest
-from ponderzoo.export.client import (
-    UNLIMITED,
-    AsyncClient,
-    Client,
-    PredictError,
-    from_proto,
-    to_proto,
-)
+from ponderzoo.export._tensors import UNLIMITED, from_proto, to_proto
+from ponderzoo.export.client import AsyncClient, Client, PredictError
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,

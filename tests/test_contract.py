@@ -22,8 +22,8 @@ import urllib.request
 import grpc
 import numpy as np
 import pytest
-from ponderzoo.export._server import Server
-from ponderzoo.export.client import UNLIMITED
+from ponderzoo.export._tensors import UNLIMITED
+from ponderzoo.export.server._server import Server
 from serving import (
     BATCHING,
     INVALID,

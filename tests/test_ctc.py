@@ -5,7 +5,7 @@ import itertools
 
 import keras
 import numpy as np
-import ponderzoo.layers.ctc
+import ponderzoo.layers.ctc_loss
 import pytest
 import tensorflow as tf
 from keras import ops
@@ -394,5 +394,5 @@ def test_jax_gives_the_same_numbers(fresh, tmp_path):
 
 
 def test_the_example_in_the_docstring_is_right():
-    found = doctest.testmod(ponderzoo.layers.ctc, globs=dict(vars(ponderzoo.layers.ctc)))
+    found = doctest.testmod(ponderzoo.layers.ctc_loss, globs=dict(vars(ponderzoo.layers.ctc_loss)))
     assert found.attempted and not found.failed

@@ -16,9 +16,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ponderzoo import trainers
-from ponderzoo.trainers import characters, data
+from ponderzoo.trainers import data
 from ponderzoo.trainers._evaluate import evaluate
 from ponderzoo.trainers.data import _store, enwiki
+from ponderzoo.trainers.tasks import characters
 
 CONTENT = bytes(range(256)) * 20
 COUNTING = bytes(place % 251 for place in range(20_000))

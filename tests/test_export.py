@@ -13,10 +13,11 @@ import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 from keras import ops
-from ponderzoo.export import _gate, _package, _schema
-from ponderzoo.export._gate import GateError, verify
+from ponderzoo.export import _gate, _package, _schema, _version
+from ponderzoo.export._gate import verify
 from ponderzoo.export._package import ALLOWED_BATCH_SIZES, package
-from ponderzoo.zoo._registry import Signature
+from ponderzoo.export._version import GateError
+from ponderzoo.zoo.signatures._signature import Signature
 from tensorflow_serving.config import model_server_config_pb2
 
 
@@ -159,7 +160,7 @@ def test_gate_compares_every_signature_at_batches_of_1_2_7_and_the_largest(model
 
 
 def test_every_signature_is_warmed_up_at_every_allowed_batch_size(written):
-    requests = _gate.read_warmup(written)
+    requests = _version.read_warmup(written)
     found = {
         (request.model_spec.signature_name, proto.tensor_shape.dim[0].size)
         for request in requests
@@ -179,7 +180,7 @@ def test_a_state_of_zeros_takes_no_room_in_the_warm_up_file(tmp_path):
 
 
 def test_serving_default_shares_the_graph_of_serve(written):
-    graph = _gate.read_meta_graph(written)
+    graph = _version.read_meta_graph(written)
     bodies = [f for f in graph.graph_def.library.function if len(f.node_def) > 5]
     loops = sum(node.op in ("While", "StatelessWhile") for f in bodies for node in f.node_def)
     assert loops == 1
@@ -224,7 +225,7 @@ def test_a_package_says_how_to_batch_it(written):
     assert found.max_batch_size.value == 32 and found.max_enqueued_batches.value == 100
     assert found.batch_timeout_micros.value == 2000 and found.num_batch_threads.value == 2
     assert not found.pad_variable_length_inputs
-    assert "batching_params.pbtxt" in _gate.manifest(written)
+    assert "batching_params.pbtxt" in _version.manifest(written)
 
 
 def test_rows_of_any_length_are_batched_only_where_lengths_are_told(model, tmp_path):
@@ -622,7 +623,7 @@ SIZES = "allowed_batch_sizes: 8 allowed_batch_sizes: 32 "
 )
 def test_gate_refuses_batching_that_no_server_takes(written, tmp_path, text, rule):
     (tmp_path / "batching_params.pbtxt").write_text(text)
-    (failure,) = _gate._batching(tmp_path, _gate.read_meta_graph(written))
+    (failure,) = _gate._batching(tmp_path, _version.read_meta_graph(written))
     assert failure.file == "batching_params.pbtxt" and failure.mend
     assert rule in failure.rule
 

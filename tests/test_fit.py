@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 from ponderzoo.trainers import Recipe, fit, task
-from ponderzoo.trainers._callbacks import EVENTS, EventFile
+from ponderzoo.trainers._events import EVENTS, EventFile
 from ponderzoo.trainers._metrics import SequenceError
 from ponderzoo.trainers._task import Stream, Task
 
@@ -197,7 +197,7 @@ def test_event_file_is_whole_and_small(finished):
 
 
 def test_event_file_of_a_long_run_stays_under_300_kB(tmp_path, monkeypatch):
-    from ponderzoo.trainers._callbacks import Board
+    from ponderzoo.trainers._events import Board
 
     monkeypatch.setattr(os, "fsync", lambda file: None)
 

@@ -29,7 +29,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ponderzoo.export._config import read_config, versions_to_serve
-from ponderzoo.trainers._archive import read_model
+from ponderzoo.trainers._weights import read_model
 from serving import (
     BATCHING,
     SAMPLE,

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from ponderzoo import trainers
-from ponderzoo.trainers import _figures, _memory_figures
-from ponderzoo.trainers._figures import small_png
-from ponderzoo.trainers._memory import costs, generalise, lay, words
 from ponderzoo.trainers._metrics import BitsPerSequence
-from ponderzoo.trainers.ngrams import optimal, optimal_costs
+from ponderzoo.trainers.figures import curves, memory
+from ponderzoo.trainers.figures._panels import small_png
+from ponderzoo.trainers.tasks._memory import costs, generalise, lay, words
+from ponderzoo.trainers.tasks.ngrams import optimal, optimal_costs
 
 TASKS = ("associative_recall", "copy", "ngrams", "priority_sort", "repeat_copy")
 SMALL = {
@@ -650,7 +650,7 @@ def test_the_stretch_of_the_memory_in_use_is_drawn(first, limits):
     write[np.arange(5), (first + np.arange(5)) % 40] = 1
     read[np.arange(5), (first + 2 + np.arange(5)) % 40] = 1
     outputs = {"bits": np.full((5, 3), np.nan), "write_weights": write, "read_weights": read}
-    figure = _memory_figures.memory_use(np.zeros((5, 4)), outputs)
+    figure = memory.memory_use(np.zeros((5, 4)), outputs)
     for axis, shift in zip(figure.axes[-2:], (0, 2)):
         assert axis.get_ylim() == limits
         drawn = axis.images[0].get_array()
@@ -659,10 +659,10 @@ def test_the_stretch_of_the_memory_in_use_is_drawn(first, limits):
 
 def test_curves_show_bits_per_sequence_and_no_ponder_where_there_is_none():
     points = [{"difficulty": n, "bits_per_sequence": 8.0 * n} for n in (1, 2)]
-    figure = _figures.difficulty(points, "vectors to copy", "bits_per_sequence")
+    figure = curves.difficulty(points, "vectors to copy", "bits_per_sequence")
     assert [axis.get_ylabel() for axis in figure.axes] == ["bits per sequence"]
     history = [{"updates": 2, "bits_sequence_error": 1.0, "bits_bits_per_sequence": 9.0}]
-    figure = _figures.learning_curves({"NTM": history})
+    figure = curves.learning_curves({"NTM": history})
     assert [axis.get_ylabel() for axis in figure.axes] == ["bits per sequence"]
 
 

@@ -14,10 +14,11 @@ import pytest
 import scipy.stats
 from matplotlib.figure import Figure
 from ponderzoo import trainers
-from ponderzoo.trainers import _mnist_figures, data
+from ponderzoo.trainers import data
 from ponderzoo.trainers._evaluate import evaluate
-from ponderzoo.trainers._figures import small_png
 from ponderzoo.trainers.data import mnist
+from ponderzoo.trainers.figures import digits
+from ponderzoo.trainers.figures._panels import small_png
 
 SPLITS = ("train", "validation", "test")
 TRAIN, TEST = 240, 60
@@ -362,7 +363,7 @@ def test_figures_show_the_surest_mistakes_first(root):
 
 
 def test_confusion_counts_truth_in_rows_and_answers_in_columns():
-    panel = _mnist_figures.confusion(np.array([2, 2, 5]), np.array([7, 7, 5])).axes[0]
+    panel = digits.confusion(np.array([2, 2, 5]), np.array([7, 7, 5])).axes[0]
     places = {text.get_position(): text.get_text() for text in panel.texts}
     assert places == {(7, 2): "2", (5, 5): "1"}
 
@@ -372,7 +373,7 @@ def test_pictures_of_any_number_of_digits_stay_small(count):
     rng = np.random.default_rng(0)
     digits, answers = rng.integers(0, 10, (2, count))
     strokes = (rng.random((count, 28, 28)) < 0.15).astype("float32")
-    figure = _mnist_figures.grid(strokes, digits, answers)
+    figure = digits.grid(strokes, digits, answers)
     assert len(figure.axes[0].images) == min(count, 80)
     assert len(small_png(figure)) < 80_000
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ponderzoo import trainers, zoo
 from ponderzoo.layers import OneHotLabels
 from ponderzoo.trainers import data
-from ponderzoo.trainers._fit import take_weights
+from ponderzoo.trainers._weights import take_weights
 from ponderzoo.zoo.rnn_transducer import build, build_next
 
 SMALL = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ponderzoo import zoo
-from ponderzoo.zoo._notation import over_text
+from ponderzoo.zoo.signatures._notation import over_text
 
 
 def notation(name, signature="serve", **settings):

@@ -12,14 +12,14 @@ import urllib.parse
 import pytest
 from aiohttp import web
 from browser import Browser, Loop, find_browser
-from ponderzoo.export._server import Server
+from ponderzoo.export.server._server import Server
 from serving import make_model, write_packages
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="no chromium, chromium-browser or google-chrome on PATH"
 )
 
-PAGE = pathlib.Path(__file__).resolve().parent.parent / "export" / "page.html"
+PAGE = pathlib.Path(__file__).resolve().parent.parent / "export" / "server" / "page.html"
 HOSTILE = "<img src=x onerror=\"document.documentElement.dataset.hurt='yes'\">"
 
 

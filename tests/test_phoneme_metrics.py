@@ -10,9 +10,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
-from ponderzoo.trainers import _phonemes
 from ponderzoo.trainers._edit_metrics import CTCErrorRate, EditErrorRate, edit_distance
-from ponderzoo.trainers._phonemes import PHONES, class_map, fold
+from ponderzoo.trainers.data import _phones
+from ponderzoo.trainers.data._phones import PHONES, class_map, fold
 
 IN_39 = (
     "aa ae ah aw ay b ch d dh dx eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh sil t th uh uw "
@@ -104,7 +104,7 @@ def test_a_class_map_folds_numbers_as_names():
     assert classes[0] == classes[labels.index("q")] == -1
     for label, number in zip(PHONES[61], classes[1:]):
         assert tuple(PHONES[39][n] for n in [number] if n >= 0) == fold([label])
-    assert len(_phonemes.FOLDED) == 60
+    assert len(_phones.FOLDED) == 60
 
 
 # Distances.

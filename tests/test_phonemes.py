@@ -13,13 +13,15 @@ import pytest
 import scipy.stats
 from ponderzoo import trainers, zoo
 from ponderzoo.layers import ctc_beam_search, transducer_loss
-from ponderzoo.trainers import _speech_figures, data, phonemes
+from ponderzoo.trainers import data
 from ponderzoo.trainers._callbacks import Noise
 from ponderzoo.trainers._evaluate import evaluate
-from ponderzoo.trainers._figures import small_png
-from ponderzoo.trainers._fit import take_weights
-from ponderzoo.trainers.phonemes import _gradient
-from ponderzoo.zoo._speech import build_ctc
+from ponderzoo.trainers._weights import take_weights
+from ponderzoo.trainers.figures import speech
+from ponderzoo.trainers.figures._panels import small_png
+from ponderzoo.trainers.tasks import phonemes
+from ponderzoo.trainers.tasks.phonemes import _gradient
+from ponderzoo.zoo._networks import build_ctc
 from ponderzoo.zoo.rnn_transducer import build as build_transducer
 
 SETS = ("tts_phones", "asterisk", "timit")
@@ -452,7 +454,7 @@ def test_spikes_stand_at_their_times():
     posteriors[:, 0] = 1
     posteriors[[2, 7]] = [[0.1, 0.9, 0], [0.3, 0, 0.7]]
     audio = np.sin(np.arange(16_000) / 3)
-    figure = _speech_figures.spikes(
+    figure = speech.spikes(
         *(audio, 16_000, 0.9, posteriors, ["", "aa", "b"], [(2, 1), (7, 2)]),
         spoken=("aa", "b"),
         ends=[0.5, 0.9],
@@ -475,7 +477,7 @@ def test_pictures_of_utterances_of_any_length_stay_small(samples):
     names = ["", *trainers.task("phonemes").phonemes]
     audio = np.sin(np.arange(samples) ** 1.5 / 99) + 0.01 * rng.normal(size=samples)
     for ends in (None, np.linspace(0, samples / 16_000, 31)[1:]):
-        figure = _speech_figures.spikes(
+        figure = speech.spikes(
             *(audio, 16_000, samples / 16_000, posteriors, names, heard), ["aa"] * 30, ends
         )
         assert len(small_png(figure)) < 80_000
@@ -507,7 +509,7 @@ def test_an_alignment_is_as_short_as_can_be():
     rng = np.random.default_rng(0)
     for _ in range(200):
         said, heard = (tuple(rng.integers(0, 3, rng.integers(0, 7)).tolist()) for _ in "ab")
-        pairs = _speech_figures.aligned(said, heard)
+        pairs = speech.aligned(said, heard)
         assert tuple(a for a, _ in pairs if a >= 0) == said
         assert tuple(b for _, b in pairs if b >= 0) == heard
         assert sum(a != b for a, b in pairs) == distance(said, heard)
@@ -516,13 +518,13 @@ def test_an_alignment_is_as_short_as_can_be():
 
 def test_confusions_are_shares_of_what_was_said():
     pairs = np.array([(1, 1), (1, 1), (1, 1), (1, 3), (3, -1), (-1, 1)])
-    panel = _speech_figures.confusions(pairs, ["", "aa", "ae", "b"]).axes[0]
+    panel = speech.confusions(pairs, ["", "aa", "ae", "b"]).axes[0]
     np.testing.assert_allclose(
         np.square(panel.images[0].get_array()), [[0.75, 0.25, 0], [0, 0, 1], [1, 0, 0]]
     )
     assert [tick.get_text() for tick in panel.get_yticklabels()] == ["aa", "b", "none"]
     assert panel.get_title() == "3 of 5 phonemes wrong: 1 put in, 1 left out"
-    assert _speech_figures.confusions(np.zeros((0, 2), int), ["", "aa"]).axes
+    assert speech.confusions(np.zeros((0, 2), int), ["", "aa"]).axes
 
 
 def test_confusions_of_timit_are_those_of_39_classes(root):
@@ -629,8 +631,8 @@ def wav(audio, rate=16_000, channels=1):
 @pytest.fixture(scope="module")
 def client(finished, root, tmp_path_factory):
     from ponderzoo.export._package import package
-    from ponderzoo.export._server import Server
     from ponderzoo.export.client import Client
+    from ponderzoo.export.server._server import Server
 
     task, exports = task_of(root), tmp_path_factory.mktemp("exports")
     model = keras.saving.load_model(os.path.join(finished[0], "model.keras"))

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from ponderzoo import trainers, zoo
 from ponderzoo.export import _cli
-from ponderzoo.trainers._callbacks import EVENTS, EventFile, write_json
-from ponderzoo.trainers._fit import read_json
-from ponderzoo.zoo import _card, _publish, _registry
+from ponderzoo.trainers._events import EVENTS, EventFile
+from ponderzoo.trainers._files import read_json, write_json
+from ponderzoo.zoo import _card, _publish, _registry, _settings, _trained
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="pretrained files are those of TensorFlow"
@@ -197,7 +197,7 @@ def test_the_commands_repeat_the_runs(installed, runs):
         backend, program, *words = shlex.split(command)
         assert (backend, program) == ("KERAS_BACKEND=tensorflow", "ponderzoo")
         arguments = _cli._parser().parse_args(words)
-        chosen = _cli._choose(zoo.info(arguments.name), arguments.set)
+        chosen = _settings._choose(zoo.info(arguments.name), arguments.set)
         config = read_json(runs / name / "config.json")
         assert chosen["model"] == config["config"]
         assert chosen["recipe"] == config["train"]
@@ -207,13 +207,13 @@ def test_the_commands_repeat_the_runs(installed, runs):
 
 
 def test_a_registered_run_needs_no_settings(runs, tmp_path):
-    settings = _cli._settings(zoo.info("act_parity"))
+    settings = _settings._settings(zoo.info("act_parity"))
     parts = {
         "config": settings["model"],
         "train": settings["recipe"],
         "task_config": settings["task"],
     }
-    ours = _publish.Run.read(copy(runs / "ours", tmp_path / "run", **parts))
+    ours = _trained.Run.read(copy(runs / "ours", tmp_path / "run", **parts))
     assert ours.command() == "KERAS_BACKEND=tensorflow ponderzoo train act_parity"
 
 
@@ -244,10 +244,10 @@ def test_the_card_says_what_was_measured(installed):
 
 
 def test_the_card_has_the_words_of_the_entry(installed, published, runs):
-    ours = _publish.Run.read(str(runs / "ours"))
+    ours = _trained.Run.read(str(runs / "ours"))
     words = {"paper_result": "below 5 %, |tau| small", "notes": "Seed 3 did *not* learn.\n"}
     entry = _registry.Entry(**{**vars(installed), **words})
-    ours = _publish.Run(ours.directory, entry, ours.task, ours.config, ours.metrics)
+    ours = _trained.Run(ours.directory, entry, ours.task, ours.config, ours.metrics)
     card = _card.card_of(ours, installed.metrics, {"ACT": ours.history}, {}, 0.1)
     assert "| sequence error | below 5 %, \\|tau\\| small | " in card
     assert card.endswith("## Notes\n\nSeed 3 did *not* learn.\n")
@@ -431,7 +431,7 @@ def test_golden_text_needs_no_data():
 
 
 def test_history_is_thinned_out(runs, tmp_path):
-    ours = _publish.Run.read(copy(runs / "ours", tmp_path / "run"))
+    ours = _trained.Run.read(copy(runs / "ours", tmp_path / "run"))
     rows = [{"updates": n, "loss": 1 / (3 + n)} for n in range(1000)]
     (tmp_path / "run" / "history.json").write_text(json.dumps(rows))
     history = ours.history

@@ -10,8 +10,9 @@ import threading
 
 import pytest
 from google.protobuf import text_format
-from ponderzoo.export import _cli, _recipes, _repository, _schema
+from ponderzoo.export import _recipes, _repository, _schema
 from ponderzoo.export._config import ModelServerConfig, parse_config
+from ponderzoo.export.commands import serving
 
 yaml = pytest.importorskip("yaml")
 
@@ -125,10 +126,10 @@ def test_a_version_that_pushes_out_a_labelled_one_is_refused_before_it_is_writte
 
 
 def test_labels_come_as_words_of_the_command_line():
-    assert _cli._labels(["stable=1", "canary=12"]) == {"stable": 1, "canary": 12}
+    assert serving._labels(["stable=1", "canary=12"]) == {"stable": 1, "canary": 12}
     for word in ("stable", "stable=", "stable=new", "stable=-1"):
         with pytest.raises(ValueError, match=f"LABEL=VERSION, such as stable=1, got '{word}'"):
-            _cli._labels([word])
+            serving._labels([word])
 
 
 # The recipes

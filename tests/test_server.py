@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import json_format
-from ponderzoo.export import _rest
-from ponderzoo.export._server import Server
 from ponderzoo.export._session import StatusError
-from ponderzoo.export.client import Client, PredictError, from_proto, to_lists, to_proto
+from ponderzoo.export._tensors import from_proto, to_lists, to_proto
+from ponderzoo.export.client import Client, PredictError
+from ponderzoo.export.server import _rest
+from ponderzoo.export.server._server import Server
 from serving import (
     NOT_FOUND,
     ONES,

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 from ponderzoo.export._package import package
 from ponderzoo.layers import MFCC, FeatureNormalization, LogMel, SequenceMask
-from ponderzoo.zoo._registry import Signature
+from ponderzoo.zoo.signatures._signature import Signature
 
 RATE = 8000
 WINDOW, STEP, SIZE = 200, 80, 256

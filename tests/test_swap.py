@@ -14,8 +14,8 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from ponderzoo.export._server import Server
 from ponderzoo.export.client import Client, PredictError
+from ponderzoo.export.server._server import Server
 from serving import ONES, SAMPLE, make_model, write_config, write_packages
 from tensorflow_serving.apis import (
     get_model_status_pb2,

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from ponderzoo import trainers
-from ponderzoo.trainers import _figures
 from ponderzoo.trainers._describe import after, verdict
 from ponderzoo.trainers._evaluate import evaluate, sweep
 from ponderzoo.trainers._metrics import (
@@ -28,6 +27,7 @@ from ponderzoo.trainers._metrics import (
     SequenceError,
     TargetError,
 )
+from ponderzoo.trainers.figures import curves, ponder
 
 SYNTHETIC = ("addition", "logic", "parity", "sort")
 bounded = settings(max_examples=20, deadline=None)
@@ -706,9 +706,9 @@ def assert_drawn(figure, panels):
 def test_difficulty_figure():
     task = trainers.task("parity", bits=5)
     points = sweep(Knowing(3), task, 20, 20)
-    assert_drawn(_figures.difficulty(points, task.axis), 2)
+    assert_drawn(curves.difficulty(points, task.axis), 2)
     plain = sweep(Knowing(0, ponders=False), task, 20, 20)
-    figure = _figures.difficulty({"ACT": points, "no ACT": plain}, task.axis)
+    figure = curves.difficulty({"ACT": points, "no ACT": plain}, task.axis)
     assert_drawn(figure, 2)
     assert [text.get_text() for text in figure.axes[1].get_legend().texts] == ["ACT", "no ACT"]
     assert {axis.get_xlabel() for axis in figure.axes} == {"bits set"}
@@ -721,27 +721,27 @@ def test_penalties_figure(penalties):
         for tau in penalties
         for seed in (1, 2)
     ]
-    assert_drawn(_figures.penalties(rows), 2)
+    assert_drawn(curves.penalties(rows), 2)
 
 
 def test_ponder_over_text_figure():
     text = "a $5 [[é]]\n_x^2".encode()
-    assert_drawn(_figures.ponder_over_text(text, *np.ones((4, len(text)))), 3)
+    assert_drawn(ponder.ponder_over_text(text, *np.ones((4, len(text)))), 3)
 
 
 def test_ponder_per_step_figure():
     updates, remainder = np.array([3.0, 1.0, 2.0]), np.array([0.5, 1.0, 0.1])
-    assert_drawn(_figures.ponder_per_step(None, updates, remainder, ["1", "22", "333"]), 1)
-    assert_drawn(_figures.ponder_per_step([0.5, -1.0, np.nan], updates, remainder), 2)
+    assert_drawn(ponder.ponder_per_step(None, updates, remainder, ["1", "22", "333"]), 1)
+    assert_drawn(ponder.ponder_per_step([0.5, -1.0, np.nan], updates, remainder), 2)
 
 
 def test_learning_curves_figure():
     history = [{"updates": 500 * i, "parity_sequence_error": 1 / i, "loss": 1.0} for i in (1, 2, 3)]
     pondering = [{**row, "updates_ponder": 2.0} for row in history]
-    assert_drawn(_figures.learning_curves({"seed 1": pondering, "no ACT": history}), 2)
-    assert_drawn(_figures.learning_curves({"seed 1": history}, "loss"), 1)
+    assert_drawn(curves.learning_curves({"seed 1": pondering, "no ACT": history}), 2)
+    assert_drawn(curves.learning_curves({"seed 1": history}, "loss"), 1)
     with pytest.raises(ValueError, match="no metric 'speed'"):
-        _figures.learning_curves({"seed 1": history}, "speed")
+        curves.learning_curves({"seed 1": history}, "speed")
 
 
 def test_tasks_draw_their_figures():

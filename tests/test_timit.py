@@ -9,8 +9,8 @@ import wave
 import numpy as np
 import pytest
 from ponderzoo.trainers import data
-from ponderzoo.trainers._phonemes import PHONES
 from ponderzoo.trainers.data import _speech, timit
+from ponderzoo.trainers.data._phones import PHONES
 
 HEAD = """NIST_1A
    1024

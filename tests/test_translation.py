@@ -9,9 +9,11 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from ponderzoo import trainers
 from ponderzoo.layers import Reencoder, Words
-from ponderzoo.trainers import data, translation
+from ponderzoo.trainers import data
 from ponderzoo.trainers.data import libreoffice_help
-from ponderzoo.zoo import _reencoder
+from ponderzoo.trainers.tasks import _text, translation
+from ponderzoo.zoo import grid_lstm
+from ponderzoo.zoo.signatures import translation as serving
 
 UNITS = 3
 LENGTHS = [4, 1, 0, 2]
@@ -345,7 +347,7 @@ def small(root):
     task = trainers.task("translation", root=root, words=90)
     keras.utils.set_random_seed(1)
     return task, {
-        machine: _reencoder.build_translation(task, machine, 4, 2, 0.1)
+        machine: grid_lstm.build_translation(task, machine, 4, 2, 0.1)
         for machine in ("grid", "baseline")
     }
 
@@ -370,7 +372,7 @@ def test_served_texts_are_translated_as_the_task_does(small):
     texts = [
         task.read("source", row[:n]).title() for row, n in zip(inputs["source"], inputs["lengths"])
     ]
-    signatures = _reencoder.translation_signatures(model, task)
+    signatures = serving.translation_signatures(model, task)
     served = signatures["serve"].function(tf.constant(texts))
     said = task.translate(model, inputs["source"], inputs["lengths"])
     expected = [task.read("target", row) for row in said]
@@ -387,12 +389,12 @@ def test_served_texts_are_translated_as_the_task_does(small):
 
 def test_a_translation_s_cost_is_that_of_its_words_and_of_its_end(small):
     task, models = small
-    score = _reencoder.translation_signatures(models["grid"], task)["score"].function
+    score = serving.translation_signatures(models["grid"], task)["score"].function
     pairs = task.pairs("test")[:4]
     texts = [[" ".join(pair[side]) for pair in pairs] for side in (0, 1)]
     scored = score(*map(tf.constant, texts))
     inputs, targets = task.code(pairs)
-    cost = translation.costs(targets["word"], np.asarray(models["grid"](inputs)["word"]))
+    cost = _text.costs(targets["word"], np.asarray(models["grid"](inputs)["word"]))
     np.testing.assert_allclose(scored["bits"], cost.sum(axis=1), rtol=1e-4)
     assert scored["words"].numpy().tolist() == [len(pair[1]) for pair in pairs]
     for wrong, words in (("", "must have 1 to 8 words"), ("a " * 9, "must have 1 to 8 words")):
@@ -405,7 +407,7 @@ def test_the_graph_reads_all_characters_of_the_pairs_as_python_does():
     with open(libreoffice_help.path(), encoding="utf-8") as file:
         characters = sorted(set(file.read()) - {"\n", "\t"})
     text = " ".join(f"a{character}b{character}" for character in characters)
-    spaced = tf.strings.regex_replace(text, *_reencoder.BLANK)
-    spaced = tf.strings.regex_replace(spaced, *_reencoder.MARK)
+    spaced = tf.strings.regex_replace(text, *serving.BLANK)
+    spaced = tf.strings.regex_replace(spaced, *serving.MARK)
     found = [token.decode() for token in tf.strings.split(spaced).numpy()]
     assert found == translation.tokens(text)

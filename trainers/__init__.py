@@ -5,17 +5,18 @@ import importlib
 import inspect
 import pkgutil
 
-from ._fit import Recipe, fit, parse_as
+from . import tasks as _tasks
+from ._fit import fit
+from ._recipe import Recipe, parse_as
 from ._task import Task
 
+_path = _tasks.__path__
 __all__ = ["Recipe", "Task", "fit", "parse_as", "task", "tasks"]
 
 
 def tasks():
-    """Names of all tasks: one a public file of this room."""
-    return sorted(
-        m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_") and not m.ispkg
-    )
+    """Names of all tasks: one a public file of `tasks/`."""
+    return sorted(m.name for m in pkgutil.iter_modules(_path) if not m.name.startswith("_"))
 
 
 def task(name, **config):
@@ -26,7 +27,7 @@ def task(name, **config):
             f"no task is called {name!r}"
             + (f"; did you mean {close[0]!r}?" if close else f"; there are {tasks()}")
         )
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.tasks.{name}")
     (kind,) = [
         c
         for _, c in inspect.getmembers(module, inspect.isclass)

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 
-from ._callbacks import write_json
+from ._files import write_json
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",

@@ -2,7 +2,7 @@
 
 import re
 
-from ..trainers._callbacks import write_file
+from ..trainers._files import write_file
 from ._registry import info, list_entries, task_of
 
 FACTS = ("seed", "updates", "batch_size", "minutes", "hardware", "backend", "commit")

@@ -5,105 +5,23 @@ import hashlib
 import io
 import json
 import os
-import shlex
 import shutil
 
 import keras
 import numpy as np
 
-from ..trainers import Recipe, _figures
-from ..trainers import task as find_task
-from ..trainers._archive import read_model
-from ..trainers._callbacks import EVENTS, write_file, write_json
 from ..trainers._evaluate import sweep as sweep_difficulty
-from ..trainers._fit import read_json
+from ..trainers._events import EVENTS
+from ..trainers._files import write_file, write_json
+from ..trainers.figures import _panels, curves
 from ._card import both_of, card_of, names_of
-from ._registry import info, task_of
+from ._trained import Run, _thinned
 
 VERSION = "1"
 SWEPT = ("sweep", "seeds", "settings")  # what `metrics.json` may have of a sweep
 MOST_EVENT_BYTES = 300_000
-MOST_POINTS = 200
+
 GOLDEN_ROWS = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A finished run directory."""
-
-    directory: str
-    entry: object
-    task: object
-    config: dict
-    metrics: dict
-
-    @classmethod
-    def read(cls, directory):
-        """Raises `ValueError` where there is no run, or one that failed or is not finished."""
-        finished = os.path.join(directory, "metrics.json")
-        if not os.path.exists(os.path.join(directory, "config.json")):
-            raise ValueError(f"{directory} holds no run: it has no config.json")
-        if not os.path.exists(finished):
-            raise ValueError(f"{directory} holds a run that is not finished: no metrics.json")
-        metrics = read_json(finished)
-        if "failed" in metrics:
-            raise ValueError(f"{directory} holds a failed run: {metrics['failed']}")
-        config = read_json(os.path.join(directory, "config.json"))
-        # A setting that is younger than the run had its default's effect.
-        config["train"] = dataclasses.asdict(Recipe()) | config["train"]
-        task = find_task(config["task"], **config["task_config"])
-        return cls(directory, info(config["entry"]), task, config, metrics)
-
-    def load(self):
-        return read_model(os.path.join(self.directory, "model.keras"))
-
-    @property
-    def measures(self):
-        """Names of the measured metrics; the first is the task's own error."""
-        names = [metric.name for some in self.task.metrics().values() for metric in some]
-        return [name for name in (*names, "ponder", "at_cap") if name in self.metrics]
-
-    @property
-    def history(self):
-        """The learning curve: not too many rows, five digits."""
-        return self.histories[0]
-
-    @property
-    def histories(self):
-        """Its learning curve and, where it is published with one, its baseline's."""
-        found = read_json(os.path.join(self.directory, "history.json"))
-        found = list(found.values()) if isinstance(found, dict) else [found]
-        return [
-            [{key: float(f"{value:.5g}") for key, value in row.items()} for row in _thinned(rows)]
-            for rows in found
-        ]
-
-    @property
-    def settings(self):
-        """What differs from the registered entry, in the words that `--set` takes."""
-        groups = {
-            "model": (self.config["config"], self.entry.config),
-            "recipe": (self.config["train"], dataclasses.asdict(Recipe.parse(self.entry.train))),
-            "task": (self.config["task_config"], dataclasses.asdict(task_of(self.entry))),
-        }
-        keys = [key for mine, _ in groups.values() for key in mine]
-        changed = []
-        for group, (mine, registered) in groups.items():
-            for key, value in mine.items():
-                if key not in registered:
-                    raise ValueError(f"{self.directory} has a {group}.{key}, which is unknown now")
-                if value != json.loads(json.dumps(registered[key])):
-                    name = key if keys.count(key) == 1 else f"{group}.{key}"
-                    text = str(value) if isinstance(value, (str, int, float)) else json.dumps(value)
-                    changed.append(f"{name}={text}")
-        return changed
-
-    def command(self, run_dir=None):
-        """The line that repeats the run."""
-        words = ["ponderzoo", "train", self.entry.name]
-        words += ["--run_dir", run_dir] if run_dir else []
-        words += ["--set", *self.settings] if self.settings else []
-        return f"KERAS_BACKEND={self.metrics['backend']} {shlex.join(words)}"
 
 
 def publish(run_dir, baseline=None, sweep=None, output=None):
@@ -284,11 +202,11 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
         measure = f"validation_{measure}"
     if seeds:
         curves = {f"seed {run.metrics['seed']}": run.history for run in seeds}
-        figures["learning_curves_of_seeds"] = _figures.learning_curves(curves, measure)
+        figures["learning_curves_of_seeds"] = curves.learning_curves(curves, measure)
     if variants:
         curves = {settings: runs[0].history for settings, runs in rows_of.items()}
-        figures["learning_curves_of_settings"] = _figures.learning_curves(curves, measure)
-    drawn = {name: _figures.small_png(figure) for name, figure in figures.items()}
+        figures["learning_curves_of_settings"] = curves.learning_curves(curves, measure)
+    drawn = {name: _panels.small_png(figure) for name, figure in figures.items()}
     if not swept:
         drawn |= _curves_of_sweep(ours)
     for name, content in drawn.items():
@@ -342,12 +260,6 @@ def _events(path):
     return content.getvalue()
 
 
-def _thinned(rows):
-    """`MOST_POINTS` of the rows or fewer, with the first and the last."""
-    kept = np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).round().astype(int)
-    return [rows[index] for index in kept]
-
-
 def golden(model, task):
     """A small batch, always the same, and what a model makes of it.
 
@@ -381,14 +293,14 @@ def _draw(ours, model, metrics, histories):
     figures = ours.task.figures(model) if hasattr(ours.task, "figures") else {}
     if "difficulty" in metrics:
         sweeps = {name: m["difficulty"] for name, m in zip(names_of(ours.entry), both_of(metrics))}
-        figures["difficulty"] = _figures.difficulty(sweeps, ours.task.axis, first)
-    figures["learning_curves"] = _figures.learning_curves(histories, first)
+        figures["difficulty"] = curves.difficulty(sweeps, ours.task.axis, first)
+    figures["learning_curves"] = curves.learning_curves(histories, first)
     if "sweep" in metrics:
         rows = metrics["sweep"]
         same = "baseline" in metrics and not rows[0]["task"]
         if same and all(row["time_penalty"] is not None for row in rows):
             rows = [*rows, {**metrics["baseline"], "time_penalty": None}]
-        figures["penalties"] = _figures.penalties(rows, first)
+        figures["penalties"] = curves.penalties(rows, first)
     return figures
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import functools
-import importlib
 import importlib.metadata
 import json
 import os
@@ -11,7 +10,7 @@ import pkgutil
 from collections.abc import Callable
 
 from .. import layers  # noqa: F401, so that `keras.saving.load_model` knows their classes
-from ..trainers._archive import read_model
+from ..trainers._weights import read_model
 
 PRETRAINED = os.path.join(os.path.dirname(__file__), "pretrained")
 _entries = {}
@@ -26,23 +25,6 @@ class Paper:
     authors: str
     year: int
     arxiv: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Signature:
-    """One served function.
-
-    Attributes:
-        function: takes the named tensors of `inputs`, returns a dict of named tensors (TensorFlow).
-        inputs: name -> (shape with None where it varies, dtype name); the batch axis comes first.
-        sample: name -> numpy array, a real request of two rows or more.
-        outputs: name -> what it means, in words.
-    """
-
-    function: Callable
-    inputs: dict
-    sample: dict
-    outputs: dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +98,7 @@ def register(entry):
 def _discover():
     package = __package__
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if not module.name.startswith("_"):
+        if not module.name.startswith("_") and not module.ispkg:
             importlib.import_module(f"{package}.{module.name}")
     for point in importlib.metadata.entry_points(group="ponderzoo.zoo"):
         point.load()

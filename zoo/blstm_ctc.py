@@ -1,7 +1,9 @@
 """BLSTM-CTC (Fernandez, Graves and Schmidhuber, 2008), arXiv:0804.3269."""
 
+from ._networks import TTS_PHONES, build_ctc
 from ._registry import Entry, Paper, register
-from ._speech import TTS_PHONES, build_ctc, ctc_signatures, speech_notation
+from .signatures._speech import speech_notation
+from .signatures.phonemes import ctc_signatures
 
 PAPER = Paper(
     mechanism="BLSTM-CTC",

@@ -1,7 +1,9 @@
 """Deep recurrent networks with CTC (Graves, Mohamed and Hinton, 2013), arXiv:1303.5778."""
 
+from ._networks import TTS_PHONES, build_ctc
 from ._registry import Entry, Paper, register
-from ._speech import TTS_PHONES, build_ctc, ctc_signatures, speech_notation
+from .signatures._speech import speech_notation
+from .signatures.phonemes import ctc_signatures
 
 PAPER = Paper(
     mechanism="deep LSTM-CTC",

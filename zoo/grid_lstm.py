@@ -1,14 +1,16 @@
 """Grid Long Short-Term Memory (Kalchbrenner, Danihelka and Graves, 2015), arXiv:1507.01526."""
 
 import keras
-import numpy as np
 
-from ..layers import DeepLSTM, GridLSTM
-from ._bytes import build_bytes, byte_notation, signatures_of_layer
-from ._lengths import check_lengths
-from ._notation import Notation, expected, pad, table, verdict
-from ._reencoder import build_translation, translation_notation, translation_signatures
-from ._registry import Entry, Paper, Signature, register
+from ..layers import DeepLSTM, GridLSTM, Reencoder, SequenceMask, Words
+from ._networks import build_bytes
+from ._registry import Entry, Paper, register
+from .signatures.bit_parity import parity_notation, parity_signatures
+from .signatures.characters import byte_notation, signatures_of_layer
+from .signatures.digit_addition import addition_notation, addition_signatures
+from .signatures.memorization import memorization_notation, memorization_signatures
+from .signatures.mnist import image_signatures
+from .signatures.translation import translation_notation, translation_signatures
 
 PAPER = Paper(
     mechanism="Grid LSTM",
@@ -125,209 +127,6 @@ def _check_machine(machine):
         raise ValueError(f"machine must be grid or baseline, got {machine!r}")
 
 
-def addition_signatures(model, task):
-    """`serve`: two numbers as digit strings in, their sum as a digit string out."""
-    import tensorflow as tf
-
-    digits = task.digits
-
-    def serve(numbers):
-        tf.debugging.assert_equal(tf.shape(numbers)[1], 2, "numbers must have 2 columns")
-        legal = tf.strings.regex_full_match(numbers, f"[0-9]{{1,{digits}}}")
-        count = tf.strings.length(numbers)
-        tf.debugging.Assert(
-            tf.reduce_all(legal) & tf.reduce_all(count[:, 0] == count[:, 1]),
-            [f"numbers must be two of equally many digits, 1 to {digits}, got", numbers],
-        )
-        parts = ["-", numbers[:, 0], "-", numbers[:, 1], "-" * task.steps]
-        text = tf.strings.substr(tf.strings.join(parts), 0, task.steps)
-        read = tf.cast(tf.io.decode_raw(text, tf.uint8), tf.int32)
-        sequence = tf.where(read == ord("-"), task.delimiter, read - ord("0"))
-        probability = tf.nn.softmax(model({"sequence": sequence})["digits"])
-        answer = tf.argmax(probability, axis=-1)
-        written = tf.strings.reduce_join(tf.gather([*"0123456789-"], answer), axis=-1)
-        first = 2 * count[:, 0] + 2
-        said = tf.strings.regex_replace(
-            tf.strings.substr(written, first, tf.fill(tf.shape(first), digits + 1)), "-.*", ""
-        )
-        place = tf.range(task.steps) - first[:, None]
-        scored = (place >= 0) & (place < tf.strings.length(said)[:, None])
-        sure = tf.where(scored, tf.reduce_max(probability, axis=-1), 1.0)
-        return {"sum": said, "probability": tf.reduce_min(sure, axis=-1)}
-
-    return {
-        "serve": Signature(
-            serve,
-            {"numbers": ((None, 2), "string")},
-            addition_notation(task)["serve"].sample,
-            {
-                "sum": "the sum, as digits, (batch,)",
-                "probability": "of the digit that it is least sure of, (batch,)",
-            },
-        )
-    }
-
-
-def addition_notation(task):
-    """Two numbers as `381 + 456`."""
-
-    def read(texts):
-        rows = [text.replace("+", " ").split() for text in texts]
-        for text, numbers in zip(texts, rows):
-            plain = [n.isascii() and n.isdecimal() and len(n) <= task.digits for n in numbers]
-            if len(numbers) != 2 or not all(plain) or len(numbers[0]) != len(numbers[1]):
-                what = (
-                    f"two numbers of equally many digits, 1 to {task.digits}, such as '381 + 456'"
-                )
-                raise expected(what, text)
-        return {"numbers": np.array(rows, object)}
-
-    def show(inputs, outputs):
-        texts = []
-        for numbers, told, sure in zip(inputs["numbers"], outputs["sum"], outputs["probability"]):
-            told, right = told.decode(), str(sum(map(int, numbers)))
-            lines = [("numbers", [" + ".join(numbers)])]
-            lines += [("answer", [told], f" ({sure:.2f}){verdict(told == right)}")]
-            texts.append(table([*lines, *([("truth", [right])] if told != right else [])]))
-        return texts
-
-    example = [("9" * n, "1" * n) for n in (task.digits, max(1, task.digits - 1))]
-    return {"serve": Notation(tuple(" + ".join(pair) for pair in example), read, show)}
-
-
-def memorization_signatures(model, task):
-    """`serve`: symbols in, the same symbols out."""
-    import tensorflow as tf
-
-    def serve(symbols, lengths):
-        most = tf.shape(symbols)[1]
-        time = tf.range(2 * most + 2)
-        shown = tf.sequence_mask(lengths, most)
-        check_lengths(lengths, symbols, "symbols")
-        tf.debugging.Assert(
-            tf.reduce_all((symbols >= 0) & (symbols < task.symbols) | ~shown),
-            [f"symbols must be 0 to {task.symbols - 1}, got", symbols],
-        )
-        shown = tf.where(shown, symbols, task.delimiter)
-        sequence = tf.pad(shown, [[0, 0], [1, most + 1]], constant_values=task.delimiter)
-        probability = tf.nn.softmax(model({"sequence": sequence})["symbols"])
-        place = tf.minimum(lengths[:, None] + 1 + tf.range(most), time[-1])
-        said = tf.gather(probability, place, batch_dims=1)
-        real = tf.sequence_mask(lengths, most)
-        # The delimiter is no answer where one is due.
-        answer = tf.argmax(said[..., : task.symbols], axis=-1, output_type=tf.int32)
-        return {
-            "answer": tf.where(real, answer, -1),
-            "probability": tf.where(real, tf.reduce_max(said[..., : task.symbols], axis=-1), 0.0),
-        }
-
-    return {
-        "serve": Signature(
-            serve,
-            {"symbols": ((None, None), "int32"), "lengths": ((None,), "int32")},
-            memorization_notation(task)["serve"].sample,
-            {
-                "answer": "the symbols that it remembers, (batch, time); -1 behind the end",
-                "probability": "of each, (batch, time)",
-            },
-        )
-    }
-
-
-def memorization_notation(task):
-    """Symbols as `5 17 63`."""
-
-    def read(texts):
-        rows = [text.split() for text in texts]
-        for text, symbols in zip(texts, rows):
-            plain = [s.isascii() and s.isdecimal() and int(s) < task.symbols for s in symbols]
-            if not plain or not all(plain):
-                what = f"numbers from 0 to {task.symbols - 1} with spaces between, such as '5 17 3'"
-                raise expected(what, text)
-        symbols, lengths = pad([list(map(int, row)) for row in rows], 0, "int32")
-        return {"symbols": symbols, "lengths": lengths}
-
-    def show(inputs, outputs):
-        texts = []
-        for row, length in enumerate(inputs["lengths"]):
-            right, said = inputs["symbols"][row, :length], outputs["answer"][row, :length]
-            mark = verdict((right == said).all())
-            lines = [("symbols", map(str, right)), ("answer", map(str, said), mark)]
-            texts.append(table((name, list(cells), *rest) for name, cells, *rest in lines))
-        return texts
-
-    rng = np.random.default_rng(0)
-    example = [rng.integers(0, task.symbols, task.length) for _ in range(2)]
-    return {"serve": Notation(tuple(" ".join(map(str, row)) for row in example), read, show)}
-
-
-def parity_signatures(model, task):
-    """`serve`: bits in, whether the number of ones is odd out."""
-    import tensorflow as tf
-
-    def serve(bits):
-        tf.debugging.Assert(
-            tf.reduce_all((bits >= 0) & (bits <= 1)), ["bits must be 0 or 1, got", bits]
-        )
-        answer = model({"bits": tf.cast(bits, tf.float32)})
-        odd = tf.sigmoid(answer["parity"][:, 0])
-        return {"odd": tf.cast(odd > 0.5, tf.int32), "probability": odd}
-
-    return {
-        "serve": Signature(
-            serve,
-            {"bits": ((None, task.bits), "int32")},
-            parity_notation(task)["serve"].sample,
-            {"odd": "1 if the number of ones is odd, (batch,)", "probability": "of 1, (batch,)"},
-        )
-    }
-
-
-def parity_notation(task):
-    """Bits as `0110`."""
-
-    def read(texts):
-        for text in texts:
-            if len(text) != task.bits or set(text) - set("01"):
-                raise expected(f"{task.bits} bits, 0 or 1, such as '{'01' * 4}'", text)
-        return {"bits": np.array([[int(bit) for bit in text] for text in texts], "int32")}
-
-    def show(inputs, outputs):
-        texts = []
-        for bits, odd, p in zip(inputs["bits"], outputs["odd"], outputs["probability"]):
-            answer = f"{'odd' if odd else 'even'} ({p if odd else 1 - p:.2f})"
-            texts.append(
-                f"bits      {''.join(map(str, bits))}\n"
-                f"ones      {answer}{verdict(odd == bits.sum() % 2)}"
-            )
-        return texts
-
-    example = ("0110" * task.bits)[: task.bits], ("1" * task.bits)
-    return {"serve": Notation(example, read, show)}
-
-
-def image_signatures(model, task):
-    """`serve`: images in, digits out."""
-    import tensorflow as tf
-
-    def serve(image):
-        tf.debugging.Assert(
-            tf.reduce_all((image >= 0) & (image <= 1)), ["an image has values of 0 to 1"]
-        )
-        probability = tf.nn.softmax(model({"image": image})["digit"])
-        digit = tf.argmax(probability, axis=-1, output_type=tf.int32)
-        return {"digit": digit, "probability": probability}
-
-    return {
-        "serve": Signature(
-            serve,
-            {"image": ((None, 28, 28), "float32")},
-            task.inputs_without_data(np.random.default_rng(0), 2),
-            {"digit": "0 to 9, (batch,)", "probability": "of each digit, (batch, 10)"},
-        )
-    }
-
-
 SYMBOLS = {
     "batch_size": 16,
     "learning_rate_schedule": "cosine",
@@ -353,6 +152,67 @@ def _register(name, task, build, signatures, config, train, paper, baseline, not
             **rest,
         )
     )
+
+
+def build_translation(task, machine, units, layers, dropout, embedding=0):
+    """A grid that reads the source again for each word of the target.
+
+    Args:
+        task: a task of translation.
+        machine: "grid", or "baseline" for an encoder and a decoder of LSTM layers.
+        units: of every block or layer.
+        layers: the depth.
+        dropout: share of the words that are left out of what is read in training, and of what the
+            output layer reads.
+        embedding: numbers that stand for a word where it is read, 0 for a row of every kernel that
+            reads words.
+
+    Returns:
+        `keras.Model`: `source`, `lengths` and `target` in, logits `word` out. Its layers
+        `source_words` and `target_words` hold the words.
+
+    Raises:
+        ValueError: there is no such machine.
+    """
+    source, target = (keras.Input((None,), dtype="int32", name=f) for f in ("source", "target"))
+    lengths = keras.Input((), dtype="int32", name="lengths")
+    read, said = (
+        Words(task.vocabulary(name), name=f"{name}_words")(places)
+        for name, places in (("source", source), ("target", target))
+    )
+    if embedding:
+        read, said = (
+            keras.layers.Dense(embedding, use_bias=False, name=f"{name}_embedding")(words)
+            for name, words in (("source", read), ("target", said))
+        )
+    # All of a word or nothing of it.
+    read, said = (
+        keras.layers.Dropout(dropout, noise_shape=(None, None, 1), name=f"{name}_dropout")(words)
+        for name, words in (("source", read), ("target", said))
+    )
+    if machine == "grid":
+        hidden = Reencoder(units, layers, name="grid")(read, said, lengths)
+    elif machine == "baseline":
+        hidden = _encoder_decoder(read, said, SequenceMask()(source, lengths), units, layers)
+    else:
+        raise ValueError(f"machine must be grid or baseline, got {machine!r}")
+    hidden = keras.layers.Dropout(dropout, name="dropout")(hidden)
+    logits = keras.layers.Dense(task.words, name="word")(hidden)
+    return keras.Model({"source": source, "lengths": lengths, "target": target}, {"word": logits})
+
+
+def _encoder_decoder(read, said, mask, units, layers):
+    """Layers of a decoder begin with the last state of those of the encoder."""
+    for number in range(layers):
+        encoder, decoder = (
+            keras.layers.LSTM(
+                units, return_sequences=True, return_state=True, name=f"{name}_{number}"
+            )
+            for name in ("encoder", "decoder")
+        )
+        read, *state = encoder(read, mask=mask)
+        said, *_ = decoder(said, initial_state=state)
+    return said
 
 
 _register(

@@ -1,12 +1,15 @@
 """Neural Turing Machines (Graves, Wayne and Danihelka, 2014), arXiv:1410.5401."""
 
 import keras
-import numpy as np
 
 from ..layers import NTM, DeepLSTM, SequenceMask
-from ._lengths import check_lengths
-from ._memory_notation import NOTATIONS
-from ._registry import Entry, Paper, Signature, register
+from ._registry import Entry, Paper, register
+from .signatures._memory import TRACE, signatures
+from .signatures.associative_recall import associative_recall_notation
+from .signatures.copy import copy_notation
+from .signatures.ngrams import ngrams_notation
+from .signatures.priority_sort import priority_sort_notation
+from .signatures.repeat_copy import repeat_copy_notation
 
 PAPER = Paper(
     mechanism="NTM",
@@ -15,7 +18,6 @@ PAPER = Paper(
     year=2014,
     arxiv="1410.5401",
 )
-TRACE = ("read_weights", "write_weights", "reads", "adds")
 
 
 def build(task, machine, units, heads, memory_slots, word_size, shift_range):
@@ -64,54 +66,6 @@ def build(task, machine, units, heads, memory_slots, word_size, shift_range):
     return keras.Model({"sequence": sequence, "lengths": lengths}, outputs)
 
 
-def signatures(model, task):
-    """`serve`: an instance of the task in, the answer and what the heads did out."""
-    import tensorflow as tf
-
-    remembers = "read_weights" in model.output
-
-    def serve(sequence, lengths):
-        steps = tf.shape(sequence)[1]
-        check_lengths(lengths, sequence)
-        answer = model({"sequence": sequence, "lengths": lengths})
-        real = tf.sequence_mask(lengths, steps)
-        probability = tf.where(real[..., None], tf.sigmoid(answer["bits"]), 0.0)
-        answered = {"bits": tf.cast(probability > 0.5, tf.int32), "probability": probability}
-        if not remembers:
-            return answered
-        # Heads side by side: a row of the picture is a step, a column a slot of a head.
-        flat = {
-            name: tf.reshape(answer[name], (-1, steps, np.prod(answer[name].shape[2:])))
-            for name in TRACE
-        }
-        shown = {
-            name: tf.where(real[..., None], tf.cast(value, tf.float32), 0.0)
-            for name, value in flat.items()
-        }
-        return {**answered, **shown}
-
-    outputs = {
-        "bits": "0 or 1, what the machine says at every step, (batch, time, outputs)",
-        "probability": "of 1",
-    }
-    if remembers:
-        outputs |= {
-            "read_weights": "where each head reads, (batch, time, heads * slots)",
-            "write_weights": "where each head writes, (batch, time, heads * slots)",
-            "reads": "the vectors read, (batch, time, heads * word size)",
-            "adds": "the vectors added to memory, (batch, time, heads * word size)",
-        }
-    inputs, _ = task.batch(np.random.default_rng(0), 2)
-    return {
-        "serve": Signature(
-            serve,
-            {"sequence": ((None, None, task.channels), "float32"), "lengths": ((None,), "int32")},
-            inputs,
-            outputs,
-        )
-    }
-
-
 RECIPE = {
     "optimizer": "rmsprop",
     "learning_rate": 1e-4,
@@ -149,6 +103,14 @@ def _register(task, machine, units, heads, train, paper, notes="", shift_range=1
         )
     )
 
+
+NOTATIONS = {
+    "copy": copy_notation,
+    "repeat_copy": repeat_copy_notation,
+    "associative_recall": associative_recall_notation,
+    "ngrams": ngrams_notation,
+    "priority_sort": priority_sort_notation,
+}
 
 _register(
     "copy",

@@ -28,9 +28,10 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import numpy as np
 from google.protobuf import json_format
-from ponderzoo.export._models import Model
 from ponderzoo.export._session import disable_xla
-from ponderzoo.export.client import Client, from_proto, to_lists
+from ponderzoo.export._tensors import from_proto, to_lists
+from ponderzoo.export.client import Client
+from ponderzoo.export.server._models import Model
 from tensorflow_serving.apis import predict_pb2
 
 PARSER = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)

@@ -29,9 +29,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import numpy as np
 from google.protobuf import json_format
-from ponderzoo.export._models import Model
 from ponderzoo.export._session import disable_xla
-from ponderzoo.export.client import Client, from_proto
+from ponderzoo.export._tensors import from_proto
+from ponderzoo.export.client import Client
+from ponderzoo.export.server._models import Model
 from serving import ServerProcess
 from tensorflow_serving.apis import predict_pb2
 

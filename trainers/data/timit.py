@@ -9,8 +9,8 @@ import wave
 
 import numpy as np
 
-from .._phonemes import PHONES
 from . import _store
+from ._phones import PHONES
 from ._speech import Utterance
 
 CORE_TEST = (

@@ -1,0 +1,107 @@
+"""The command that asks a server."""
+
+import functools
+import json
+
+from ...zoo._trained import _Trained
+from ._command import _import
+
+
+def _anywhere(parser):
+    """`parse_known_args` of a parser that finds positional arguments behind options, too."""
+    parse_once = parser.parse_known_args
+
+    def parse(args=None, namespace=None):
+        parser.parse_known_args = parse_once
+        try:
+            return parser.parse_known_intermixed_args(args, namespace)
+        finally:
+            parser.parse_known_args = parse
+
+    return parse
+
+
+def _predict(arguments):
+    """Asks a server: sums, bits, numbers or text in, readable answers with the ponder out.
+
+    Inputs that are given as JSON are answered with arrays.
+    """
+    from .._tensors import to_lists
+    from ..client import Client
+
+    name, inputs, show = _question(arguments)
+    with Client(arguments.address, certificate=arguments.certificate) as client:
+        outputs = client.predict(
+            name, inputs, arguments.signature, arguments.version, arguments.label
+        )
+    if arguments.json:
+        print(json.dumps({key: to_lists(array, key) for key, array in outputs.items()}))
+    else:
+        print("\n\n".join(show(inputs, outputs)))
+
+
+def _question(arguments):
+    """The model's name, the inputs, and the function that shows inputs and outputs, a row each."""
+    if arguments.inputs and arguments.texts:
+        raise ValueError("predict wants INPUT or --inputs, not both")
+    if arguments.inputs:
+        return arguments.name, _read_json(arguments.inputs), _show_arrays
+    _import("keras")
+    trained = _Trained.find(arguments.name)
+    signature = arguments.signature or "serve"
+    notation = trained.entry.notation(trained.task)
+    if signature in notation:
+        chosen = notation[signature]
+        inputs = chosen.read(arguments.texts) if arguments.texts else chosen.sample
+        return trained.name, inputs, chosen.show
+    if arguments.texts:
+        raise ValueError(
+            f"{trained.name} takes INPUT for {', '.join(notation) or 'no signature'}; "
+            f"write the inputs of {signature!r} as --inputs JSON"
+        )
+    inputs, meanings = _sample(trained.name, arguments.signature)
+    return trained.name, inputs, functools.partial(_show_arrays, meanings=meanings)
+
+
+def _read_json(text):
+    """A dict from JSON text or from a file of it. Raises `ValueError` for anything else."""
+    if not text.lstrip().startswith("{"):
+        with open(text, encoding="utf-8") as file:
+            text = file.read()
+    inputs = json.loads(text)
+    if not isinstance(inputs, dict):
+        raise ValueError(f"the inputs must be a JSON object, got {text[:40]!r}")
+    return inputs
+
+
+def _sample(name, signature):
+    """The sample inputs of an entry's signature, and what its outputs mean."""
+    _import("all")
+    from ... import zoo
+
+    signatures = zoo.info(name).signatures(zoo.build(name), zoo.task_of(zoo.info(name)))
+    if signature and signature not in signatures:
+        raise ValueError(f"{name} has no signature {signature!r}; it has {list(signatures)}")
+    chosen = signatures[signature or next(iter(signatures))]
+    return chosen.sample, chosen.outputs
+
+
+def _show_arrays(inputs, outputs, meanings=()):
+    """All arrays of each row, after what the outputs mean."""
+    told = [f"{name}: {meanings[name]}" for name in outputs if name in meanings]
+    texts = ["\n".join(told)] if told else []
+    for number, row in enumerate(zip(*inputs.values(), *outputs.values()), start=1):
+        lines = (f"  {name:24} {_short(value)}" for name, value in zip([*inputs, *outputs], row))
+        texts.append("\n".join([f"row {number}", *lines]))
+    return texts
+
+
+def _short(value):
+    """An array in one line."""
+    import numpy as np
+
+    value = np.asarray(value)
+    if value.dtype.kind == "O":
+        decode = np.vectorize(lambda x: x.decode(errors="replace") if isinstance(x, bytes) else x)
+        value = decode(value)[()]
+    return np.array2string(value, threshold=24, precision=4, suppress_small=True).replace("\n", "")

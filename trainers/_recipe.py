@@ -1,0 +1,167 @@
+"""How a model is trained, in plain types."""
+
+import dataclasses
+import json
+import math
+
+import keras
+
+OPTIMIZERS = ("adam", "adagrad", "rmsprop")
+SCHEDULES = ("constant", "cosine", "linear")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        updates: optimizer steps in all; a multiple of `steps_per_epoch`, or smaller than it.
+        batch_size: rows in a batch.
+        optimizer: "adam", "adagrad", or "rmsprop" in the centred form with momentum of Graves
+            (2013), arXiv:1308.0850, equations 38 to 41.
+        learning_rate: of the optimizer, at the start.
+        learning_rate_schedule: "constant", or "cosine" or "linear" from `learning_rate` down to 0.
+        decay_from: share of the updates after which the learning rate begins to fall.
+        beta_1, beta_2, adam_epsilon: Adam's.
+        clipnorm: greatest global norm of the gradient, 0 for none.
+        clipvalue: greatest size of an element of the gradient, 0 for none; where it is given,
+            clipnorm does not count.
+        ema: momentum of the running average of the weights that becomes the model, 0 for none.
+        seed: of the initial weights and of the data.
+        curriculum: error of an epoch under which the task, easiest at first, gets harder by one
+            level; 0 for full difficulty from the start.
+        curriculum_start: difficulty to begin with, where that is not the easiest.
+        rehearsal: whether a curriculum goes on showing the levels that are behind, too.
+        steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
+        jit_compile: whether XLA compiles the training step.
+        validation_rows: rows of the validation split that are measured after every epoch; the
+            weights of the least error, the task's first metric, are those of the run. 0 measures
+            nothing, and the last weights are those of the run.
+        start: an entry, a run or a `.keras` file, or several with commas between, whose layers
+            give their weights to those of the same name.
+        noise_from: share of the updates after which `WeightNoise` layers begin to make noise.
+        evaluation_rows: rows of the test split that the final metrics are measured on.
+        histograms: how many histograms of the ponder the event file gets, 0 for none.
+        figures: whether the task's figures are drawn at the end.
+    """
+
+    updates: int = 10000
+    batch_size: int = 32
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    learning_rate_schedule: str = "constant"
+    decay_from: float = 0.0
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    adam_epsilon: float = 1e-7
+    clipnorm: float = 1.0
+    clipvalue: float = 0.0
+    ema: float = 0.0
+    seed: int = 1
+    curriculum: float = 0.0
+    curriculum_start: int = 0
+    rehearsal: bool = True
+    steps_per_epoch: int = 500
+    jit_compile: bool = True
+    validation_rows: int = 0
+    start: str = ""
+    noise_from: float = 0.0
+    evaluation_rows: int = 10000
+    histograms: int = 40
+    figures: bool = True
+
+    @classmethod
+    def parse(cls, values):
+        """A recipe from a dict whose values may be text.
+
+        Raises:
+            ValueError: for an unknown key, a value of the wrong type, or an impossible setting.
+        """
+        known = {field.name: field.default for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"the recipe has no setting {unknown[0]!r}; it has {sorted(known)}")
+        recipe = cls(**{name: parse_as(name, known[name], values[name]) for name in values})
+        if recipe.learning_rate_schedule not in SCHEDULES:
+            raise ValueError(
+                f"learning_rate_schedule must be one of {SCHEDULES}, "
+                f"got {recipe.learning_rate_schedule!r}"
+            )
+        if recipe.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {recipe.optimizer!r}")
+        for name in ("updates", "batch_size", "steps_per_epoch", "evaluation_rows"):
+            if getattr(recipe, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(recipe, name)}")
+        if recipe.updates % recipe.steps:
+            raise ValueError(
+                f"updates ({recipe.updates}) must be a multiple of "
+                f"steps_per_epoch ({recipe.steps_per_epoch})"
+            )
+        return recipe
+
+    @property
+    def steps(self):
+        """Updates of one epoch."""
+        return min(self.steps_per_epoch, self.updates)
+
+    @property
+    def epochs(self):
+        return self.updates // self.steps
+
+    def make_optimizer(self):
+        """The Keras optimizer."""
+        rate = self.learning_rate
+        if self.learning_rate_schedule != "constant":
+            first = int(self.decay_from * self.updates)
+            rate = Decay(rate, self.learning_rate_schedule, first, self.updates)
+        common = {"use_ema": self.ema > 0, "ema_momentum": self.ema}
+        if self.clipvalue:
+            common["clipvalue"] = self.clipvalue
+        elif self.clipnorm:
+            common["global_clipnorm"] = self.clipnorm
+        if self.optimizer == "rmsprop":
+            return keras.optimizers.RMSprop(
+                rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **common
+            )
+        if self.optimizer == "adagrad":
+            return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.0, **common)
+        return keras.optimizers.Adam(
+            rate, beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.adam_epsilon, **common
+        )
+
+
+class Decay(keras.optimizers.schedules.LearningRateSchedule):
+    """`rate` up to update `first`, then down to 0 at update `last`, along a line or a cosine."""
+
+    def __init__(self, rate, law, first, last):
+        self.rate, self.law, self.first, self.last = rate, law, first, last
+
+    def __call__(self, step):
+        left = (self.last - keras.ops.cast(step, "float32")) / max(self.last - self.first, 1)
+        left = keras.ops.clip(left, 0.0, 1.0)
+        if self.law == "cosine":
+            left = (1 - keras.ops.cos(math.pi * left)) / 2
+        return self.rate * left
+
+    def get_config(self):
+        return {"rate": self.rate, "law": self.law, "first": self.first, "last": self.last}
+
+
+def parse_as(name, default, value):
+    """`value`, perhaps text, in the type of `default`; raises `ValueError` where it cannot be."""
+    kind, text = type(default), str(value).strip()
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if kind is int:
+            if float(text) != int(float(text)):
+                raise ValueError(text)
+            return int(float(text))
+        if kind in (str, float):
+            return kind(text)
+        parsed = json.loads(text) if isinstance(value, str) else value
+        if isinstance(default, (list, tuple)) != isinstance(parsed, (list, tuple)):
+            raise ValueError(text)
+        return parsed if default is None else kind(parsed)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}") from None

@@ -1,0 +1,64 @@
+"""Reads `.keras` files, which may be damaged, and takes weights from them."""
+
+import os
+import warnings
+import zipfile
+
+import keras
+
+
+def read_model(path):
+    """The `keras.Model` in a `.keras` file; what runs code of the file's own is refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no model, or not all of its weights; in one line.
+    """
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{path} is no .keras file, or is cut off")
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns where weights are missing, and leaves those layers untrained.
+            warnings.filterwarnings("error", "Skipping|.*freshly-initialized")
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} holds no model that can be loaded ({type(error).__name__}: {text[:300]})"
+        ) from error
+
+
+def take_weights(model, start):
+    """Gives the layers of a model the weights of layers of the same name in a `.keras` file.
+
+    A name with a dot, `transducer.prediction`, is that of a layer within a layer.
+
+    Raises:
+        FileNotFoundError: there is no such file, or run.
+        ValueError: no layer with weights has the name of another, or their shapes differ.
+    """
+    path = os.path.join(start, "model.keras") if os.path.isdir(start) else start
+    there = {layer.name: layer for layer in read_model(path).layers if layer.weights}
+    taken = {name: _layer(model, name) for name in there if _layer(model, name)}
+    if not taken:
+        names = [layer.name for layer in model.layers if layer.weights]
+        raise ValueError(f"{path} has layers {sorted(there)}, and none of {sorted(names)}")
+    for name, layer in taken.items():
+        found = [w.shape for w in there[name].weights]
+        expected = [w.shape for w in layer.weights]
+        if found != expected:
+            raise ValueError(
+                f"the layer {name} needs weights of {expected}, and has {found} in {path}"
+            )
+        layer.set_weights(there[name].get_weights())
+
+
+def _layer(model, name):
+    """The layer of that name, with weights, or None."""
+    first, *within = name.split(".")
+    layer = {layer.name: layer for layer in model.layers if layer.weights}.get(first)
+    for part in within:
+        # What is in a wrapper, such as `WeightNoise`, has the wrapper's name.
+        layer = getattr(getattr(layer, "layer", layer), part, None)
+    return layer

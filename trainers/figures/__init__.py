@@ -1,0 +1,1 @@
+"""Pictures for cards, runs and TensorBoard."""

@@ -1,0 +1,37 @@
+"""Pictures of texts: surprise, and the influence of one text on another."""
+
+import numpy as np
+
+
+def surprise(text, target, bits):
+    """A text with the cost in bits of every scored character above it.
+
+    Args:
+        text: what was read; the bar above a character is the cost of the one that follows.
+        target: `(characters,)`, -1 where nothing is scored.
+        bits: `(characters,)`.
+    """
+    from ._panels import COLOURS, _panels
+
+    figure, (panel,) = _panels(size=(max(6.0, 0.12 * len(text) + 1.0), 2.6))
+    scored, place = np.asarray(target) >= 0, 1 + np.arange(len(text))
+    panel.bar(place[scored], bits[scored], color=COLOURS[0], width=0.72)
+    panel.set(ylabel="surprise in bits", xlabel="character", xlim=(-0.5, len(text) + 0.5))
+    panel.set_ylim(0, 1.08 * max(1.0, *bits))
+    panel.set_xticks(np.arange(len(text)), [*text])
+    panel.tick_params(axis="x", length=0, labelfontfamily="monospace", labelsize=9)
+    return figure
+
+
+def _drawn(values, columns, rows):
+    from ._panels import _panels
+
+    figure, (panel,) = _panels(size=(1.5 + 0.7 * len(columns), 1.2 + 0.4 * len(rows)))
+    most = max(1.0, np.abs(values).max())
+    image = panel.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    panel.grid(visible=False)
+    panel.set_xticks(np.arange(len(columns)), columns, rotation=45, ha="right")
+    panel.set_yticks(np.arange(len(rows)), rows)
+    panel.set(xlabel="source", ylabel="translation")
+    figure.colorbar(image, label="bits")
+    return figure

@@ -1,0 +1,1 @@
+"""Tasks: one a public file of this folder, each with one public class."""

@@ -1,0 +1,102 @@
+"""Sort (Graves, 2016, section 3.4)."""
+
+import dataclasses
+
+import numpy as np
+
+from .._describe import after, verdict
+from .._difficulty import levels
+from .._metrics import SequenceCrossentropy, SequenceError, TargetError
+from .._task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Sort(Task):
+    """Sort 2 to `numbers` normal numbers: one a step, then their indices in ascending order.
+
+    A vector is (value, flag); the flag is 1 with the last number. As many zero vectors follow as
+    there were numbers, and at these steps the index of the next smallest number is asked for.
+    Difficulty is how many numbers there are.
+
+    Inputs: `sequence`, `(batch, 2 * numbers, 2)` float32; `lengths`, `(batch,)` int32, twice the
+    numbers of the row. Targets: `order`, `(batch, 2 * numbers)` int32, -1 where no index is asked
+    for. The model output `order` is logits, `(batch, 2 * numbers, numbers)`.
+    """
+
+    numbers: int = 15
+    axis = "numbers to sort"
+
+    @property
+    def input_spec(self):
+        return {"sequence": ((None, 2), "float32"), "lengths": ((), "int32")}
+
+    @property
+    def target_spec(self):
+        return {"order": ((None,), "int32")}
+
+    @property
+    def difficulties(self):
+        return tuple(range(2, self.numbers + 1))
+
+    def batch(self, rng, size, difficulty=None, split="train"):
+        low, high, _ = levels(self, difficulty)
+        count = rng.integers(low, high + 1, (size, 1), dtype=np.int32)
+        values = rng.standard_normal((size, self.numbers), dtype=np.float32)
+        time = np.arange(2 * self.numbers)
+        shown = time[: self.numbers] < count
+
+        sequence = np.zeros((size, 2 * self.numbers, 2), "float32")
+        sequence[:, : self.numbers, 0] = np.where(shown, values, 0)
+        sequence[..., 1] = time == count - 1
+
+        ascending = np.where(shown, values, np.inf).argsort(axis=1, kind="stable")
+        rank = time - count
+        order = np.take_along_axis(ascending, rank.clip(0, self.numbers - 1), axis=1)
+        order = np.where((rank >= 0) & (rank < count), order, -1).astype("int32")
+        return {"sequence": sequence, "lengths": 2 * count[:, 0]}, {"order": order}
+
+    def loss(self):
+        return {"order": SequenceCrossentropy()}
+
+    def metrics(self):
+        return {"order": [SequenceError(), TargetError()]}
+
+    def describe(self, inputs, targets, outputs):
+        """`0.31 -1.20 -> -1.20 0.31; answered -1.20 0.31 (ok) after 2, 4, 1, 1 steps`."""
+        lines = []
+        for row, length in enumerate(inputs["lengths"]):
+            count = length // 2
+            values = [f"{value:.2f}" for value in inputs["sequence"][row, :count, 0]]
+            answer = outputs["order"][row, count:length].argmax(axis=-1)
+            truth, mark = "", ""
+            if targets:
+                right = targets["order"][row, count:length]
+                truth = f" -> {_pick(values, right)}"
+                mark = verdict((answer != right).sum(), count)
+            lines.append(
+                f"{' '.join(values)}{truth}; answered {_pick(values, answer)}{mark}"
+                f"{after(outputs, row, length)}"
+            )
+        return lines
+
+    def figures(self, model, rows=1000):
+        """Matplotlib figures by name: `difficulty` and, with ponder, `ponder_per_step`."""
+        from .._evaluate import sweep
+        from ..figures.curves import difficulty
+        from ..figures.ponder import ponder_per_step
+
+        figures = {"difficulty": difficulty(sweep(model, self, rows), self.axis)}
+        inputs, _ = self.batch(np.random.default_rng(0), 1, self.numbers)
+        outputs = model.predict_on_batch(inputs)
+        if "updates" in outputs:
+            values = inputs["sequence"][0, :, 0].copy()
+            values[self.numbers :] = np.nan
+            figures["ponder_per_step"] = ponder_per_step(
+                values, outputs["updates"][0], outputs["remainder"][0]
+            )
+        return figures
+
+
+def _pick(values, order):
+    """The values in an order; an index behind the list shows as `?`."""
+    return " ".join(values[index] if index < len(values) else "?" for index in order)

@@ -1,0 +1,31 @@
+"""What a served function is."""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One served function.
+
+    Attributes:
+        function: takes the named tensors of `inputs`, returns a dict of named tensors (TensorFlow).
+        inputs: name -> (shape with None where it varies, dtype name); the batch axis comes first.
+        sample: name -> numpy array, a real request of two rows or more.
+        outputs: name -> what it means, in words.
+    """
+
+    function: Callable
+    inputs: dict
+    sample: dict
+    outputs: dict
+
+
+PONDER = {
+    "updates": "N, the updates spent on each input, (batch, time); 0 at padding",
+    "remainder": "R, the halting probability left for the last update, (batch, time)",
+}
+
+
+def _ponder(answer):
+    return {"updates": answer["updates"], "remainder": answer["remainder"]}

@@ -1,0 +1,248 @@
+"""Bytes: the next one, what a text costs, how it goes on."""
+
+import numpy as np
+
+from ._notation import Notation, expected, over_text
+from ._signature import Signature
+
+BYTES = 256
+MOST_SAMPLED = 1024
+
+
+def signatures_of_layer(name):
+    """`signatures(model, task)` of models that `build_bytes` made around a layer of that name."""
+
+    def signatures(model, task):
+        import tensorflow as tf
+
+        layer, head = model.get_layer(name), model.get_layer("next")
+        _, *states = layer.output
+
+        def run(codes, mask, state):
+            hidden, *state = layer(tf.one_hot(codes, BYTES), mask=mask, initial_state=state)
+            return head(hidden), state, {}
+
+        return byte_signatures(run, {f"state_{i}": x.shape[1:] for i, x in enumerate(states)})
+
+    return signatures
+
+
+def byte_signatures(run, states, told=None):
+    """`serve` (the next byte), `score`, `sample` and `step` of a model of bytes.
+
+    A text is read from its first byte on; padding behind it is skipped.
+
+    Args:
+        run: `run(codes (batch, time), mask (batch, time) or None, list of states or None)` gives
+            the logits of the next bytes `(batch, time, 256)`, the list of states behind the last
+            real byte, and a dict of further numbers `(batch, time)`, one for each byte.
+        states: dict: name of a state -> its shape without the batch.
+        told: dict: name of a further number -> what it means.
+    """
+    import tensorflow as tf
+
+    told = told or {}
+
+    def read_on(codes, lengths=None, state=None):
+        mask = None if lengths is None else tf.sequence_mask(lengths, tf.shape(codes)[1])
+        logits, state, more = run(codes, mask, state)
+        return tf.nn.log_softmax(logits), state, more
+
+    def read(text):
+        lengths = tf.strings.length(text)
+        longest = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
+        return tf.cast(tf.io.decode_raw(text, tf.uint8, fixed_length=longest), tf.int32), lengths
+
+    characters = tf.constant([bytes([code]) for code in range(BYTES)])
+
+    def serve(text):
+        codes, lengths = read(text)
+        logp, _, more = read_on(codes, lengths)
+        last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
+        best = tf.argmax(last, axis=-1)
+        return {
+            "next_bytes": tf.gather(characters, best),
+            "probability": tf.exp(tf.reduce_max(last, axis=-1)),
+            **more,
+        }
+
+    def score(text):
+        codes, lengths = read(text)
+        logp, _, more = read_on(codes, lengths)
+        real = tf.sequence_mask(lengths - 1, tf.shape(codes)[1] - 1)
+        given = -tf.gather(logp[:, :-1], codes[:, 1:], batch_dims=2) / np.log(2)
+        entropy = -tf.reduce_sum(tf.exp(logp) * logp, axis=-1) / np.log(2)
+        whole = tf.sequence_mask(lengths, tf.shape(codes)[1])
+        return {
+            "bits": tf.pad(tf.where(real, given, 0.0), [[0, 0], [1, 0]]),
+            "entropy": tf.where(whole, entropy, 0.0),
+            **more,
+        }
+
+    def step(**inputs):
+        state = [inputs[name] for name in states]
+        logp, state, more = read_on(inputs["code"][:, None], state=state)
+        state = {f"next_{name}": value for name, value in zip(states, state)}
+        more = {name: value[:, 0] for name, value in more.items()}
+        return {"probabilities": tf.exp(logp[:, 0]), **state, **more}
+
+    def sample(prompt, length, temperature, seed):
+        tf.debugging.Assert(
+            tf.reduce_all((length >= 0) & (length <= MOST_SAMPLED)),
+            [f"length must be 0 to {MOST_SAMPLED}, got", length],
+        )
+        tf.debugging.Assert(
+            tf.reduce_all(temperature >= 0.0), ["temperature must be 0 or more, got", temperature]
+        )
+        codes, lengths = read(prompt)
+        logp, state, _ = read_on(codes, lengths)
+        last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
+        # One stream of random numbers a row: a sample does not depend on its batch.
+        uniform = tf.map_fn(
+            lambda s: tf.random.stateless_uniform([MOST_SAMPLED], tf.stack([s, 0])),
+            seed,
+            fn_output_signature=tf.TensorSpec([MOST_SAMPLED], tf.float32),
+        )
+        cold = temperature[:, None] == 0
+
+        def draw(logp, u):
+            scaled = logp / tf.where(cold, 1.0, temperature[:, None])
+            total = tf.cumsum(tf.nn.softmax(scaled), axis=-1)
+            hot = tf.reduce_sum(tf.cast(total < u[:, None] * total[:, -1:], tf.int32), axis=-1)
+            best = tf.argmax(logp, axis=-1, output_type=tf.int32)
+            return tf.where(cold[:, 0], best, tf.minimum(hot, BYTES - 1))
+
+        def body(i, logp, state, drawn, numbers):
+            code = draw(logp, uniform[:, i])
+            logp, state, more = read_on(code[:, None], state=state)
+            numbers = {name: x.write(i, more[name][:, 0]) for name, x in numbers.items()}
+            return i + 1, logp[:, 0], state, drawn.write(i, code), numbers
+
+        longest = tf.reduce_max(tf.concat([length, [0]], axis=0))
+        drawn = tf.TensorArray(tf.int32, longest, element_shape=[None])
+        numbers = {name: tf.TensorArray(tf.float32, longest, element_shape=[None]) for name in told}
+        *_, drawn, numbers = tf.while_loop(
+            lambda i, *_: i < longest, body, (0, last, state, drawn, numbers)
+        )
+        kept, drawn = tf.sequence_mask(length, longest), tf.transpose(drawn.stack())
+        text = tf.strings.reduce_join(tf.where(kept, tf.gather(characters, drawn), b""), axis=-1)
+        numbers = {
+            name: tf.where(kept, tf.transpose(x.stack()), 0.0) for name, x in numbers.items()
+        }
+        return {"text_bytes": text, **numbers}
+
+    notation = byte_notation()
+    text = {"text": ((None,), "string")}
+    last = {
+        "next_bytes": "the most probable byte after the text, (batch,)",
+        "probability": "its probability, (batch,)",
+    }
+    scores = {
+        "bits": "-log2 of the probability of each byte but the first, (batch, bytes)",
+        "entropy": "entropy in bits of the distribution after each byte, (batch, bytes)",
+    }
+    state_inputs = {name: ((None, *shape), "float32") for name, shape in states.items()}
+    zeros = {name: np.zeros((2, *shape), "float32") for name, shape in states.items()}
+    return {
+        "serve": Signature(serve, text, notation["serve"].sample, {**last, **told}),
+        "score": Signature(score, text, notation["score"].sample, {**scores, **told}),
+        "sample": Signature(
+            sample,
+            {
+                "prompt": ((None,), "string"),
+                "length": ((None,), "int32"),
+                "temperature": ((None,), "float32"),
+                "seed": ((None,), "int32"),
+            },
+            {
+                **notation["sample"].sample,
+                "length": np.array([8, 5], "int32"),
+                "temperature": np.array([0.0, 0.7], "float32"),
+                "seed": np.array([1, 2], "int32"),
+            },
+            {
+                "text_bytes": "what follows the prompt, `length` bytes, (batch,)",
+                **{name: f"{meaning}, of these bytes" for name, meaning in told.items()},
+            },
+        ),
+        "step": Signature(
+            step,
+            {"code": ((None,), "int32"), **state_inputs},
+            {"code": np.array([84, 111], "int32"), **zeros},
+            {
+                "probabilities": "of the 256 bytes that may come next, (batch, 256)",
+                **{
+                    f"next_{name}": "state to send with the next byte; zeros to begin"
+                    for name in states
+                },
+                **{name: f"{meaning}, without time" for name, meaning in told.items()},
+            },
+        ),
+    }
+
+
+def byte_notation(task=None):
+    """A text as it is; `sample` goes on with it for 80 bytes."""
+
+    def read(texts):
+        if not all(texts):
+            raise expected("a text of one character or more", "")
+        content = np.empty(len(texts), object)
+        content[:] = [text.encode(errors="surrogateescape") for text in texts]
+        return {"text": content}
+
+    def read_prompts(texts):
+        rows = len(texts)
+        return {
+            "prompt": read(texts)["text"],
+            "length": np.full(rows, 80, "int32"),
+            "temperature": np.full(rows, 0.5, "float32"),
+            "seed": np.arange(1, rows + 1, dtype="int32"),
+        }
+
+    def show(inputs, outputs):
+        from ...trainers.tasks.characters import quote
+
+        return [
+            f"{over_text(text, ponder(outputs, row, len(text)))}\n"
+            f"next      {quote(np.frombuffer(byte, np.uint8))} ({probability:.2f})"
+            for row, (text, byte, probability) in enumerate(
+                zip(inputs["text"], outputs["next_bytes"], outputs["probability"])
+            )
+        ]
+
+    def show_scores(inputs, outputs):
+        texts = []
+        for row, text in enumerate(inputs["text"]):
+            bits = outputs["bits"][row, : len(text)].astype("float64")
+            bits[0] = np.nan  # nothing was expected before the first byte
+            entropy, updates = outputs["entropy"][row, : len(text)], ponder(outputs, row, len(text))
+            mean = f"{np.nanmean(bits):.2f}" if len(text) > 1 else "no"
+            lines = over_text(text, {"bits": bits, "entropy": entropy, **updates})
+            means = [f"{x.mean():.2f} {name}" for name, x in updates.items()]
+            told = ", ".join([f"{mean} bits per character", *means])
+            texts.append(f"{lines}\nmean      {told}")
+        return texts
+
+    def show_samples(inputs, outputs):
+        return [
+            over_text(
+                prompt + text,
+                {
+                    name: [*np.full(len(prompt), np.nan), *updates]
+                    for name, updates in ponder(outputs, row, len(text)).items()
+                },
+            )
+            for row, (prompt, text) in enumerate(zip(inputs["prompt"], outputs["text_bytes"]))
+        ]
+
+    def ponder(outputs, row, length):
+        updates = outputs.get("updates")
+        return {} if updates is None else {"updates": updates[row, :length].astype("float64")}
+
+    example = ("The history of [[", "of the ")
+    return {
+        "serve": Notation(example, read, show),
+        "score": Notation(example, read, show_scores),
+        "sample": Notation(example, read_prompts, show_samples),
+    }

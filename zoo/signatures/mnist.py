@@ -1,0 +1,27 @@
+"""Images in, digits out."""
+
+import numpy as np
+
+from ._signature import Signature
+
+
+def image_signatures(model, task):
+    """`serve`: images in, digits out."""
+    import tensorflow as tf
+
+    def serve(image):
+        tf.debugging.Assert(
+            tf.reduce_all((image >= 0) & (image <= 1)), ["an image has values of 0 to 1"]
+        )
+        probability = tf.nn.softmax(model({"image": image})["digit"])
+        digit = tf.argmax(probability, axis=-1, output_type=tf.int32)
+        return {"digit": digit, "probability": probability}
+
+    return {
+        "serve": Signature(
+            serve,
+            {"image": ((None, 28, 28), "float32")},
+            task.inputs_without_data(np.random.default_rng(0), 2),
+            {"digit": "0 to 9, (batch,)", "probability": "of each digit, (batch, 10)"},
+        )
+    }

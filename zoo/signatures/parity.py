@@ -1,0 +1,63 @@
+"""Vectors of -1, 0 and 1 in, whether the number of ones is odd out."""
+
+import numpy as np
+
+from ._notation import Notation, expected, verdict
+from ._signature import PONDER, Signature, _ponder
+
+
+def parity_signatures(model, task):
+    """`serve`: vectors of -1, 0 and 1 in, whether the number of ones is odd out."""
+    import tensorflow as tf
+
+    def serve(bits):
+        tf.debugging.Assert(
+            tf.reduce_all(tf.abs(bits) <= 1), ["bits must be -1, 0 or 1, got", bits]
+        )
+        answer = model({"sequence": tf.cast(bits[:, None], tf.float32)})
+        odd = tf.sigmoid(answer["parity"][:, 0])
+        return {"odd": tf.cast(odd > 0.5, tf.int32), "probability": odd, **_ponder(answer)}
+
+    return {
+        "serve": Signature(
+            serve,
+            {"bits": ((None, task.bits), "int32")},
+            parity_notation(task)["serve"].sample,
+            {
+                "odd": "1 where the number of +1 entries is odd, else 0, (batch,)",
+                "probability": "of odd, (batch,)",
+                **PONDER,
+            },
+        )
+    }
+
+
+def parity_notation(task):
+    """A vector as `1011-0`, with - for -1; zeros fill it up."""
+
+    def read(texts):
+        rows = []
+        for text in texts:
+            letters = "".join(text.split())
+            if not 0 < len(letters) <= task.bits or set(letters) - set("-01"):
+                what = f"1 to {task.bits} of 1, 0 and - (for -1), such as 1011-0"
+                raise expected(what, text)
+            rows.append(["-01".index(letter) - 1 for letter in letters.ljust(task.bits, "0")])
+        return {"bits": np.array(rows, "int32")}
+
+    def show(inputs, outputs):
+        texts = []
+        for bits, odd, p, updates in zip(
+            inputs["bits"], outputs["odd"], outputs["probability"], outputs["updates"]
+        ):
+            ones = int((bits > 0).sum())
+            answer = f"{'odd' if odd else 'even'} ({p if odd else 1 - p:.2f})"
+            texts.append(
+                f"bits      {''.join('-01'[bit + 1] for bit in bits)}\n"
+                f"ones      {answer}{verdict(odd == ones % 2)}\n"
+                f"updates   {updates[0]:.0f}"
+            )
+        return texts
+
+    example = ("1011-0", "-1-10010", "0110-01-110100-1")
+    return {"serve": Notation(tuple(text[: task.bits] for text in example), read, show)}
