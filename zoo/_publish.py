@@ -193,19 +193,19 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
         }
     write_json(place("metrics.json"), metrics)
 
-    curves = [ours.history, plain.history] if plain else ours.histories
-    histories = dict(zip(names_of(ours.entry), curves))
+    found = [ours.history, plain.history] if plain else ours.histories
+    histories = dict(zip(names_of(ours.entry), found))
     write_file(place("history.json"), json.dumps(histories) + "\n")
     figures = _draw(ours, models[0], metrics, histories)
     measure = ours.measures[0]
     if f"validation_{measure}" in ours.history[0]:
         measure = f"validation_{measure}"
     if seeds:
-        curves = {f"seed {run.metrics['seed']}": run.history for run in seeds}
-        figures["learning_curves_of_seeds"] = curves.learning_curves(curves, measure)
+        of_seeds = {f"seed {run.metrics['seed']}": run.history for run in seeds}
+        figures["learning_curves_of_seeds"] = curves.learning_curves(of_seeds, measure)
     if variants:
-        curves = {settings: runs[0].history for settings, runs in rows_of.items()}
-        figures["learning_curves_of_settings"] = curves.learning_curves(curves, measure)
+        of_settings = {settings: runs[0].history for settings, runs in rows_of.items()}
+        figures["learning_curves_of_settings"] = curves.learning_curves(of_settings, measure)
     drawn = {name: _panels.small_png(figure) for name, figure in figures.items()}
     if not swept:
         drawn |= _curves_of_sweep(ours)
