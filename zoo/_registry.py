@@ -3,13 +3,12 @@
 import dataclasses
 import difflib
 import functools
-import importlib.metadata
 import json
 import os
-import pkgutil
 from collections.abc import Callable
 
 from .. import layers  # noqa: F401, so that `keras.saving.load_model` knows their classes
+from ..trainers import _rooms
 from ..trainers._weights import read_model
 
 PRETRAINED = os.path.join(os.path.dirname(__file__), "pretrained")
@@ -38,27 +37,55 @@ class Entry:
         build: `build(task, **config) -> keras.Model`.
         config: keyword arguments of `build`, plain types.
         train: the recipe, plain types (see `ponderzoo.trainers.fit`).
-        signatures: `signatures(model, task) -> {name: Signature}`; the first is `serve`.
         paper_result: what the paper reports on the task, in a few words.
         baseline: what the paper compares with, where that is another machine, as "LSTM"; empty for
             the same model without the paper's mechanism, which has the same size.
-        notes: markdown for the card: what was tried, where this departs from the paper.
-        notation: `notation(task) -> {name: Notation}` (see `_notation`), for the signatures whose
-            inputs people can write.
+        measures: `measures(model) -> {output: [metric]}`: what a model tells of itself beside its
+            answers, by metrics with `words` and, where they are means of many numbers, `values`.
+        told: of the outputs that every signature hands on beside its answer: name -> what it means.
+        small: settings of `config` that make a model small enough for tests.
+        own_signatures: `own_signatures(model, task) -> {name: Signature}`, the first of them
+            `serve`, in the place of those of the task.
+        own_notation: likewise `own_notation(task) -> {name: Notation}`.
     """
 
     name: str
     paper: Paper
     task: str
     build: Callable
-    signatures: Callable
     config: dict = dataclasses.field(default_factory=dict)
     task_config: dict = dataclasses.field(default_factory=dict)
     train: dict = dataclasses.field(default_factory=dict)
     paper_result: str = ""
     baseline: str = ""
-    notes: str = ""
-    notation: Callable = lambda task: {}
+    measures: Callable = lambda model: {}
+    told: dict = dataclasses.field(default_factory=dict)
+    small: dict = dataclasses.field(default_factory=dict)
+    own_signatures: Callable | None = None
+    own_notation: Callable | None = None
+
+    def signatures(self, model, task):
+        """What the model serves: name -> `Signature`; the first is `serve`."""
+        if self.own_signatures:
+            return self.own_signatures(model, task)
+        return self._room.signatures(model, task, self.told)
+
+    def notation(self, task):
+        """How people write the inputs of signatures, where they can: name -> `Notation`."""
+        if self.own_notation:
+            return self.own_notation(task)
+        return {} if self.own_signatures else self._room.notation(task)
+
+    @property
+    def _room(self):
+        """The file of the task's signatures."""
+        return _rooms.find(f"{__package__}.signatures", self.task, "task with signatures")
+
+    @property
+    def notes(self):
+        """Markdown for the card: what was tried, and where this departs from the paper."""
+        path = os.path.join(os.path.dirname(__file__), "notes", f"{self.name}.md")
+        return open(path, encoding="utf-8").read() if os.path.exists(path) else ""
 
     @property
     def directory(self):
@@ -96,12 +123,8 @@ def register(entry):
 
 @functools.cache
 def _discover():
-    package = __package__
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if not module.name.startswith("_") and not module.ispkg:
-            importlib.import_module(f"{package}.{module.name}")
-    for point in importlib.metadata.entry_points(group="ponderzoo.zoo"):
-        point.load()
+    for name in _rooms.names(__package__):
+        _rooms.find(__package__, name, "paper")
 
 
 def info(name):

@@ -1,22 +1,16 @@
 """Data sets: one a public file of this folder, each with `fetch`, `available` and `path`."""
 
-import difflib
-import importlib
-import pkgutil
+from .. import _rooms
 
 
 def list():
     """Names of all data sets."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return _rooms.names(__name__)
 
 
 def dataset(name):
     """The module of a data set. Raises `ValueError` with all names for an unknown one."""
-    if name not in list():
-        close = difflib.get_close_matches(str(name), list(), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"no data set is called {name!r}; {hint}there are {list()}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return _rooms.find(__name__, name, "data set")
 
 
 def fetch(name, cache_dir=None):
