@@ -24,8 +24,8 @@ def build_translation(task, machine, units, layers, dropout, embedding=0):
         layers: the depth.
         dropout: share of the words that are left out of what is read in training, and of what the
             output layer reads.
-        embedding: numbers that stand for a word where it is read, 0 for a row of every kernel that
-            reads words.
+        embedding: numbers that stand for a word where it is read, and that it is told from where it
+            is said; 0 for a row of every kernel that reads words, and all that the layers say.
 
     Returns:
         `keras.Model`: `source`, `lengths` and `target` in, logits `word` out. Its layers
@@ -57,6 +57,8 @@ def build_translation(task, machine, units, layers, dropout, embedding=0):
     else:
         raise ValueError(f"machine must be grid or baseline, got {machine!r}")
     hidden = keras.layers.Dropout(dropout, name="dropout")(hidden)
+    if embedding:
+        hidden = keras.layers.Dense(embedding, name="said_embedding")(hidden)
     logits = keras.layers.Dense(task.words, name="word")(hidden)
     return keras.Model({"source": source, "lengths": lengths, "target": target}, {"word": logits})
 
