@@ -168,9 +168,9 @@ def _draw(sums, answers, updates, right):
     """Updates on each number of the last of `SUMS`, and their mean by digits over all sums."""
     from matplotlib.ticker import MaxNLocator
 
-    from ..trainers.figures._panels import COLOURS, GREY, _panels
+    from ..trainers.figures._panels import COLOURS, GREY, subplots
 
-    figure, (bars, curve) = _panels(1, 2, size=(13, 4.4), width_ratios=[2.4, 1], sharey=True)
+    figure, (bars, curve) = subplots(1, 2, size=(13, 4.4), width_ratios=[2.4, 1], sharey=True)
     drawn = range(len(SUMS) - DRAWN, len(SUMS))
     highest = max(max(updates[row]) for row in drawn)
     labels = {}

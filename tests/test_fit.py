@@ -6,6 +6,7 @@ import glob
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import keras
 import numpy as np
 import pytest
 from ponderzoo.trainers import Recipe, fit, task
-from ponderzoo.trainers._events import EVENTS, EventFile
-from ponderzoo.trainers._metrics import SequenceError
+from ponderzoo.trainers._events import EVENTS, Board, EventFile
+from ponderzoo.trainers._metrics import AtCap, Ponder, SequenceError
+from ponderzoo.trainers._run import Run
 from ponderzoo.trainers._task import Stream, Task
 
 BITS, MAX_PONDER = 6, 4
@@ -45,7 +47,7 @@ class Majority(Task):
         return tuple(range(1, self.bits + 1))
 
     def batch(self, rng, size, difficulty=None, split="train"):
-        _, high = difficulty or (0, self.bits)
+        _, high = difficulty if isinstance(difficulty, tuple) else (0, difficulty or self.bits)
         signs = rng.choice([-1.0, 1.0], (size, self.bits)).astype("float32")
         signs[:, high:] = 0
         return {"signs": signs}, {"more": (signs.sum(1, keepdims=True) > 0).astype("float32")}
@@ -110,8 +112,13 @@ def build():
     return keras.Model({"signs": signs}, {"more": more, "updates": Thinker()(more)})
 
 
+def measures(model):
+    return {"updates": [Ponder(), AtCap(MAX_PONDER)]}
+
+
 def run(run_dir, task=None, **recipe):
-    return fit(build, task or Majority(), RECIPE | recipe, str(run_dir), {"entry": "stand-in"})
+    task, stand_in = task or Majority(), {"entry": "stand-in"}
+    return fit(build, task, RECIPE | recipe, str(run_dir), stand_in, measures=measures)
 
 
 def weights(run_dir):
@@ -197,8 +204,6 @@ def test_event_file_is_whole_and_small(finished):
 
 
 def test_event_file_of_a_long_run_stays_under_300_kB(tmp_path, monkeypatch):
-    from ponderzoo.trainers._events import Board
-
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
     class Model:
@@ -214,12 +219,13 @@ def test_event_file_of_a_long_run_stays_under_300_kB(tmp_path, monkeypatch):
         4000,
         dict.fromkeys(["loss", "a_loss", "a_error", "a_sequence_error", "ponder"], 0.5),
     )
-    events, record = EventFile(str(tmp_path)), {}
-    board = Board(events, Majority(), record, epochs, 500, Recipe.histograms)
+    run = Run(str(tmp_path), measures=measures)
+    run.events = EventFile(str(tmp_path))
+    board = Board(run, Majority(), Recipe(updates=500 * epochs))
     board.set_model(Model())
     for epoch in range(epochs):
         board.on_epoch_end(epoch, logs)
-    assert 100_000 < record["event_bytes"] < 250_000
+    assert 100_000 < run.events.flush() < 250_000
 
 
 def test_a_finished_run_is_not_run_again(finished):
@@ -264,8 +270,10 @@ def test_curriculum_goes_on_where_the_error_is_small(finished):
 
 @pytest.mark.parametrize("rehearsal", [True, False])
 def test_easier_levels_are_rehearsed_or_left_behind(rehearsal):
-    stream = task("memorization", length=5).dataset("train", 64, 1, seed=1)
-    stream.level, stream.rehearsal = 2, rehearsal
+    repeating = task("memorization", length=5)
+    recipe = Recipe.parse({"curriculum": 0.1, "curriculum_start": 3, "rehearsal": rehearsal})
+    stream = repeating.dataset("train", 64, 1, seed=1)
+    stream.lesson = repeating.syllabus(recipe).next(0)
     symbols = stream[0][1]["symbols"]
     lengths = (symbols >= 0).sum(axis=1) - 1
     assert set(lengths) == ({1, 2, 3} if rehearsal else {3})
@@ -343,6 +351,22 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, finished, backend):
     assert [{**row, "seconds": 0} for row in one] == [{**row, "seconds": 0} for row in other]
     one, other = (os.path.getsize(run_dir / "logs" / EVENTS) for run_dir in (unbroken, broken))
     assert abs(one - other) < 100
+
+
+def test_a_run_that_is_older_than_syllabuses_goes_on_at_its_level(tmp_path, finished):
+    shutil.copytree(finished[0], tmp_path / "old")
+    state = tmp_path / "old" / "backup" / "state.npz"
+    with np.load(state) as file:
+        arrays = {name: file[name] for name in file.files}
+    record = json.loads(str(arrays["record"]))
+    record["level"] = 2
+    del record["syllabus"]
+    record["epoch"] -= 1
+    record["history"].pop()
+    np.savez(state, **{**arrays, "record": json.dumps(record)})
+    os.remove(tmp_path / "old" / "metrics.json")
+    run(tmp_path / "old")
+    assert read(tmp_path / "old", "history.json")[-1]["difficulty"] == 3
 
 
 if __name__ == "__main__":

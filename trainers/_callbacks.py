@@ -1,7 +1,6 @@
 """What happens between two epochs: the state that a killed run resumes from, and the event file."""
 
 import io
-import json
 import math
 import os
 import time
@@ -10,42 +9,35 @@ import keras
 import numpy as np
 
 from ..layers import WeightNoise
-from ._evaluate import evaluate
 from ._files import write_file
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the whole state of a run in one file, replaced at the end of every epoch.
+    """Keeps the whole state of a run at the end of every epoch.
 
-    The state is every variable of model and optimizer, bit for bit, and `record`, a dict of plain
-    types that travels along. `keras.callbacks.BackupAndRestore` overwrites its files in place, so a
-    kill in the middle of a write would lose the run.
+    The state is every variable of a compiled model and its optimizer, bit for bit, and where the
+    syllabus stands.
     """
 
-    def __init__(self, path, record):
+    def __init__(self, run, model, syllabus):
         super().__init__()
-        self.path, self.record = path, record
-
-    @property
-    def _variables(self):
-        return [*self.model.variables, *self.model.optimizer.variables]
-
-    def restore(self, model):
-        """Loads the state where there is one, into a compiled model, and updates `record`."""
-        self.set_model(model)
+        self.run, self.syllabus = run, syllabus
         model.optimizer.build(model.trainable_variables)
-        if not os.path.exists(self.path):
-            return
-        with np.load(self.path) as state:
-            self.record.update(json.loads(str(state["record"])))
-            for index, variable in enumerate(self._variables):
-                variable.assign(state[str(index)])
+        self.variables = [*model.variables, *model.optimizer.variables]
+
+    def restore(self, recipe):
+        """Begins the run, where it stood if it is not new."""
+        self.run.begin(recipe, self.variables)
+        record = self.run.record
+        if "level" in record:  # of a run that is older than other syllabuses
+            record["syllabus"] = {"level": record.pop("level")}
+        if self.syllabus:
+            self.syllabus.state.update(record.get("syllabus", {}))
 
     def on_epoch_end(self, epoch, logs=None):
-        arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(self._variables)}
-        buffer = io.BytesIO()
-        np.savez(buffer, record=json.dumps(self.record), **arrays)
-        write_file(self.path, buffer.getvalue())
+        if self.syllabus:
+            self.run.record["syllabus"] = self.syllabus.state
+        self.run.save(self.variables)
 
 
 class Clock(keras.callbacks.Callback):
@@ -90,15 +82,16 @@ class Best(keras.callbacks.Callback):
     in a file of their own, and their error in `record["best"]`.
     """
 
-    def __init__(self, path, task, record, rows):
+    def __init__(self, run, task, rows):
         super().__init__()
-        self.path, self.task, self.record, self.rows = path, task, record, rows
-        ((self.output, (self.metric, *_)), *_) = task.metrics().items()
+        self.path = run.place("backup", "best.npz")
+        self.task, self.record, self.measures, self.rows = task, run.record, run.measures, rows
+        ((_, (self.metric, *_)), *_) = task.metrics().items()
 
     def on_epoch_end(self, epoch, logs=None):
         if not self.rows:
             return
-        found = evaluate(self.model, self.task, "validation", self.rows)
+        found = self.task.measure(self.model, "validation", self.rows, self.measures)
         logs |= {f"validation_{name}": value for name, value in found.items()}
         error = found[self.metric.name]
         if error < self.record.get("best", math.inf):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+PER_STEP = {"ponder_per_step": "Updates N and remainder R at every step of one row."}
+
 
 def probability(logit):
     """The sigmoid, without overflow."""

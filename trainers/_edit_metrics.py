@@ -3,11 +3,11 @@
 from keras import ops
 
 from ..layers._labels import best_path
-from ._metrics import _Fraction, serializable
+from ._metrics import Fraction, serializable
 
 
 @serializable
-class EditErrorRate(_Fraction):
+class EditErrorRate(Fraction):
     """Insertions, deletions and substitutions of all rows, over the length of all references.
 
     A rate of phonemes, characters or words, by what the labels are; it may exceed 1. Labels below 0

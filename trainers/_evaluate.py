@@ -1,37 +1,69 @@
-"""Measuring a model on a task: the error metrics, the ponder, and both against difficulty."""
+"""Measuring a model on a task: once, for the run, its card and its pictures."""
 
 import keras
 import numpy as np
 
-from ._metrics import AtCap, Ponder
-from ._task import SPLITS
+from ._task import SPLITS, seeds
+
+DIFFICULTY_ROWS = 1000
 
 
-def evaluate(model, task, split="test", rows=10_000, batch_size=None, seed=0):
+def nothing(model):
+    """The measures of a model that tells nothing of itself."""
+    return {}
+
+
+def measure(model, task, rows=10_000, measures=nothing):
+    """All numbers and pictures of a model on the test split of a task.
+
+    Returns:
+        The metrics of `task.measure` with `parameters`, the task's `report` and, where there are
+        levels of difficulty, `difficulty`, as `difficulty_sweep` has it; and matplotlib figures by
+        name: the task's own, and `difficulty`.
+    """
+    metrics = task.measure(model, "test", rows, measures)
+    metrics |= {"parameters": model.count_params(), **task.report(model)}
+    figures = task.figures(model)
+    if task.difficulties:
+        metrics["difficulty"] = difficulty_sweep(model, task, DIFFICULTY_ROWS, measures=measures)
+        words = words_of(measures(model))
+        figures["difficulty"] = drawn_difficulty({"": metrics["difficulty"]}, task, words)
+    return metrics, figures
+
+
+def drawn_difficulty(sweeps, task, words):
+    """The figure of difficulty sweeps by the names of models; the first metric is the error."""
+    from .figures.curves import difficulty
+
+    ((first, *_), *_) = task.metrics().values()
+    return difficulty(sweeps, task.axis, first.name, words)
+
+
+def words_of(measures):
+    """What cards and pictures call measures, by their names."""
+    return {metric.name: metric.words for some in measures.values() for metric in some}
+
+
+def evaluate(model, task, split="test", rows=10_000, batch_size=None, seed=0, measures=nothing):
     """The metrics of a task on fresh rows of a split, `batch_size` or as many as suit it at once.
 
     Returns:
-        Dict of floats: the task's metrics by name, and `ponder` and `at_cap` where the model gives
-        `updates` (`at_cap` where a layer of it has a `max_ponder`).
+        Dict of floats: the task's metrics by name, then those of `measures(model)`.
     """
     batch_size = batch_size or task.evaluation_batch
     stream = task.dataset(split, batch_size, -(-rows // batch_size), seed)
-    metrics = task.metrics()
-    caps = [layer.max_ponder for layer in model.layers if hasattr(layer, "max_ponder")]
-    for _, targets, outputs in _answers(model, (stream[i] for i in range(len(stream))), rows):
-        if "updates" in outputs and "updates" not in metrics:
-            metrics["updates"] = [Ponder()] + [AtCap(max(caps)) for _ in caps[:1]]
-        _count(metrics, targets, outputs)
-    return _read(metrics)
+    metrics = {**task.metrics(), **measures(model)}
+    for _, targets, outputs in answers(model, (stream[i] for i in range(len(stream))), rows):
+        count(metrics, targets, outputs)
+    return read(metrics)
 
 
-def sweep(model, task, rows=1000, batch_size=None, seed=0):
-    """Error and ponder at every difficulty of a task.
+def difficulty_sweep(model, task, rows=1000, batch_size=None, seed=0, measures=nothing):
+    """What `evaluate` gives, at every difficulty of a task.
 
     Returns:
-        A list of dicts of plain numbers: `difficulty`, `rows`, the task's metrics by name, and
-        where the model gives them `ponder` and `ponder_std` (mean and standard deviation of the
-        updates N of the real steps) and `remainder` (mean R).
+        A list of dicts of plain numbers: `difficulty`, `rows`, the metrics by name, and for a
+        measure that is a mean over `values` their standard deviation as `<name>_std`.
     """
     points, batch_size = [], batch_size or task.evaluation_batch
     for difficulty in task.difficulties:
@@ -39,39 +71,65 @@ def sweep(model, task, rows=1000, batch_size=None, seed=0):
         batches = (
             task.batch(rng, batch_size, difficulty, "test") for _ in range(0, rows, batch_size)
         )
-        metrics, updates, remainder = task.metrics(), [], []
-        for _, targets, outputs in _answers(model, batches, rows):
-            _count(metrics, targets, outputs)
-            if "updates" in outputs:
-                real = outputs["updates"] > 0
-                updates.append(outputs["updates"][real])
-                remainder.append(outputs.get("remainder", np.full(real.shape, np.nan))[real])
-        point = {"difficulty": difficulty, "rows": rows, **_read(metrics)}
-        if updates:
-            steps = np.concatenate(updates).astype("float64")
-            point["ponder"], point["ponder_std"] = float(steps.mean()), float(steps.std())
-            point["remainder"] = float(np.concatenate(remainder).mean())
-        points.append(point)
+        own = measures(model)
+        metrics, values = {**task.metrics(), **own}, {}
+        for _, targets, outputs in answers(model, batches, rows):
+            count(metrics, targets, outputs)
+            for metric, found in values_of(own, outputs):
+                values.setdefault(metric.name, []).append(found)
+        spread = {
+            f"{name}_std": float(np.concatenate(found).astype("float64").std())
+            for name, found in values.items()
+        }
+        points.append({"difficulty": difficulty, "rows": rows, **read(metrics), **spread})
     return points
 
 
-def _answers(model, batches, rows):
+def outputs_of(model, inputs, seed=0):
+    """The outputs of a model for a batch, a dict of numpy arrays.
+
+    A Keras model gets those of the inputs that it has; where it takes chance, `seed`, and the
+    inputs have none, the rows get seeds that `seed` decides.
+    """
+    if isinstance(model, keras.Model):
+        inputs = suited(inputs, model.input, seed)
+    return {name: np.asarray(value) for name, value in model.predict_on_batch(inputs).items()}
+
+
+def suited(inputs, names, *seed):
+    """Those of the inputs that have one of `names`, with seeds where chance is asked for."""
+    if "seed" in names and "seed" not in inputs:
+        inputs = {**inputs, "seed": seeds(len(next(iter(inputs.values()))), *seed)}
+    return {name: value for name, value in inputs.items() if name in names}
+
+
+def answers(model, batches, rows):
     """Yields `(inputs, targets, outputs)`; the model sees full batches, the last yield is cut."""
-    for inputs, targets in batches:
-        outputs = {k: np.asarray(v) for k, v in model.predict_on_batch(inputs).items()}
+    for number, (inputs, targets) in enumerate(batches):
+        outputs = outputs_of(model, inputs, number)
         yield tuple({k: v[:rows] for k, v in d.items()} for d in (inputs, targets, outputs))
         rows -= len(next(iter(inputs.values())))
 
 
-def _count(metrics, targets, outputs):
+def count(metrics, targets, outputs):
+    """Updates metrics, lists by the name of an output."""
     for name, some in metrics.items():
         for metric in some:
             metric.update_state(targets.get(name), outputs[name])
 
 
-def _read(metrics):
+def read(metrics):
+    """The results of metrics as floats by their names."""
     return {
         metric.name: float(keras.ops.convert_to_numpy(metric.result()))
         for some in metrics.values()
         for metric in some
     }
+
+
+def values_of(measures, outputs):
+    """Pairs of a measure and the numbers that it is the mean of, where it says which those are."""
+    for name, some in measures.items():
+        for metric in some:
+            if metric.values:
+                yield metric, metric.values(outputs[name])

@@ -1,6 +1,5 @@
 """The event file that TensorBoard reads."""
 
-import contextlib
 import io
 import os
 import time
@@ -8,6 +7,8 @@ import wave
 
 import keras
 import numpy as np
+
+from ._evaluate import outputs_of, values_of
 
 EVENTS = "events.out.tfevents.ponderzoo"
 EVENT_DPI, EVENT_COLOURS = 60, 32
@@ -104,27 +105,28 @@ def wav(rate, samples):
 
 
 class Board(keras.callbacks.Callback):
-    """Fills the event file: scalars every epoch; ponder histograms and described rows at times.
+    """Fills the event file: scalars every epoch; histograms and described rows at times.
 
-    A task may have `sounds(inputs)`, which gives (samples a second, samples) of each row, and
-    `snapshot(inputs, targets, outputs)`, which gives matplotlib figures by name. The former, as far
-    as they are small, are heard from the beginning; the latter are drawn where rows are described.
+    A task's `sounds`, as far as they are small, are heard from the beginning; its `snapshot` is
+    drawn where rows are described.
     """
 
-    def __init__(self, events, task, record, epochs, steps, histograms, rows=64):
+    def __init__(self, run, task, recipe, rows=64):
         super().__init__()
-        self.events, self.task, self.record = events, task, record
-        self.epochs, self.steps, self.histograms = epochs, steps, histograms
+        self.events, self.record, self.measures = run.events, run.record, run.measures
+        self.task, self.epochs, self.steps = task, recipe.epochs, recipe.steps
+        self.histograms = recipe.histograms
         self.inputs, self.targets = task.dataset("validation", rows, 1)[0]
 
     def _due(self, epoch, times):
         return times and (epoch * times) // self.epochs != ((epoch - 1) * times) // self.epochs
 
     def on_train_begin(self, logs=None):
-        if self.histograms and hasattr(self.task, "sounds") and not self.record["event_bytes"]:
+        if self.histograms and not self.record["event_bytes"]:
             sounds = self.task.sounds(self.inputs)
             ends = np.cumsum([len(samples) for _, samples in sounds])
-            self.events.audio("sounds", sounds[: sum(ends <= EVENT_AUDIO_BYTES)], 0)
+            if sounds:
+                self.events.audio("sounds", sounds[: sum(ends <= EVENT_AUDIO_BYTES)], 0)
 
     def on_epoch_end(self, epoch, logs=None):
         done, step = epoch + 1, (epoch + 1) * self.steps
@@ -133,23 +135,19 @@ class Board(keras.callbacks.Callback):
                 self.events.scalar(tag, value, step)
         if self._due(done, self.histograms):
             self._look(done, step)
-        self.record["event_bytes"] = self.events.flush()
 
     def _look(self, done, step):
-        ponders = "updates" in self.model.output
-        described = self._due(done, min(self.histograms, 5))
-        if not ponders and not described:
+        measures, described = self.measures(self.model), self._due(done, min(self.histograms, 5))
+        if not measures and not described:
             return
-        few = slice(None if ponders else DESCRIBED)
-        outputs = self.model.predict_on_batch({k: v[few] for k, v in self.inputs.items()})
-        if ponders:
-            updates = outputs["updates"]
-            self.events.histogram("ponder", updates[updates > 0], step)
+        few = slice(None if measures else DESCRIBED)
+        outputs = outputs_of(self.model, {k: v[few] for k, v in self.inputs.items()})
+        for metric, values in values_of(measures, outputs):
+            self.events.histogram(metric.name, values, step)
         if described:
             every = self.inputs, self.targets, outputs
             first = [{k: v[:DESCRIBED] for k, v in some.items()} for some in every]
-            with contextlib.suppress(NotImplementedError):
-                self.events.text("examples", self.task.describe(*first), step)
-            if hasattr(self.task, "snapshot"):
-                for name, figure in self.task.snapshot(*first).items():
-                    self.events.figure(f"examples/{name}", figure, step)
+            if lines := self.task.describe(*first):
+                self.events.text("examples", lines, step)
+            for name, figure in self.task.snapshot(*first).items():
+                self.events.figure(f"examples/{name}", figure, step)

@@ -1,14 +1,14 @@
-"""The supervised training loop: model, task and recipe in, run directory out."""
+"""The door to training: model, task and recipe in, run directory out."""
 
 import os
 
-from ._files import alone, read_json
+from . import _rooms
+from ._evaluate import nothing
 from ._recipe import Recipe
-from ._run import claim
-from .learning.supervised import train
+from ._run import Run
 
 
-def fit(build, task, recipe, run_dir, description=None, find=os.fspath):
+def fit(build, task, recipe, run_dir, description=None, find=os.fspath, measures=nothing):
     """Trains a model and fills its run directory; a run that was killed goes on where it stood.
 
     A resumed run ends with the same weights, bit for bit, as one that was never interrupted.
@@ -16,29 +16,26 @@ def fit(build, task, recipe, run_dir, description=None, find=os.fspath):
     Args:
         build: gives the untrained `keras.Model`, whose outputs are a dict.
         task: a `Task`.
-        recipe: dict with the fields of `Recipe`, values as such or as text.
+        recipe: dict with the fields of a `Recipe`, values as such or as text; `learning` names the
+            way of learning, a file of `learning/`.
         run_dir: where `config.json`, `logs/`, `backup/`, `figures/`, `model.keras`,
             `history.json` and `metrics.json` go.
         description: dict of plain types for `config.json`: "entry" and "config" of the model.
         find: gives the path of what a recipe's `start` names.
+        measures: `measures(model)` gives metrics of what a model tells of itself, lists by the
+            names of outputs.
 
     Returns:
         The metrics, as in `metrics.json`. A finished run returns them at once.
 
     Raises:
-        ValueError: for a bad recipe, and for a `run_dir` that holds a run with another
-            configuration or that another process is training in.
+        ValueError: for a bad recipe, one that does not suit the task, and for a `run_dir` that
+            holds a run with another configuration or that another process is training in.
         FloatingPointError: where the loss stops being a number.
     """
     recipe = Recipe.parse(recipe)
-    if recipe.curriculum and not task.difficulties:
-        raise ValueError(f"task {task.name} has no levels of difficulty: curriculum must be 0")
-    with alone(run_dir):
-        claim(run_dir, task, recipe, description or {})
-        finished = os.path.join(run_dir, "metrics.json")
-        if not os.path.exists(finished):
-            return train(build, task, recipe, run_dir, find)
-        metrics = read_json(finished)
-        if "failed" in metrics:
-            raise FloatingPointError(f"{metrics['failed']} ({run_dir} holds this failed run)")
-        return metrics
+    recipe.check(task)
+    way = _rooms.find(f"{__package__}.learning", recipe.learning, "way of learning")
+    held = Run.hold(run_dir, task, recipe, description or {}, find=find, measures=measures)
+    with held as run:
+        return run.finished or way.train(build, task, recipe, run)

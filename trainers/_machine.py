@@ -35,12 +35,19 @@ def hardware(cores_used):
     return ", ".join([f"{name}, {cores_used:.1f} of {cores} cores", *devices])
 
 
+DIRTY = "-dirty"
+
+
 def commit():
     """Commit that this code stands at, with `-dirty` where it was changed; None outside git."""
     here = os.path.dirname(os.path.abspath(__file__))
     try:
         for command in (["ls-files", "--error-unmatch", "_machine.py"], ["describe", "--always"]):
-            options = ["--dirty", "--abbrev=40", "--exclude=*"] if command[0] == "describe" else []
+            options = (
+                [f"--dirty={DIRTY}", "--abbrev=40", "--exclude=*"]
+                if command[0] == "describe"
+                else []
+            )
             done = subprocess.run(
                 ["git", "-C", here, *command, *options], capture_output=True, text=True, check=True
             )

@@ -70,11 +70,19 @@ class SequenceCrossentropy(RowLoss):
         return {"name": self.name}
 
 
-class _Fraction(keras.metrics.Metric):
+class Fraction(keras.metrics.Metric):
     """`total / count`, both summed in float32 over all batches; 0 before anything was counted.
 
     `sample_weight` is None or `(batch,)`.
+
+    Attributes:
+        words: what a card calls it, where that is not its name.
+        values: None, or `values(output)`, the numbers of a batch that it is the mean of, as numpy;
+            then histograms and standard deviations of them are kept as well.
     """
+
+    words = ""
+    values = None
 
     def __init__(self, name):
         super().__init__(name=name, dtype="float32")
@@ -102,7 +110,7 @@ class _Fraction(keras.metrics.Metric):
 
 
 @serializable
-class SequenceError(_Fraction):
+class SequenceError(Fraction):
     """Fraction of rows with a wrong answer at one scored target or more (Graves, 2016, section 3).
 
     Rows without a scored target do not count. `update_state(y_true, y_pred)` takes what
@@ -118,7 +126,7 @@ class SequenceError(_Fraction):
         self.add(ops.any(wrong, axis=axes), ops.any(scored, axis=axes), sample_weight)
 
 
-class MeanLoss(_Fraction):
+class MeanLoss(Fraction):
     """A task's `RowLoss` over all rows so far: without ponder cost, and whatever mask Keras has."""
 
     def __init__(self, loss, name="loss"):
@@ -131,7 +139,7 @@ class MeanLoss(_Fraction):
 
 
 @serializable
-class TargetError(_Fraction):
+class TargetError(Fraction):
     """Fraction of scored targets with a wrong answer."""
 
     def __init__(self, name="error"):
@@ -142,7 +150,7 @@ class TargetError(_Fraction):
 
 
 @serializable
-class BitsPerCharacter(_Fraction):
+class BitsPerCharacter(Fraction):
     """Cross-entropy per scored target in bits."""
 
     def __init__(self, name="bits_per_character"):
@@ -154,7 +162,7 @@ class BitsPerCharacter(_Fraction):
 
 
 @serializable
-class BitsPerSequence(_Fraction):
+class BitsPerSequence(Fraction):
     """Cross-entropy in bits, summed over the scored targets of a row (Graves et al., 2014).
 
     Rows without a scored target do not count.
@@ -170,24 +178,65 @@ class BitsPerSequence(_Fraction):
         self.add(bits, ops.any(scored, axis=axes), sample_weight)
 
 
-@serializable
-class Ponder(_Fraction):
-    """Mean number of updates N over the real steps, which are those with N > 0.
+class MeanOutput(Fraction):
+    """Mean of an output `(batch, ...)`, such as the model's own `nats`, over all its numbers."""
 
-    `update_state(y_true, updates)`: `updates` is `(batch, time)`; `y_true` is ignored.
-    """
-
-    def __init__(self, name="ponder"):
+    def __init__(self, name):
         super().__init__(name)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        updates = ops.convert_to_tensor(y_pred)
-        self.add(updates, updates > 0, sample_weight)
+        values = ops.convert_to_tensor(y_pred)
+        self.add(values, ops.ones_like(values), sample_weight)
 
 
 @serializable
-class AtCap(_Fraction):
+class OwnLoss(RowLoss):
+    """The loss that a model gives itself, `(batch,)`, whatever the targets (none are needed)."""
+
+    def __init__(self, name="own_loss"):
+        super().__init__(name=name)
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class StepMean(Fraction):
+    """Mean of an output `(batch, time)` over the real steps, which are those above 0.
+
+    `update_state(y_true, output)`; `y_true` is ignored.
+    """
+
+    def __init__(self, name, words=""):
+        super().__init__(name)
+        self.words = words
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        steps = ops.convert_to_tensor(y_pred)
+        self.add(steps, steps > 0, sample_weight)
+
+    def values(self, output):
+        return output[output > 0]
+
+    def get_config(self):
+        return {**super().get_config(), "words": self.words}
+
+
+@serializable
+class Ponder(StepMean):
+    """Mean number of updates N over the real steps (Graves, 2016)."""
+
+    def __init__(self, name="ponder", words="ponder (updates N per input)"):
+        super().__init__(name, words)
+
+
+@serializable
+class AtCap(Fraction):
     """Fraction of the real steps that were stopped by the cap `max_ponder`; see `Ponder`."""
+
+    words = "inputs stopped by the cap of N"
 
     def __init__(self, max_ponder, name="at_cap"):
         super().__init__(name)

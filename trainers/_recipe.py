@@ -6,15 +6,18 @@ import math
 
 import keras
 
+from . import _rooms
+
 OPTIMIZERS = ("adam", "adagrad", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a model is trained.
+    """How a model is trained, whatever the way of learning.
 
     Attributes:
+        learning: the way of learning, a file of `learning/`, whose `Recipe` extends this one.
         updates: optimizer steps in all; a multiple of `steps_per_epoch`, or smaller than it.
         batch_size: rows in a batch.
         optimizer: "adam", "adagrad", or "rmsprop" in the centred form with momentum of Graves
@@ -28,23 +31,16 @@ class Recipe:
             clipnorm does not count.
         ema: momentum of the running average of the weights that becomes the model, 0 for none.
         seed: of the initial weights and of the data.
-        curriculum: error of an epoch under which the task, easiest at first, gets harder by one
-            level; 0 for full difficulty from the start.
-        curriculum_start: difficulty to begin with, where that is not the easiest.
-        rehearsal: whether a curriculum goes on showing the levels that are behind, too.
         steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
         jit_compile: whether XLA compiles the training step.
-        validation_rows: rows of the validation split that are measured after every epoch; the
-            weights of the least error, the task's first metric, are those of the run. 0 measures
-            nothing, and the last weights are those of the run.
         start: an entry, a run or a `.keras` file, or several with commas between, whose layers
             give their weights to those of the same name.
-        noise_from: share of the updates after which `WeightNoise` layers begin to make noise.
         evaluation_rows: rows of the test split that the final metrics are measured on.
-        histograms: how many histograms of the ponder the event file gets, 0 for none.
-        figures: whether the task's figures are drawn at the end.
+        histograms: how often the event file gets histograms and described rows, 0 for never.
+        figures: whether reports, the sweep of difficulty and figures are made at the end.
     """
 
+    learning: str = "supervised"
     updates: int = 10000
     batch_size: int = 32
     optimizer: str = "adam"
@@ -58,30 +54,26 @@ class Recipe:
     clipvalue: float = 0.0
     ema: float = 0.0
     seed: int = 1
-    curriculum: float = 0.0
-    curriculum_start: int = 0
-    rehearsal: bool = True
     steps_per_epoch: int = 500
     jit_compile: bool = True
-    validation_rows: int = 0
     start: str = ""
-    noise_from: float = 0.0
     evaluation_rows: int = 10000
     histograms: int = 40
     figures: bool = True
 
-    @classmethod
-    def parse(cls, values):
-        """A recipe from a dict whose values may be text.
+    @staticmethod
+    def parse(values):
+        """The recipe of a way of learning from a dict whose values may be text.
 
         Raises:
             ValueError: for an unknown key, a value of the wrong type, or an impossible setting.
         """
-        known = {field.name: field.default for field in dataclasses.fields(cls)}
+        known = Recipe.defaults(values)
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(f"the recipe has no setting {unknown[0]!r}; it has {sorted(known)}")
-        recipe = cls(**{name: parse_as(name, known[name], values[name]) for name in values})
+        typed = {name: parse_as(name, known[name], values[name]) for name in values}
+        recipe = _way(values).Recipe(**typed)
         if recipe.learning_rate_schedule not in SCHEDULES:
             raise ValueError(
                 f"learning_rate_schedule must be one of {SCHEDULES}, "
@@ -98,6 +90,14 @@ class Recipe:
                 f"steps_per_epoch ({recipe.steps_per_epoch})"
             )
         return recipe
+
+    @staticmethod
+    def defaults(values):
+        """All settings of the way of learning that `values` names, a dict."""
+        return dataclasses.asdict(_way(values).Recipe())
+
+    def check(self, task):
+        """Raises `ValueError` where a task does not suit."""
 
     @property
     def steps(self):
@@ -128,6 +128,11 @@ class Recipe:
         return keras.optimizers.Adam(
             rate, beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.adam_epsilon, **common
         )
+
+
+def _way(values):
+    """The module of the way of learning."""
+    return _rooms.find(f"{__package__}.learning", values.get("learning", "supervised"), "learning")
 
 
 class Decay(keras.optimizers.schedules.LearningRateSchedule):

@@ -1,29 +1,81 @@
-"""What a model is shown, and when."""
+"""What a model is shown, and when: a syllabus is asked for lessons and told how they went."""
 
 import keras
 
 
-class Curriculum(keras.callbacks.Callback):
-    """Makes the task harder by one level after an epoch whose error was below `error`.
+class Syllabus:
+    """Decides on lessons; a lesson is what `Task.batch` gets as difficulty.
 
-    The error is the task's own, the first metric of its first target. `record["level"]` is where
-    the run stands, None at full difficulty.
+    Attributes:
+        state: dict of plain types, kept with the run, from which it goes on.
     """
 
-    def __init__(self, stream, record, error):
+    def __init__(self, **state):
+        self.state = state
+
+    def next(self, update):
+        """The lesson of an update; None for the whole task."""
+        raise NotImplementedError
+
+    def report(self, before, after, cost):
+        """Takes the error before and after a lesson (None where unknown), and its updates."""
+        raise NotImplementedError
+
+    def told(self):
+        """Numbers by name that curves show of where it stands."""
+        return {}
+
+
+class Threshold(Syllabus):
+    """Levels of difficulty, the easiest first; harder by one after an error below `error`.
+
+    `state["level"]` is the place of the hardest level that is shown, None for the whole task.
+
+    Args:
+        levels: a task's `difficulties`.
+        error: of the task's own unit, the first metric of its first output.
+        start: level to begin with, where that is not the easiest.
+        rehearsal: whether easier levels are shown as well.
+    """
+
+    def __init__(self, levels, error, start=0, rehearsal=True):
+        first = min(sum(level < start for level in levels), len(levels) - 1)
+        super().__init__(level=first)
+        self.levels, self.error, self.rehearsal = levels, error, rehearsal
+
+    def next(self, update):
+        level = self.state["level"]
+        if level is None:
+            return None
+        return self.levels[0 if self.rehearsal else level], self.levels[level]
+
+    def report(self, before, after, cost):
+        level = self.state["level"]
+        if level is not None:
+            level += after < self.error
+            self.state["level"] = level if level < len(self.levels) - 1 else None
+
+    def told(self):
+        level = self.state["level"]
+        return {"difficulty": self.levels[-1 if level is None else level]}
+
+
+class Lessons(keras.callbacks.Callback):
+    """Asks a syllabus before every epoch, and tells it the error of the epoch after that."""
+
+    def __init__(self, stream, syllabus, history):
         super().__init__()
-        self.stream, self.record, self.error = stream, record, error
-        ((output, metrics), *_) = stream.task.metrics().items()
-        self.names = (f"{output}_{metrics[0].name}", metrics[0].name)
+        self.stream, self.syllabus, self.history = stream, syllabus, history
+        ((output, (error, *_)), *_) = stream.task.metrics().items()
+        self.names = (f"{output}_{error.name}", error.name)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.stream.level = self.record["level"]
+        self.stream.lesson = self.syllabus.next(epoch * len(self.stream))
 
     def on_epoch_end(self, epoch, logs=None):
-        level, levels = self.record["level"], self.stream.task.difficulties
-        if self.error:
-            logs["difficulty"] = levels[-1 if level is None else level]
-        if level is not None:
-            reached = next(logs[name] for name in self.names if name in logs)
-            level += reached < self.error
-            self.record["level"] = level if level < len(levels) - 1 else None
+        logs |= self.syllabus.told()
+        before = self._error(self.history[-1]) if self.history else None
+        self.syllabus.report(before, self._error(logs), len(self.stream))
+
+    def _error(self, logs):
+        return next(logs[name] for name in self.names if name in logs)

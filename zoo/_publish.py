@@ -1,6 +1,7 @@
 """A finished run becomes the pretrained files of its entry: weights, numbers, figures and card."""
 
 import dataclasses
+import glob
 import hashlib
 import io
 import json
@@ -10,16 +11,19 @@ import shutil
 import keras
 import numpy as np
 
-from ..trainers._evaluate import sweep as sweep_difficulty
+from ..trainers._evaluate import drawn_difficulty, measure, outputs_of, suited, words_of
 from ..trainers._events import EVENTS
 from ..trainers._files import write_file, write_json
+from ..trainers._machine import DIRTY
 from ..trainers.figures import _panels, curves
-from ._card import both_of, card_of, names_of
+from ._card import both_of, card_of, names_of, names_of_metrics, spelled
 from ._trained import Run, _thinned
 
 VERSION = "1"
 SWEPT = ("sweep", "seeds", "settings")  # what `metrics.json` may have of a sweep
 MOST_EVENT_BYTES = 300_000
+MOST_FIGURE_BYTES = 80_000
+DRAWN_HERE = ("learning_curves", "penalties", "trade_off", "difficulty")  # from numbers
 
 GOLDEN_ROWS = 4
 
@@ -48,13 +52,15 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
             f"this is {keras.backend.backend()}; publish under KERAS_BACKEND=tensorflow"
         )
     ours, plain = Run.read(run_dir), Run.read(baseline) if baseline else None
-    _check_portable(ours)
+    first = names_of_metrics(ours.task)[0]
+    for run in filter(None, (ours, plain)):
+        _check_portable(run)
     models = [run.load() for run in (ours, plain) if run]
     if plain:
         _check_baseline(ours, plain, *models)
     seeds, variants, rows = [], {}, []
-    if sweep and "time_penalty" in ours.config["config"]:
-        rows = _read_sweep(sweep, ours)
+    if sweep and ours.entry.trade_off:
+        rows = _read_sweep(sweep, ours, first)
     elif sweep:
         seeds, variants = _read_variants(sweep, ours)
 
@@ -77,6 +83,12 @@ def _check_portable(run):
     for key, value in {**run.config["config"], **run.config["task_config"]}.items():
         if isinstance(value, str) and os.path.isabs(value):
             raise ValueError(f"{run.directory} has {key}={value}, a path that others do not have")
+    commit = str(run.metrics["commit"])
+    if commit.endswith(DIRTY):
+        raise ValueError(
+            f"{run.directory} was trained at {commit}, with changes that nobody else has; train "
+            "from a clean checkout, or resume there what is left of the run"
+        )
 
 
 def _check_baseline(ours, plain, model, plain_model):
@@ -92,11 +104,13 @@ def _check_baseline(ours, plain, model, plain_model):
         raise ValueError(f"{said}: it has {sizes[0]} parameters, not {sizes[1]}")
 
 
-def _read_sweep(directory, ours):
-    """A row for each finished run: its time penalty (None without ACT), error, ponder, command.
+def _read_sweep(directory, ours, first):
+    """A row for each finished run: the setting that trades off, error, measure, command.
 
-    `task` is what the task of the sweep has other than that of `ours`.
+    The setting is None without the paper's mechanism; `task` is what the task of the sweep has
+    other than that of `ours`.
     """
+    setting, measure = ours.entry.trade_off
     rows = []
     for name in sorted(os.listdir(directory)):
         try:
@@ -106,14 +120,15 @@ def _read_sweep(directory, ours):
         if run.entry.name != ours.entry.name:
             raise ValueError(f"{run.directory} is a run of {run.entry.name}, not a part of a sweep")
         config, task = run.config["config"], dataclasses.asdict(run.task)
+        plain = ours.entry.plain.items() <= config.items()
         row = {
-            "time_penalty": config.get("time_penalty") if config.get("max_ponder") != 1 else None,
+            setting: None if plain else config.get(setting),
             "task": {k: v for k, v in task.items() if v != getattr(ours.task, k)},
         }
-        row |= {key: run.metrics[key] for key in ("seed", "updates", ours.measures[0], "ponder")}
+        row |= {key: run.metrics[key] for key in ("seed", "updates", first, measure)}
         rows.append({**row, "command": run.command()})
-    if not any(row["time_penalty"] is not None for row in rows):
-        raise ValueError(f"{directory} holds no finished run with a time penalty")
+    if not any(row[setting] is not None for row in rows):
+        raise ValueError(f"{directory} holds no finished run with a {spelled(setting)}")
     if any(row["task"] != rows[0]["task"] for row in rows):
         raise ValueError(f"{directory} holds runs of several tasks, which do not compare")
     return rows
@@ -170,49 +185,78 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
 
     with open(place("model.keras"), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    metrics = {**ours.metrics, "version": VERSION, "sha256": digest, "command": ours.command()}
+    told = words_of(ours.entry.measures(models[0]))
+    found, drawn = _measured(ours, models[0])
+    metrics = {**found, "version": VERSION, "sha256": digest, "command": ours.command()}
     swept = rows or seeds or variants
     if swept:
         metrics = {name: value for name, value in metrics.items() if name not in SWEPT}
-    metrics |= _measure(models[0], ours.task)
     if plain:
         command = plain.command(run_dir=f"runs/{ours.entry.name}-baseline")
-        metrics["baseline"] = {**plain.metrics, "command": command}
-        metrics["baseline"] |= _measure(models[1], plain.task)
+        metrics["baseline"] = {**_measured(plain, models[1])[0], "command": command}
     if rows:
         metrics["sweep"] = rows
+    measures = [n for n in (*names_of_metrics(ours.task), *told) if n in ours.metrics]
     if seeds:
-        keys = ("updates", *ours.measures, "minutes")
+        keys = ("updates", *measures, "minutes")
         metrics["seeds"] = {
             str(run.metrics["seed"]): {key: run.metrics[key] for key in keys} for run in seeds
         }
+    rows_of = {"as registered": seeds or [ours], **variants}
     if variants:
-        rows_of = {"as registered": seeds or [ours], **variants}
         metrics["settings"] = {
-            settings: _summary(runs, ours.measures[0]) for settings, runs in rows_of.items()
+            settings: _summary(runs, measures[0]) for settings, runs in rows_of.items()
         }
     write_json(place("metrics.json"), metrics)
 
     found = [ours.history, plain.history] if plain else ours.histories
     histories = dict(zip(names_of(ours.entry), found))
     write_file(place("history.json"), json.dumps(histories) + "\n")
-    figures = _draw(ours, models[0], metrics, histories)
-    measure = ours.measures[0]
-    if f"validation_{measure}" in ours.history[0]:
-        measure = f"validation_{measure}"
+    figures = _draw(ours, told, metrics, histories)
     if seeds:
-        of_seeds = {f"seed {run.metrics['seed']}": run.history for run in seeds}
-        figures["learning_curves_of_seeds"] = curves.learning_curves(of_seeds, measure)
+        of_seeds = {f"seed {run.metrics['seed']}": run for run in seeds}
+        figures["learning_curves_of_seeds"] = _curves_of(of_seeds, measures[0])
     if variants:
-        of_settings = {settings: runs[0].history for settings, runs in rows_of.items()}
-        figures["learning_curves_of_settings"] = curves.learning_curves(of_settings, measure)
-    drawn = {name: _panels.small_png(figure) for name, figure in figures.items()}
+        of_settings = {settings: runs[0] for settings, runs in rows_of.items()}
+        figures["learning_curves_of_settings"] = _curves_of(of_settings, measures[0])
+    drawn |= {name: _panels.small_png(figure) for name, figure in figures.items()}
     if not swept:
         drawn |= _curves_of_sweep(ours)
     for name, content in drawn.items():
+        if len(content) > MOST_FIGURE_BYTES:
+            raise ValueError(
+                f"the figure {name} needs {len(content)} bytes as a PNG file, "
+                f"{MOST_FIGURE_BYTES} at most"
+            )
         write_file(place("figures", f"{name}.png"), content)
     megabytes = os.path.getsize(place("model.keras")) / 1e6
-    write_file(place("card.md"), card_of(ours, metrics, histories, drawn, megabytes))
+    write_file(place("card.md"), card_of(ours, told, metrics, histories, drawn, megabytes))
+
+
+def _measured(run, model):
+    """All numbers of a run, and its figures as PNG files by name: as it measured itself, once.
+
+    A run that is older than that is measured here.
+    """
+    if "parameters" in run.metrics:
+        drawn = {}
+        for path in sorted(glob.glob(os.path.join(run.directory, "figures", "*.png"))):
+            name = os.path.basename(path).removesuffix(".png")
+            if not name.startswith(DRAWN_HERE):
+                with open(path, "rb") as file:
+                    drawn[name] = file.read()
+        return run.metrics, drawn
+    rows = run.config["train"]["evaluation_rows"]
+    found, figures = measure(model, run.task, rows, run.entry.measures)
+    return {**found, **run.metrics}, {n: _panels.small_png(f) for n, f in figures.items()}
+
+
+def _curves_of(runs, measure):
+    """Learning curves of runs by name, on validation rows where there are any."""
+    histories = {name: run.history for name, run in runs.items()}
+    first = next(iter(histories.values()))[0]
+    validated = f"validation_{measure}"
+    return curves.learning_curves(histories, validated if validated in first else measure)
 
 
 def _curves_of_sweep(published):
@@ -266,41 +310,28 @@ def golden(model, task):
     Returns:
         Dict of arrays: `input/<name>` and, in float32, `output/<name>`.
     """
-    rng = np.random.default_rng(0)
-    if hasattr(task, "inputs_without_data"):
-        inputs = task.inputs_without_data(rng, GOLDEN_ROWS)
-    else:
-        inputs, _ = task.batch(rng, GOLDEN_ROWS)
-    outputs = model.predict_on_batch(inputs)
+    inputs = task.inputs_without_data(np.random.default_rng(0), GOLDEN_ROWS)
+    inputs = suited(inputs, model.input, 0)
+    outputs = outputs_of(model, inputs)
     return {
         **{f"input/{name}": value for name, value in inputs.items()},
         **{f"output/{name}": np.asarray(value, "float32") for name, value in outputs.items()},
     }
 
 
-def _measure(model, task):
-    """Size, what the task reports of a model, and error and ponder against difficulty."""
-    measured = {"parameters": model.count_params()}
-    if hasattr(task, "report"):
-        measured |= task.report(model)
-    if task.difficulties:
-        measured["difficulty"] = sweep_difficulty(model, task)
-    return measured
-
-
-def _draw(ours, model, metrics, histories):
-    first = ours.measures[0]
-    figures = ours.task.figures(model) if hasattr(ours.task, "figures") else {}
+def _draw(ours, told, metrics, histories):
+    """The figures of numbers: of several models, and of several runs."""
+    first, figures = names_of_metrics(ours.task)[0], {}
     if "difficulty" in metrics:
         sweeps = {name: m["difficulty"] for name, m in zip(names_of(ours.entry), both_of(metrics))}
-        figures["difficulty"] = curves.difficulty(sweeps, ours.task.axis, first)
-    figures["learning_curves"] = curves.learning_curves(histories, first)
+        figures["difficulty"] = drawn_difficulty(sweeps, ours.task, told)
+    figures["learning_curves"] = curves.learning_curves(histories, first, told)
     if "sweep" in metrics:
-        rows = metrics["sweep"]
+        (setting, measure), rows = ours.entry.trade_off, metrics["sweep"]
         same = "baseline" in metrics and not rows[0]["task"]
-        if same and all(row["time_penalty"] is not None for row in rows):
-            rows = [*rows, {**metrics["baseline"], "time_penalty": None}]
-        figures["penalties"] = curves.penalties(rows, first)
+        if same and all(row[setting] is not None for row in rows):
+            rows = [*rows, {**metrics["baseline"], setting: None}]
+        figures["trade_off"] = curves.trade_off(rows, setting, measure, first, told)
     return figures
 
 

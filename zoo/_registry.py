@@ -42,6 +42,8 @@ class Entry:
             the same model without the paper's mechanism, which has the same size.
         measures: `measures(model) -> {output: [metric]}`: what a model tells of itself beside its
             answers, by metrics with `words` and, where they are means of many numbers, `values`.
+        trade_off: a setting that trades error for a measure, and that measure, by their names.
+        plain: the settings of `config` that leave the paper's mechanism out.
         told: of the outputs that every signature hands on beside its answer: name -> what it means.
         small: settings of `config` that make a model small enough for tests.
         own_signatures: `own_signatures(model, task) -> {name: Signature}`, the first of them
@@ -59,6 +61,8 @@ class Entry:
     paper_result: str = ""
     baseline: str = ""
     measures: Callable = lambda model: {}
+    trade_off: tuple = ()
+    plain: dict = dataclasses.field(default_factory=dict)
     told: dict = dataclasses.field(default_factory=dict)
     small: dict = dataclasses.field(default_factory=dict)
     own_signatures: Callable | None = None

@@ -14,7 +14,7 @@ COLOURS = ("#1f5fa8", "#d95f02", "#2a8c5a", "#8e4ea8", "#b8860b", "#555555")
 GREY = "#8a8a8a"
 
 
-def _panels(rows=1, columns=1, size=(10, 4), **sharing):
+def subplots(rows=1, columns=1, size=(10, 4), **sharing):
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, **sharing)
@@ -25,21 +25,18 @@ def _panels(rows=1, columns=1, size=(10, 4), **sharing):
     return figure, axes.ravel()
 
 
-def _percent(axis):
+def in_percent(axis):
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axis.set_ylim(bottom=0)
 
 
 def small_png(figure, most=80_000):
-    """The content of a PNG file of few colours and, if that is needed, of few dots.
-
-    Raises `ValueError` where that is more than `most` bytes all the same.
-    """
+    """The content of a PNG file of few colours and, if `most` bytes need that, of few dots."""
     for dpi in (100, 80, 60):
         packed = packed_png(figure, dpi)
         if len(packed) <= most:
-            return packed
-    raise ValueError(f"the figure needs {len(packed)} bytes as a PNG file, {most} at most")
+            break
+    return packed
 
 
 def packed_png(figure, dpi, colours=128):
@@ -50,7 +47,7 @@ def packed_png(figure, dpi, colours=128):
     return packed.getvalue()
 
 
-def _spelled(key):
+def spelled(key):
     for end in ("bits_per_sequence", "sequence_error", "bits_per_character", "error", "loss"):
         if key.endswith(end):
             return end.replace("_", " ")

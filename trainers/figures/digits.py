@@ -5,7 +5,7 @@ Every function returns a matplotlib `Figure` drawn by Agg: `savefig` needs no di
 
 import numpy as np
 
-from ._panels import COLOURS, GREY, _panels
+from ._panels import COLOURS, GREY, subplots
 
 WRONG = COLOURS[1]
 
@@ -23,7 +23,7 @@ def grid(images, digits, answers, lines=5, columns=16):
     """
     count = min(len(images), lines * columns)
     lines, (height, width) = -(-count // columns), images.shape[1:]
-    figure, (panel,) = _panels(size=(0.6 * columns, 0.78 * lines + 0.1))
+    figure, (panel,) = subplots(size=(0.6 * columns, 0.78 * lines + 0.1))
     panel.axis("off")
     for place in range(count):
         left, top = (1 + 0.15) * (place % columns), (1 + 0.5) * (place // columns)
@@ -50,7 +50,7 @@ def confusion(digits, answers, classes=10):
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (digits, answers), 1)
     mistakes = counts * ~np.eye(classes, dtype=bool)
-    figure, (panel,) = _panels(size=(6, 5))
+    figure, (panel,) = subplots(size=(6, 5))
     panel.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(1, 1.5 * mistakes.max()))
     for truth, answer in np.argwhere(counts):
         colour = GREY if truth == answer else "black"

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ._panels import COLOURS, GREY, _panels, _percent, _spelled
+from ._panels import COLOURS, GREY, in_percent, spelled, subplots
 
 WIDEST = 125
 
@@ -82,7 +82,7 @@ def against(curves, trained=None):
         trained: dict, the same names -> the largest count in training.
     """
     trained = trained or {}
-    figure, panels = _panels(len(curves), 2, size=(10, 3.6 * len(curves)))
+    figure, panels = subplots(len(curves), 2, size=(10, 3.6 * len(curves)))
     for row, (name, points) in enumerate(curves.items()):
         for column, metric in enumerate(("bits_per_sequence", "error")):
             panel = panels[2 * row + column]
@@ -90,11 +90,11 @@ def against(curves, trained=None):
                 panel.axvspan(0, trained[name], color="#eef3f9", lw=0, label="range of training")
             x, y = zip(*((point["x"], point[metric]) for point in points))
             panel.plot(x, y, color=COLOURS[0], marker="o", markersize=4)
-            panel.set(xlabel=name, ylabel="wrong bits" if column else _spelled(metric))
+            panel.set(xlabel=name, ylabel="wrong bits" if column else spelled(metric))
             panel.set_xlim(0, 1.04 * max(x))
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             if column:
-                _percent(panel)
+                in_percent(panel)
             panel.set_ylim(0, 1.08 * max(*y, 0.01))
         if name in trained:
             panels[2 * row].legend(frameon=False)
@@ -111,7 +111,7 @@ def predictions(bits, predicted, optimal, width=100):
         width: steps of a row.
     """
     rows = -(-len(bits) // width)
-    figure, panels = _panels(rows, 1, size=(12, 2.3 * rows))
+    figure, panels = subplots(rows, 1, size=(12, 2.3 * rows))
     for row, panel in enumerate(panels):
         here = slice(row * width, (row + 1) * width)
         time = np.arange(len(bits))[here]
@@ -137,7 +137,7 @@ def along(curves, trained, window=5):
         trained: length of the sequences in training.
         window: steps that are drawn as one, their mean.
     """
-    figure, (panel,) = _panels(size=(8, 3.6))
+    figure, (panel,) = subplots(size=(8, 3.6))
     panel.axvspan(0, trained, color="#eef3f9", lw=0, label="range of training")
     for colour, (name, cost) in zip(COLOURS, curves.items()):
         steps = np.arange(0, len(cost) - window + 1, window)

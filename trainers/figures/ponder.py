@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from ._panels import COLOURS, GREY, _panels
+from ._panels import COLOURS, GREY, subplots
 
 
 def ponder_over_text(text, updates, rho, bits, entropy):
@@ -18,7 +18,7 @@ def ponder_over_text(text, updates, rho, bits, entropy):
     """
     place = np.arange(len(text))
     width = max(6.0, 0.115 * len(text) + 1.0)
-    figure, panels = _panels(3, 1, size=(width, 4.8), sharex=True)
+    figure, panels = subplots(3, 1, size=(width, 4.8), sharex=True)
     words = ("updates N\nline: N + R", "surprise\nin bits", "entropy\nin bits")
     for panel, values, word, colour in zip(panels, (rho, bits, entropy), words, COLOURS):
         for gap in place[[byte in b" \n" for byte in text]]:
@@ -58,11 +58,11 @@ def ponder_per_step(values, updates, remainder, labels=None):
     longest = max((len(str(label)) for label in labels or [""]), default=0)
     width = min(16.0, max(5.0, 1.6 + len(steps) * max(0.35, 0.1 * longest)))
     if values is None:
-        figure, (bars,) = _panels(size=(width, 3.4))
+        figure, (bars,) = subplots(size=(width, 3.4))
         lowest = bars
     else:
         size = {"size": (width, 4.6), "height_ratios": [2.4, 1]}
-        figure, (bars, lowest) = _panels(2, 1, sharex=True, **size)
+        figure, (bars, lowest) = subplots(2, 1, sharex=True, **size)
         shown = np.isfinite(np.asarray(values, "float64"))
         lowest.axhline(0, color=GREY, lw=0.8)
         lowest.vlines(steps[shown], 0, np.asarray(values)[shown], color=COLOURS[2], lw=1.5)

@@ -6,7 +6,7 @@ Every function returns a matplotlib `Figure` drawn by Agg: `savefig` needs no di
 import numpy as np
 from matplotlib import colormaps
 
-from ._panels import COLOURS, GREY, _panels
+from ._panels import COLOURS, GREY, subplots
 
 WINDOW, STEP = 0.025, 0.005
 DECIBELS, GREYS = 60, 8
@@ -30,7 +30,7 @@ def spikes(audio, rate, seconds, posteriors, names, heard, spoken=(), ends=None)
     """
     width = min(16.0, max(6.0, 1 + 4.5 * seconds))
     size = {"size": (width, 4.6), "height_ratios": [1.6, 1]}
-    figure, (curves, below) = _panels(2, 1, sharex=True, **size)
+    figure, (curves, below) = subplots(2, 1, sharex=True, **size)
     moments = times(len(posteriors), len(audio) / rate)
     curves.plot(moments, posteriors[:, 0], color=GREY, lw=1, ls=":")
     colours = {}
@@ -65,7 +65,7 @@ def sensitivity(gradient, frame, seconds, name, spoken=(), ends=None):
     """
     width = min(16.0, max(6.0, 1 + 4.5 * seconds))
     size = {"size": (width, 4.6), "height_ratios": [1, 2.2]}
-    figure, (above, map_) = _panels(2, 1, sharex=True, **size)
+    figure, (above, map_) = subplots(2, 1, sharex=True, **size)
     moment = times(len(gradient), seconds)[frame]
     strength = np.sqrt(np.square(gradient).sum(axis=1))
     above.plot(times(len(gradient), seconds), strength, color=COLOURS[0], lw=1.2)
@@ -76,7 +76,8 @@ def sensitivity(gradient, frame, seconds, name, spoken=(), ends=None):
     most = max(np.abs(gradient).max(), 1e-9)
     extent = (0, seconds, -0.5, gradient.shape[1] - 0.5)
     scale = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
-    map_.imshow(gradient.T, origin="lower", aspect="auto", extent=extent, **scale)
+    shown = map_.imshow(gradient.T, origin="lower", aspect="auto", extent=extent, **scale)
+    figure.colorbar(shown, ax=map_, label="gradient by the feature", pad=0.02, aspect=30)
     for panel in (above, map_):
         panel.axvline(moment, color="black", lw=0.8, ls="--")
     map_.grid(False)
@@ -99,7 +100,7 @@ def lattice(audio, rate, seconds, by_blank, by_label, spoken, ends=None):
     frames, columns = by_blank.shape
     width, height = min(16.0, max(6.0, 1 + 4.5 * seconds)), min(12.0, max(4.0, 1 + 0.16 * columns))
     size = {"size": (width, height + 1.5), "height_ratios": [height, 1.5]}
-    figure, (panel, below) = _panels(2, 1, sharex=True, **size)
+    figure, (panel, below) = subplots(2, 1, sharex=True, **size)
     total = len(audio) / rate
     scale = {"cmap": "viridis", "vmin": np.log10(FAINTEST), "vmax": 0, "interpolation": "nearest"}
     shown = panel.imshow(
@@ -111,6 +112,7 @@ def lattice(audio, rate, seconds, by_blank, by_label, spoken, ends=None):
     )
     ticks = np.arange(np.log10(FAINTEST), 1, 2)
     bar = figure.colorbar(shown, ax=panel, ticks=ticks, pad=0.02, shrink=0.6, aspect=30)
+    bar.set_label("probability that the alignment passes", fontsize=8)
     bar.ax.set_yticklabels([f"$10^{{{tick:.0f}}}$" for tick in ticks], fontsize=8)
     frame, place = np.nonzero(by_label > SHOWN)
     sizes = 14 * by_label[frame, place]
@@ -141,11 +143,12 @@ def confusions(pairs, names):
     said = counts.sum(axis=1, keepdims=True)
     words = [*(names[i] for i in used[:-1]), "none"]
     size = 2 + 0.17 * len(words)
-    figure, (panel,) = _panels(size=(size + 0.6, size))
+    figure, (panel,) = subplots(size=(size + 0.6, size))
     # Roots, or else one would only see what is right.
     shown = panel.imshow(np.sqrt(counts / np.maximum(said, 1)), cmap="Blues", vmin=0, vmax=1)
     ticks = np.sqrt([0, 0.01, 0.05, 0.2, 0.5, 1])
     bar = figure.colorbar(shown, ax=panel, ticks=ticks, pad=0.02, shrink=0.6, aspect=30)
+    bar.set_label("share of what was said", fontsize=8)
     bar.ax.set_yticklabels(["0", "1 %", "5 %", "20 %", "50 %", "100 %"], fontsize=8)
     panel.grid(False)
     places = range(len(words))

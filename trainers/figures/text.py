@@ -11,9 +11,9 @@ def surprise(text, target, bits):
         target: `(characters,)`, -1 where nothing is scored.
         bits: `(characters,)`.
     """
-    from ._panels import COLOURS, _panels
+    from ._panels import COLOURS, subplots
 
-    figure, (panel,) = _panels(size=(max(6.0, 0.12 * len(text) + 1.0), 2.6))
+    figure, (panel,) = subplots(size=(max(6.0, 0.12 * len(text) + 1.0), 2.6))
     scored, place = np.asarray(target) >= 0, 1 + np.arange(len(text))
     panel.bar(place[scored], bits[scored], color=COLOURS[0], width=0.72)
     panel.set(ylabel="surprise in bits", xlabel="character", xlim=(-0.5, len(text) + 0.5))
@@ -23,10 +23,10 @@ def surprise(text, target, bits):
     return figure
 
 
-def _drawn(values, columns, rows):
-    from ._panels import _panels
+def drawn_influence(values, columns, rows):
+    from ._panels import subplots
 
-    figure, (panel,) = _panels(size=(1.5 + 0.7 * len(columns), 1.2 + 0.4 * len(rows)))
+    figure, (panel,) = subplots(size=(1.5 + 0.7 * len(columns), 1.2 + 0.4 * len(rows)))
     most = max(1.0, np.abs(values).max())
     image = panel.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     panel.grid(visible=False)

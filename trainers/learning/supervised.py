@@ -1,33 +1,59 @@
-"""Learning from examples: model, task and recipe in, run directory out."""
+"""Learning from examples, by Keras's own loop; a model may give its loss itself."""
 
 import dataclasses
-import os
 import sys
 import time
 
 import keras
 import numpy as np
 
+from .. import _recipe
 from .._callbacks import Best, Checkpoint, Clock, Noise, StopAtNaN
-from .._evaluate import evaluate
-from .._events import Board, EventFile
-from .._files import write_json
+from .._evaluate import suited
+from .._events import Board
 from .._machine import keep_freed_memory
-from .._metrics import AtCap, MeanLoss, Ponder
-from .._run import draw, facts, save
-from .._syllabus import Curriculum
+from .._metrics import MeanLoss, OwnLoss
+from .._syllabus import Lessons
+from .._task import NATS
 from .._weights import take_weights
 
 
-class Batches(keras.utils.PyDataset):
-    """The stream of a task, with an idle target for every model output that has none, and a clock.
+@dataclasses.dataclass(frozen=True)
+class Recipe(_recipe.Recipe):
+    """How a model learns from examples.
 
-    Keras wants targets and outputs of one structure; an output without a loss ignores its target.
+    Attributes:
+        curriculum: error of an epoch under which the task, easiest at first, gets harder by one
+            level; 0 for full difficulty from the start.
+        curriculum_start: difficulty to begin with, where that is not the easiest.
+        rehearsal: whether a curriculum goes on showing the levels that are behind, too.
+        validation_rows: rows of the validation split that are measured after every epoch; the
+            weights of the least error, the task's first metric, are those of the run. 0 measures
+            nothing, and the last weights are those of the run.
+        noise_from: share of the updates after which `WeightNoise` layers begin to make noise.
     """
 
-    def __init__(self, stream, outputs):
+    curriculum: float = 0.0
+    curriculum_start: int = 0
+    rehearsal: bool = True
+    validation_rows: int = 0
+    noise_from: float = 0.0
+
+    def check(self, task):
+        if self.curriculum and not task.difficulties:
+            raise ValueError(f"task {task.name} has no levels of difficulty: curriculum must be 0")
+
+
+class Batches(keras.utils.PyDataset):
+    """The stream of a task as a model takes it, with a clock.
+
+    A model that takes chance gets a seed for every row, where the task gives none. Keras wants
+    targets and outputs of one structure; an output without a target gets an idle one.
+    """
+
+    def __init__(self, stream, model):
         super().__init__()
-        self.stream, self.outputs = stream, outputs
+        self.stream, self.inputs, self.outputs = stream, list(model.input), list(model.output)
         self.epoch, self.seconds = 0, 0.0
 
     def __len__(self):
@@ -37,90 +63,66 @@ class Batches(keras.utils.PyDataset):
         start = time.perf_counter()
         self.stream.epoch = self.epoch
         inputs, targets = self.stream[index]
-        idle = np.zeros((len(next(iter(targets.values()))), 1), "float32")
+        inputs = suited(inputs, self.inputs, *self.stream.path(index))
+        idle = np.zeros((len(next(iter(inputs.values()))), 1), "float32")
         targets = {name: targets.get(name, idle) for name in self.outputs}
         self.seconds += time.perf_counter() - start
         return inputs, targets
 
 
-def train(build, task, recipe, run_dir, find):
-    """`fit` of a run that is not finished yet."""
-
-    def place(*names):
-        return os.path.join(run_dir, *names)
-
+def train(build, task, recipe, run):
+    """`fit` of a run that is not finished yet, which this process holds."""
     keep_freed_memory()
     keras.utils.set_random_seed(recipe.seed)
     model = build()
-    if not os.path.exists(place("backup", "state.npz")):
+    if run.is_new:
         task.prepare(model)
         for name in filter(None, recipe.start.split(",")):
-            take_weights(model, find(name.strip()))
-    compile_model(model, task, recipe)
+            take_weights(model, run.find(name.strip()))
+    compile_model(model, task, recipe, run.measures(model))
+    syllabus = task.syllabus(recipe)
     stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed)
-    stream.rehearsal = recipe.rehearsal
-    batches = Batches(stream, list(model.output))
-    record = {"epoch": 0, "event_bytes": 0, "history": []}
-    record |= {"seconds": 0.0, "cpu_seconds": 0.0, "data_seconds": 0.0}
-    easier = [level for level in task.difficulties if level < recipe.curriculum_start]
-    hardest = len(task.difficulties) - 1
-    record["level"] = min(len(easier), hardest) if recipe.curriculum else None
-    checkpoint = Checkpoint(place("backup", "state.npz"), record)
-    checkpoint.restore(model)
-    events = EventFile(place("logs"), record["event_bytes"])
-    if not record["event_bytes"]:
-        events.hparams(dataclasses.asdict(recipe))
-    board = Board(events, task, record, recipe.epochs, recipe.steps, recipe.histograms)
-    best = Best(place("backup", "best.npz"), task, record, recipe.validation_rows)
+    batches = Batches(stream, model)
+    checkpoint = Checkpoint(run, model, syllabus)
+    checkpoint.restore(recipe)
+    best = Best(run, task, recipe.validation_rows)
+    lessons = [Lessons(stream, syllabus, run.record["history"])] if syllabus else []
     try:
         model.fit(
             batches,
             epochs=recipe.epochs,
-            initial_epoch=record["epoch"],
+            initial_epoch=run.record["epoch"],
             shuffle=False,
             callbacks=[
-                Curriculum(stream, record, recipe.curriculum),
+                *lessons,
                 Noise(recipe.noise_from * recipe.epochs),
                 best,
-                Clock(batches, record),
+                Clock(batches, run.record),
                 StopAtNaN(recipe.steps),
-                board,
+                Board(run, task, recipe),
                 checkpoint,
             ],
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except FloatingPointError as error:
-        write_json(place("metrics.json"), {"failed": str(error), "seed": recipe.seed})
+        run.fail(recipe, error)
         raise
-
     best.restore(model)
-    save(model, run_dir)
-    metrics = {
-        **evaluate(model, task, rows=recipe.evaluation_rows),
-        **facts(recipe, record),
-    }
-    if recipe.figures:
-        for name, figure in draw(model, task, place("figures")).items():
-            events.figure(f"figures/{name}", figure, recipe.updates)
-    events.close()
-    write_json(place("history.json"), record["history"])
-    write_json(place("metrics.json"), metrics)
-    return metrics
+    return run.finish(model, task, recipe)
 
 
-def compile_model(model, task, recipe):
-    """Compiles with the task's losses and metrics, and those of the ponder where there is one."""
-    loss = task.loss()
+def compile_model(model, task, recipe, measures):
+    """Compiles with the losses and metrics of the task and of what the model tells of itself.
+
+    Where the task has no loss, the model's own, its output `nats`, is what is learned.
+    """
+    loss = task.loss() or {NATS: OwnLoss()}
     metrics = {name: list(some) for name, some in task.metrics().items()}
-    for name, function in loss.items():
+    for name, function in task.loss().items():
         metrics.setdefault(name, []).append(MeanLoss(function))
-    if "updates" in model.output:
-        metrics["updates"] = [Ponder()]
-        caps = [layer.max_ponder for layer in model.layers if hasattr(layer, "max_ponder")]
-        metrics["updates"] += [AtCap(max(caps))] if caps else []
     model.compile(
         optimizer=recipe.make_optimizer(),
         loss=loss,
-        metrics=metrics,
+        metrics={**metrics, **measures},
         jit_compile=recipe.jit_compile,
     )

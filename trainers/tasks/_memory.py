@@ -3,8 +3,8 @@
 import numpy as np
 
 from .._describe import verdict
-from .._evaluate import _answers, _count, _read
-from .._metrics import BitsPerSequence, SequenceCrossentropy, SequenceError, TargetError
+from .._evaluate import answers, count, outputs_of, read
+from .._metrics import BitsPerSequence, SequenceError, TargetError
 from .._task import SPLITS, Task
 
 NOT_SCORED = -1.0
@@ -63,9 +63,6 @@ class MemoryTask(Task):
     @property
     def target_spec(self):
         return {"bits": ((None, self.outputs), "float32")}
-
-    def loss(self):
-        return {"bits": SequenceCrossentropy()}
 
     def metrics(self):
         return {"bits": [BitsPerSequence(), TargetError(), SequenceError()]}
@@ -182,9 +179,9 @@ def generalise(model, task, rows=100, batch_size=50, seed=0):
             rng = np.random.default_rng([seed, SPLITS["test"], x])
             batches = (_draw(task, rng, batch_size, counts) for _ in range(0, rows, batch_size))
             metrics = task.metrics()
-            for _, targets, outputs in _answers(model, batches, rows):
-                _count(metrics, targets, outputs)
-            curves[axis].append({"x": x, "rows": rows, **_read(metrics)})
+            for _, targets, outputs in answers(model, batches, rows):
+                count(metrics, targets, outputs)
+            curves[axis].append({"x": x, "rows": rows, **read(metrics)})
     return curves
 
 
@@ -196,7 +193,7 @@ def example(model, task, seed=0, **counts):
         the probability of 1.
     """
     inputs, targets = _draw(task, np.random.default_rng(seed), 1, counts)
-    outputs = model.predict_on_batch(inputs)
+    outputs = outputs_of(model, inputs)
     outputs["bits"] = probability_of_one(outputs["bits"])
     return tuple({k: np.asarray(v)[0] for k, v in d.items()} for d in (inputs, targets, outputs))
 

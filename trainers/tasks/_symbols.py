@@ -3,7 +3,6 @@
 import numpy as np
 
 from .._describe import verdict
-from .._metrics import SequenceCrossentropy, SequenceError, TargetError
 from .._task import Task
 
 NOT_SCORED = -1
@@ -78,12 +77,6 @@ class SymbolTask(Task):
         target[np.arange(shape[0]), step - 1 + count] = self.delimiter
         return {"sequence": sequence}, {self.answer: target}
 
-    def loss(self):
-        return {self.answer: SequenceCrossentropy()}
-
-    def metrics(self):
-        return {self.answer: [SequenceError(), TargetError()]}
-
     def spelled(self, symbols):
         """The symbols before the first delimiter, as people write them."""
         kept = np.cumsum(symbols == self.delimiter) == 0
@@ -108,13 +101,6 @@ class SymbolTask(Task):
             told = self.told(sequence[1:first])
             lines.append(f"{told}{truth}; answered {self.spelled(answer)}{mark}")
         return lines
-
-    def figures(self, model, rows=1000):
-        """Matplotlib figures by name: `difficulty`."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
-
-        return {"difficulty": difficulty(sweep(model, self, rows), self.axis)}
 
 
 def _put(rows, symbols, first, count):

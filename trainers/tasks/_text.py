@@ -3,7 +3,8 @@
 import numpy as np
 
 from .._describe import verdict
-from .._metrics import BitsPerSequence, SequenceCrossentropy, SequenceError, TargetError
+from .._evaluate import outputs_of
+from .._metrics import BitsPerSequence, SequenceError, TargetError
 from .._task import Task
 from ..figures.text import surprise
 
@@ -82,9 +83,6 @@ class TextTask(Task):
         inputs = {"sequence": sequence.astype("int32"), "lengths": lengths}
         return inputs, {"next": target.astype("int32")}
 
-    def loss(self):
-        return {"next": SequenceCrossentropy()}
-
     def metrics(self):
         return {"next": [SequenceError(), TargetError(), BitsPerSequence()]}
 
@@ -108,21 +106,14 @@ class TextTask(Task):
             )
         return lines
 
-    def figures(self, model, rows=500):
-        """Matplotlib figures by name: `difficulty`, and `surprise`, a text with its costs."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
-
-        ((metric, *_),) = self.metrics().values()
+    def figures(self, model):
+        """Matplotlib figures by name: `surprise`, a text with its costs."""
         inputs, targets = self.batch(np.random.default_rng(0), 16)
         row, steps = inputs["lengths"].argmax(), inputs["lengths"].max()
         target = targets["next"][row, :steps]
-        bits = costs(target, model.predict_on_batch(inputs)["next"][row, :steps])
+        bits = costs(target, outputs_of(model, inputs)["next"][row, :steps])
         text = self.spelled(inputs["sequence"][row, :steps])
-        return {
-            "difficulty": difficulty(sweep(model, self, rows), self.axis, metric.name),
-            "surprise": surprise(text, target, bits),
-        }
+        return {"surprise": surprise(text, target, bits)}
 
 
 def joined(*pieces):

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from .._describe import after, verdict
+from .._describe import PER_STEP, after, verdict
 from .._difficulty import levels
-from .._metrics import SequenceCrossentropy, SequenceError, TargetError
+from .._evaluate import outputs_of
 from .._task import Task
 
 ENDED = 10
@@ -33,6 +33,7 @@ class Addition(Task):
     numbers: int = 5
     digits: int = 5
     axis = "digits per number"
+    captions = PER_STEP
 
     def __post_init__(self):
         if not 1 <= self.numbers <= 10 or not 1 <= self.digits <= 17:
@@ -76,12 +77,6 @@ class Addition(Task):
         target[:, 0] = -1
         return {"sequence": sequence, "lengths": lengths}, {"sum": target}
 
-    def loss(self):
-        return {"sum": SequenceCrossentropy()}
-
-    def metrics(self):
-        return {"sum": [SequenceError(), TargetError()]}
-
     def describe(self, inputs, targets, outputs):
         """`12 + 7 + 99999 -> 19, 100018; answered 19, 100018 (ok) after 3, 4, 6 steps`."""
         lines = []
@@ -97,22 +92,19 @@ class Addition(Task):
             lines.append(f"{told}{truth}; {answered}{mark}{after(outputs, row, length)}")
         return lines
 
-    def figures(self, model, rows=1000):
-        """Matplotlib figures by name: `difficulty` and, with ponder, `ponder_per_step`."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
+    def figures(self, model):
+        """Matplotlib figures by name: with ponder, `ponder_per_step`."""
         from ..figures.ponder import ponder_per_step
 
-        figures = {"difficulty": difficulty(sweep(model, self, rows), self.axis)}
         inputs, _ = self.batch(np.random.default_rng(0), 64)
         row = inputs["lengths"].argmax()
-        outputs = model.predict_on_batch(inputs)
-        if "updates" in outputs:
-            length = inputs["lengths"][row]
-            updates, remainder = (outputs[k][row, :length] for k in ("updates", "remainder"))
-            labels = _numbers(inputs["sequence"][row, :length])
-            figures["ponder_per_step"] = ponder_per_step(None, updates, remainder, labels)
-        return figures
+        outputs = outputs_of(model, inputs)
+        if "updates" not in outputs:
+            return {}
+        length = inputs["lengths"][row]
+        updates, remainder = (outputs[k][row, :length] for k in ("updates", "remainder"))
+        labels = _numbers(inputs["sequence"][row, :length])
+        return {"ponder_per_step": ponder_per_step(None, updates, remainder, labels)}
 
 
 def _numbers(vectors):

@@ -6,7 +6,6 @@ import numpy as np
 
 from .._describe import after, odd_or_even, probability
 from .._difficulty import levels
-from .._metrics import SequenceCrossentropy, SequenceError, TargetError
 from .._task import Task
 
 LEVELS = 30
@@ -58,12 +57,6 @@ class BitParity(Task):
         parity = bits.sum(axis=1, keepdims=True, dtype="int64") % 2
         return {"bits": bits.astype("float32")}, {"parity": parity.astype("float32")}
 
-    def loss(self):
-        return {"parity": SequenceCrossentropy()}
-
-    def metrics(self):
-        return {"parity": [SequenceError(), TargetError()]}
-
     def describe(self, inputs, targets, outputs):
         """`1011 -> odd; answered odd (0.98)`; of many bits the first, and how many there are."""
         lines = []
@@ -77,10 +70,3 @@ class BitParity(Task):
                 f"{after(outputs, row)}"
             )
         return lines
-
-    def figures(self, model, rows=1000):
-        """Matplotlib figures by name: `difficulty`."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
-
-        return {"difficulty": difficulty(sweep(model, self, rows), self.axis)}

@@ -10,7 +10,8 @@ import os
 import numpy as np
 
 from .._difficulty import levels
-from .._metrics import BitsPerCharacter, SequenceCrossentropy, TargetError
+from .._evaluate import outputs_of
+from .._metrics import BitsPerCharacter, TargetError
 from .._task import Task
 from ..data import enwiki
 
@@ -38,6 +39,15 @@ class Characters(Task):
 
     length: int = 100
     root: str = ""
+    captions = {
+        "compression": "In bits per character, on one stretch of the test split: the model, and "
+        "bzip2 -9 and xz -9e on the same bytes and on the whole text.",
+        "ponder_by_class": "By the kind of byte that was read; the bits are those of the next "
+        "byte.",
+        "ponder_over_text": "Ponder, surprise at the next byte and entropy of its prediction over "
+        "a passage of the test split; spaces are shaded.",
+    }
+    words = {"rho": "N + R"}
 
     @property
     def input_spec(self):
@@ -91,9 +101,6 @@ class Characters(Task):
         window = text[first + np.arange(self.length + 1)].astype("int32")
         return {"sequence": window[:, :-1]}, {"next": window[:, 1:]}
 
-    def loss(self):
-        return {"next": SequenceCrossentropy()}
-
     def metrics(self):
         return {"next": [BitsPerCharacter(), TargetError()]}
 
@@ -143,7 +150,7 @@ def trace(model, text):
         ponders, `updates`, N, and `rho`, N + R.
     """
     text = np.frombuffer(bytes(text), np.uint8).astype("int32")
-    outputs = model.predict_on_batch({"sequence": text[None, :-1]})
+    outputs = outputs_of(model, {"sequence": text[None, :-1]})
     logp = log_softmax(outputs["next"][0]) / np.log(2)
     read = {
         "text": bytes(text[:-1].astype(np.uint8)),
@@ -191,7 +198,7 @@ def ponder_by_class(model, task, split="test", rows=1000, batch_size=50, seed=0)
     stream = task.dataset(split, batch_size, -(-rows // batch_size), seed)
     sums = {}
     for inputs, targets in (stream[i] for i in range(len(stream))):
-        outputs = model.predict_on_batch(inputs)
+        outputs = outputs_of(model, inputs)
         values = {"share": np.ones(inputs["sequence"].shape)}
         values["bits_per_character"] = surprise(outputs["next"], targets["next"])
         if "updates" in outputs:
@@ -230,7 +237,7 @@ def compression(model, task, split="test", size=200_000, window=None, batch_size
         # A last batch that repeats its own rows keeps the shape, and so the compiled graph.
         chosen = np.resize(np.arange(first, min(first + batch_size, rows)), batch_size)
         fresh = min(batch_size, rows - first)
-        logits = model.predict_on_batch({"sequence": read[chosen]})["next"]
+        logits = outputs_of(model, {"sequence": read[chosen]})["next"]
         bits += surprise(logits, given[chosen])[:fresh].sum()
     alone, whole = text[1 : size + 1].tobytes(), task.text("all").tobytes()
     return {

@@ -6,7 +6,7 @@ import numpy as np
 
 from .._describe import verdict
 from .._difficulty import levels
-from .._metrics import BitsPerSequence, SequenceCrossentropy, SequenceError, TargetError
+from .._metrics import BitsPerSequence, SequenceError, TargetError
 from .._task import Task
 from ._text import costs
 
@@ -88,9 +88,6 @@ class EpisodicCopy(Task):
         inputs = {"sequence": sequence.astype("int32"), "lengths": lengths.astype("int32")}
         return inputs, {"symbol": target.astype("int32")}
 
-    def loss(self):
-        return {"symbol": SequenceCrossentropy()}
-
     def metrics(self):
         return {"symbol": [BitsPerSequence(), TargetError(), SequenceError()]}
 
@@ -115,13 +112,6 @@ class EpisodicCopy(Task):
         """Symbols as people write them, the blank as `_` and the delimiter as `?`."""
         special = {self.blank: "_", self.delimiter: "?"}
         return " ".join(special.get(int(symbol), str(symbol)) for symbol in symbols)
-
-    def figures(self, model, rows=500):
-        """Matplotlib figures by name: `difficulty`."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
-
-        return {"difficulty": difficulty(sweep(model, self, rows), self.axis, "bits_per_sequence")}
 
 
 def _at(shown, index):

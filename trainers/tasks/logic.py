@@ -6,7 +6,6 @@ import numpy as np
 
 from .._describe import after, verdict
 from .._difficulty import levels
-from .._metrics import SequenceCrossentropy, SequenceError, TargetError
 from .._task import Task
 
 GATES = ("NOR", "Xq", "ABJ", "XOR", "NAND", "AND", "XNOR", "if/then", "then/if", "OR")
@@ -94,12 +93,6 @@ class Logic(Task):
         truth[~real] = -1
         return {"sequence": sequence, "lengths": lengths}, {"truth": truth}
 
-    def loss(self):
-        return {"truth": SequenceCrossentropy()}
-
-    def metrics(self):
-        return {"truth": [SequenceError(), TargetError()]}
-
     def describe(self, inputs, targets, outputs):
         """`10 XOR AND | 1 NOR -> TF; answered TF (ok) after 4, 3 steps`."""
         lines = []
@@ -114,13 +107,6 @@ class Logic(Task):
                 mark = verdict(sum(a != b for a, b in zip(answer, right)), len(right))
             lines.append(f"{told}{truth}; answered {answer}{mark}{after(outputs, row, length)}")
         return lines
-
-    def figures(self, model, rows=1000):
-        """Matplotlib figures by name: `difficulty`."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
-
-        return {"difficulty": difficulty(sweep(model, self, rows), self.axis)}
 
 
 def _vector(vector, first):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._describe import after
 from .._difficulty import levels
-from .._metrics import SequenceCrossentropy, TargetError
+from .._metrics import TargetError
 from .._task import Stream, Task, Whole
 from ..data import mnist
 
@@ -98,9 +98,6 @@ class Mnist(Task):
         stream = Stream if split == "train" else Whole
         return stream(self, split, batch_size, steps, seed)
 
-    def loss(self):
-        return {"digit": SequenceCrossentropy()}
-
     def metrics(self):
         return {"digit": [TargetError()]}
 
@@ -119,14 +116,14 @@ class Mnist(Task):
 
     def figures(self, model, rows=10_000, batch_size=250):
         """Matplotlib figures by name: `digits`, `confusion`, and `mistakes` where there are any."""
-        from .._evaluate import _answers
+        from .._evaluate import answers
         from ..figures.digits import confusion, grid
 
         rows = min(rows, self.examples("test"))
         stream = self.dataset("test", batch_size, -(-rows // batch_size))
         read = [
             (inputs["image"], targets["digit"], outputs["digit"])
-            for inputs, targets, outputs in _answers(
+            for inputs, targets, outputs in answers(
                 model, map(stream.__getitem__, range(len(stream))), rows
             )
         ]

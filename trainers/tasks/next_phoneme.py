@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from .._describe import verdict
-from .._metrics import BitsPerCharacter, SequenceCrossentropy, TargetError
+from .._metrics import BitsPerCharacter, TargetError
 from ._speech import BLANK, SpeechTask
 
 
@@ -39,9 +39,6 @@ class NextPhoneme(SpeechTask):
         spoken = self.labels(chosen, split)
         before = np.pad(np.maximum(spoken, 0), ((0, 0), (1, 0)), constant_values=BLANK)[:, :-1]
         return {"labels": before.astype("int32")}, {"next": spoken}
-
-    def loss(self):
-        return {"next": SequenceCrossentropy()}
 
     def metrics(self):
         return {"next": [TargetError(), BitsPerCharacter(name="bits_per_phoneme")]}

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from .._difficulty import levels
-from .._evaluate import _answers
+from .._evaluate import answers
 from .._metrics import BitsPerSequence, TargetError
 from .._task import SPLITS
 from ._memory import NOT_SCORED, MemoryTask, costs, example, lay, probability_of_one
@@ -140,7 +140,7 @@ def _read_by(model, task, rows, length, batch_size=50, seed=0):
     """Bits of `rows` sequences and a model's logits of them, each `(rows, length)`."""
     rng = np.random.default_rng([seed, SPLITS["validation"]])
     batches = (task.draw(rng, np.full(batch_size, length)) for _ in range(0, rows, batch_size))
-    read = [(t["bits"], o["bits"]) for _, t, o in _answers(model, batches, rows)]
+    read = [(t["bits"], o["bits"]) for _, t, o in answers(model, batches, rows)]
     return tuple(np.concatenate(part)[..., 0] for part in zip(*read))
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from .._describe import after, odd_or_even, probability
 from .._difficulty import levels
-from .._metrics import SequenceCrossentropy, SequenceError, TargetError
 from .._task import Task
 
 
@@ -51,12 +50,6 @@ class Parity(Task):
         parity = (sequence > 0).sum(axis=1, keepdims=True) % 2
         return {"sequence": sequence[:, None]}, {"parity": parity.astype("float32")}
 
-    def loss(self):
-        return {"parity": SequenceCrossentropy()}
-
-    def metrics(self):
-        return {"parity": [SequenceError(), TargetError()]}
-
     def describe(self, inputs, targets, outputs):
         """`11 bits set -> odd; answered odd (0.98) after 7 steps`."""
         lines = []
@@ -68,10 +61,3 @@ class Parity(Task):
                 f"({max(odd, 1 - odd):.2f}){after(outputs, row)}"
             )
         return lines
-
-    def figures(self, model, rows=1000):
-        """Matplotlib figures by name: `difficulty`."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
-
-        return {"difficulty": difficulty(sweep(model, self, rows), self.axis)}

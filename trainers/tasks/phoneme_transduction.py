@@ -8,6 +8,7 @@ from keras import ops
 
 from ...layers import TransducerLoss, transducer_arcs, transducer_beam_search
 from .._edit_metrics import EditErrorRate
+from .._evaluate import outputs_of
 from ._speech import BLANK
 from .phonemes import Phonemes
 
@@ -96,7 +97,7 @@ class PhonemeTransduction(Phonemes):
     def figures(self, model, rows=200):
         """As in `Phonemes`, and `lattice`."""
         utterance, inputs = self._middling()
-        outputs = model.predict_on_batch(inputs)
+        outputs = outputs_of(model, inputs)
         figure = self._lattice(inputs, outputs, utterance.phonemes, utterance.ends)
         return {**super().figures(model, rows), "lattice": figure}
 

@@ -11,6 +11,7 @@ from ...layers import CTCLoss, ctc_beam_search, ctc_prefix_search
 from ...layers._backend import vjp
 from .._describe import verdict
 from .._edit_metrics import CTCErrorRate, EditErrorRate, edit_distance
+from .._evaluate import outputs_of
 from ..data._phones import PHONES, class_map
 from ._speech import BLANK, SpeechTask
 
@@ -167,7 +168,7 @@ class Phonemes(SpeechTask):
         return figures
 
     def _confusions(self, model, rows):
-        from .._evaluate import _answers
+        from .._evaluate import answers
         from ..figures.speech import aligned, confusions
 
         stream = self.dataset("test", self.evaluation_batch, -(-rows // self.evaluation_batch))
@@ -175,7 +176,7 @@ class Phonemes(SpeechTask):
         if self._folded:
             names, classes = PHONES[39], np.array(self._folded)
         pairs = []
-        for _, targets, outputs in _answers(
+        for _, targets, outputs in answers(
             model, map(stream.__getitem__, range(len(stream))), rows
         ):
             for both in zip(targets["phonemes"], self.heard(outputs)):
@@ -189,7 +190,7 @@ class Phonemes(SpeechTask):
 
         utterance, inputs = self._middling()
         seconds = len(utterance.audio) / self.rate
-        outputs = {k: np.asarray(v) for k, v in model.predict_on_batch(inputs).items()}
+        outputs = outputs_of(model, inputs)
         said = (utterance.phonemes, utterance.ends)
         figures = {"spikes": self._spikes(inputs, outputs, *said)}
         if heard := _moments(self.heard(outputs)[0]):
@@ -230,7 +231,7 @@ class Phonemes(SpeechTask):
         metrics, endless, count = {}, set(), min(DECODED, self.examples("test"))
         for first in range(0, count, self.evaluation_batch):
             inputs, targets = self.rows(range(count)[first : first + self.evaluation_batch], "test")
-            outputs = {k: np.asarray(v) for k, v in model.predict_on_batch(inputs).items()}
+            outputs = outputs_of(model, inputs)
             for name, rows in self.decoders(model, inputs, outputs):
                 if rows is None:
                     endless.add(name)
@@ -258,7 +259,7 @@ class Phonemes(SpeechTask):
                     inputs, targets = self.rows(
                         numbers[first : first + self.evaluation_batch], split
                     )
-                    outputs = model.predict_on_batch(inputs)
+                    outputs = outputs_of(model, inputs)
                     metric.update_state(targets[output], outputs[output])
                 error = {metric.name: float(metric.result())}
                 found[f"{speaker} ({split})"] = {"utterances": len(numbers), **error}

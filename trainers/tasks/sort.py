@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from .._describe import after, verdict
+from .._describe import PER_STEP, after, verdict
 from .._difficulty import levels
-from .._metrics import SequenceCrossentropy, SequenceError, TargetError
+from .._evaluate import outputs_of
 from .._task import Task
 
 
@@ -25,6 +25,7 @@ class Sort(Task):
 
     numbers: int = 15
     axis = "numbers to sort"
+    captions = PER_STEP
 
     @property
     def input_spec(self):
@@ -55,12 +56,6 @@ class Sort(Task):
         order = np.where((rank >= 0) & (rank < count), order, -1).astype("int32")
         return {"sequence": sequence, "lengths": 2 * count[:, 0]}, {"order": order}
 
-    def loss(self):
-        return {"order": SequenceCrossentropy()}
-
-    def metrics(self):
-        return {"order": [SequenceError(), TargetError()]}
-
     def describe(self, inputs, targets, outputs):
         """`0.31 -1.20 -> -1.20 0.31; answered -1.20 0.31 (ok) after 2, 4, 1, 1 steps`."""
         lines = []
@@ -79,22 +74,18 @@ class Sort(Task):
             )
         return lines
 
-    def figures(self, model, rows=1000):
-        """Matplotlib figures by name: `difficulty` and, with ponder, `ponder_per_step`."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
+    def figures(self, model):
+        """Matplotlib figures by name: with ponder, `ponder_per_step`."""
         from ..figures.ponder import ponder_per_step
 
-        figures = {"difficulty": difficulty(sweep(model, self, rows), self.axis)}
         inputs, _ = self.batch(np.random.default_rng(0), 1, self.numbers)
-        outputs = model.predict_on_batch(inputs)
-        if "updates" in outputs:
-            values = inputs["sequence"][0, :, 0].copy()
-            values[self.numbers :] = np.nan
-            figures["ponder_per_step"] = ponder_per_step(
-                values, outputs["updates"][0], outputs["remainder"][0]
-            )
-        return figures
+        outputs = outputs_of(model, inputs)
+        if "updates" not in outputs:
+            return {}
+        values = inputs["sequence"][0, :, 0].copy()
+        values[self.numbers :] = np.nan
+        figure = ponder_per_step(values, outputs["updates"][0], outputs["remainder"][0])
+        return {"ponder_per_step": figure}
 
 
 def _pick(values, order):

@@ -5,16 +5,18 @@ import functools
 import hashlib
 import os
 import re
+import warnings
 from collections import Counter
 
 import numpy as np
 
 from .._describe import verdict
 from .._difficulty import levels
-from .._metrics import BitsPerCharacter, SequenceCrossentropy, TargetError
+from .._evaluate import outputs_of
+from .._metrics import BitsPerCharacter, TargetError
 from .._task import Task
 from ..data import libreoffice_help
-from ..figures.text import _drawn
+from ..figures.text import drawn_influence
 from ._text import costs
 
 END, UNKNOWN = 0, 1
@@ -136,9 +138,6 @@ class Translation(Task):
         chosen = rng.integers(first, last, size) if size else []
         return self.code([pairs[i] for i in chosen], high)
 
-    def loss(self):
-        return {"word": SequenceCrossentropy()}
-
     def metrics(self):
         return {"word": [BitsPerCharacter("bits_per_word"), TargetError()]}
 
@@ -156,7 +155,7 @@ class Translation(Task):
         target = np.zeros((len(source), self.longest + 1), "int32")
         inputs = {"source": source, "lengths": lengths, "target": target}
         for place in range(1, self.longest + 1):
-            logits = np.asarray(model.predict_on_batch(inputs)["word"])
+            logits = outputs_of(model, inputs)["word"]
             target[:, place] = logits[:, place - 1].argmax(axis=-1)
         ended = np.pad(target[:, 1:], ((0, 0), (0, 1))) == END
         return [row[1 : 1 + end].tolist() for row, end in zip(target, ended.argmax(axis=1))]
@@ -185,26 +184,22 @@ class Translation(Task):
             )
         return lines
 
-    def figures(self, model, rows=500):
-        """Matplotlib figures by name: `difficulty` and `influence`."""
-        from .._evaluate import sweep
-        from ..figures.curves import difficulty
-
+    def figures(self, model):
+        """Matplotlib figures by name: `influence`."""
         read, said = self.pairs("test")[-1]
-        return {
-            "difficulty": difficulty(sweep(model, self, rows), self.axis, "bits_per_word"),
-            "influence": _drawn(influence(model, self, (read, said)), read, [*said, MARKS[END]]),
-        }
+        figure = drawn_influence(influence(model, self, (read, said)), read, [*said, MARKS[END]])
+        return {"influence": figure}
 
     def report(self, model, rows=2000, batch_size=50):
         """Plain numbers that belong beside the metrics: BLEU-4 of `translate` on the test split.
 
-        Raises `ImportError` where sacrebleu is not installed.
+        Nothing, and a warning, where sacrebleu is not installed.
         """
         try:
             import sacrebleu
-        except ImportError as error:
-            raise ImportError("BLEU is measured by sacrebleu: `pip install sacrebleu`") from error
+        except ImportError:
+            warnings.warn("BLEU is measured by sacrebleu: `pip install sacrebleu`", stacklevel=2)
+            return {}
         pairs = self.pairs("test")
         pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:rows]]
         said = []
@@ -247,7 +242,7 @@ def influence(model, task, pair):
     inputs, targets = task.code([pair] * (len(pair[0]) + 1))
     source = inputs["source"]
     np.fill_diagonal(source[1:], UNKNOWN)
-    bits = costs(targets["word"], np.asarray(model.predict_on_batch(inputs)["word"]))
+    bits = costs(targets["word"], outputs_of(model, inputs)["word"])
     return (bits[1:] - bits[0]).T[: len(pair[1]) + 1]
 
 
