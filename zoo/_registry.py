@@ -42,7 +42,8 @@ class Entry:
             the same model without the paper's mechanism, which has the same size.
         measures: `measures(model) -> {output: [metric]}`: what a model tells of itself beside its
             answers, by metrics with `words` and, where they are means of many numbers, `values`.
-        told: of the outputs that every signature hands on beside its answer: name -> what it means.
+        told: outputs that signatures hand on beside their answers, where the model has them: name
+            -> what it means.
         small: settings of `config` that make a model small enough for tests.
         own_signatures: `own_signatures(model, task) -> {name: Signature}`, the first of them
             `serve`, in the place of those of the task.
@@ -68,7 +69,8 @@ class Entry:
         """What the model serves: name -> `Signature`; the first is `serve`."""
         if self.own_signatures:
             return self.own_signatures(model, task)
-        return self._room.signatures(model, task, self.told)
+        told = {name: self.told[name] for name in self.told if name in model.output}
+        return self._room.signatures(model, task, told)
 
     def notation(self, task):
         """How people write the inputs of signatures, where they can: name -> `Notation`."""
