@@ -26,13 +26,6 @@ def build_bytes(layer):
     return keras.Model({"sequence": sequence}, {"next": logits})
 
 
-TTS_PHONES = (
-    "The data are TTS-Phones, synthetic speech, and errors on them do not compare with those on "
-    "TIMIT. Its test split is of voices that training never hears: a man's of recordings, and two "
-    "that are made by rules (see the table of speakers). "
-)
-
-
 def transcription_network(
     task,
     features,

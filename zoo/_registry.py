@@ -44,7 +44,8 @@ class Entry:
             answers, by metrics with `words` and, where they are means of many numbers, `values`.
         trade_off: a setting that trades error for a measure, and that measure, by their names.
         plain: the settings of `config` that leave the paper's mechanism out.
-        told: of the outputs that every signature hands on beside its answer: name -> what it means.
+        told: outputs that signatures hand on beside their answers, where the model has them: name
+            -> what it means.
         small: settings of `config` that make a model small enough for tests.
         own_signatures: `own_signatures(model, task) -> {name: Signature}`, the first of them
             `serve`, in the place of those of the task.
@@ -72,7 +73,8 @@ class Entry:
         """What the model serves: name -> `Signature`; the first is `serve`."""
         if self.own_signatures:
             return self.own_signatures(model, task)
-        return self._room.signatures(model, task, self.told)
+        told = {name: self.told[name] for name in self.told if name in model.output}
+        return self._room.signatures(model, task, told)
 
     def notation(self, task):
         """How people write the inputs of signatures, where they can: name -> `Notation`."""

@@ -3,13 +3,9 @@
 import keras
 
 from ..layers import ACT, SequenceMask
+from ..trainers._metrics import AtCap, Ponder
 from ._registry import Entry, Paper, register
-from .signatures._signature import PONDER
-from .signatures.addition import addition_notation, addition_signatures
-from .signatures.characters import byte_notation, byte_signatures
-from .signatures.logic import logic_notation, logic_signatures
-from .signatures.parity import parity_notation, parity_signatures
-from .signatures.sort import sort_notation, sort_signatures
+from .signatures import characters
 
 PAPER = Paper(
     mechanism="ACT",
@@ -22,6 +18,10 @@ CELLS = {
     "lstm": keras.layers.LSTMCell,
     "gru": keras.layers.GRUCell,
     "rnn": keras.layers.SimpleRNNCell,
+}
+TOLD = {
+    "updates": "N, the updates spent on each input, (batch, time); 0 at padding",
+    "remainder": "R, the halting probability left for the last update, (batch, time)",
 }
 CLASSES = {"parity": 1, "truth": 1, "sum": 11, "order": None, "next": 256}
 
@@ -73,6 +73,12 @@ def _readout(hidden, name, places, classes):
     return keras.ops.squeeze(logits, axis=-1) if classes == 1 else logits
 
 
+def measures(model):
+    """The mean of N, and how often the cap `max_ponder` stopped it."""
+    cap = max(layer.max_ponder for layer in model.layers if hasattr(layer, "max_ponder"))
+    return {"updates": [Ponder(), AtCap(cap)]}
+
+
 def text_signatures(model, task):
     """What a model of bytes serves (see `byte_signatures`), and its ponder."""
     import tensorflow as tf
@@ -88,169 +94,88 @@ def text_signatures(model, task):
         )
         return head(hidden), [h, c], {"updates": updates, "remainder": remainder}
 
-    return byte_signatures(run, {"h": (layer.cell.units,), "c": (layer.cell.units,)}, PONDER)
+    states = {"h": (layer.cell.units,), "c": (layer.cell.units,)}
+    return characters.byte_signatures(run, states, TOLD)
 
 
+SHARED = {
+    "paper": PAPER,
+    "build": build,
+    "measures": measures,
+    "told": TOLD,
+    "small": {"units": 8, "max_ponder": 3},
+}
 RECIPE = {"learning_rate_schedule": "cosine", "ema": 0.998, "steps_per_epoch": 250}
 
-
-def _register(
-    task,
-    signatures,
-    notation,
-    cell,
-    units,
-    max_ponder,
-    time_penalty,
-    train,
-    paper,
-    notes="",
-    **task_config,
-):
-    register(
-        Entry(
-            name=f"act_{'wikipedia' if task == 'characters' else task}",
-            paper=PAPER,
-            task=task,
-            build=build,
-            signatures=signatures,
-            notation=notation,
-            task_config=task_config,
-            config={
-                "cell": cell,
-                "units": units,
-                "max_ponder": max_ponder,
-                "time_penalty": time_penalty,
-            },
-            train=train,
-            paper_result=paper,
-            notes=notes,
-        )
+register(
+    Entry(
+        **SHARED,
+        name="act_parity",
+        task="parity",
+        task_config={"bits": 64},
+        config={"cell": "rnn", "units": 128, "max_ponder": 20, "time_penalty": 2e-3},
+        train={
+            **RECIPE,
+            "ema": 0.0,
+            "updates": 600_000,
+            "batch_size": 128,
+            "curriculum": 0.1,
+            "curriculum_start": 12,
+        },
+        paper_result="mean error below 5 % for time penalties up to 0.03; almost 40 % without ACT",
     )
+)
 
+register(
+    Entry(
+        **SHARED,
+        name="act_logic",
+        task="logic",
+        config={"cell": "lstm", "units": 128, "max_ponder": 8, "time_penalty": 1e-2},
+        train={**RECIPE, "decay_from": 0.6, "updates": 48_000, "batch_size": 64, "curriculum": 0.1},
+        paper_result="practically zero for time penalties up to 0.01; about 0.2 without ACT",
+    )
+)
 
-_register(
-    "parity",
-    parity_signatures,
-    parity_notation,
-    cell="rnn",
-    units=128,
-    bits=64,
-    max_ponder=20,
-    time_penalty=2e-3,
-    train={
-        **RECIPE,
-        "ema": 0.0,
-        "updates": 600_000,
-        "batch_size": 128,
-        "curriculum": 0.1,
-        "curriculum_start": 12,
-    },
-    paper="mean error below 5 % for time penalties up to 0.03; almost 40 % without ACT",
-    notes=(
-        "The curriculum reached all 64 places within 85,000 updates. That takes some luck: a run "
-        "whose rate was held at 1e-3 was still at 29 places after 134,000 updates, though in its "
-        "first 50,000 the rate is all but the same, and one with 5e-4 held was at 12 after 53,000. "
-        "A penalty of 1e-3 with a curriculum by the clock instead of by the error did not learn."
-    ),
+register(
+    Entry(
+        **SHARED,
+        name="act_addition",
+        task="addition",
+        config={"cell": "lstm", "units": 256, "max_ponder": 20, "time_penalty": 6e-2},
+        train={
+            **RECIPE,
+            "decay_from": 0.8,
+            "updates": 240_000,
+            "batch_size": 32,
+            "curriculum": 0.4,
+            "steps_per_epoch": 500,
+        },
+        paper_result="solved for every time penalty; not without ACT (figures give no number)",
+    )
 )
-_register(
-    "logic",
-    logic_signatures,
-    logic_notation,
-    cell="lstm",
-    units=128,
-    max_ponder=8,
-    time_penalty=1e-2,
-    train={
-        **RECIPE,
-        "decay_from": 0.6,
-        "updates": 48_000,
-        "batch_size": 64,
-        "curriculum": 0.1,
-    },
-    paper="practically zero for time penalties up to 0.01; about 0.2 without ACT",
-    notes=(
-        "Three things are needed together: a penalty of 1e-2, a curriculum of one more gate after "
-        "every epoch under 10 % error, and a learning rate that is held until all ten gates are "
-        "learnt. 4 of 10,141 sequences of length 10 were wrong (0.04 %), with 5.07 updates an "
-        "input. Tried with one seed each: a penalty of 1e-3 without a curriculum and a cap of 8 "
-        "solves the task (0.02 %) with 8 updates for every input, easy or hard; a cap of 20 with "
-        "penalties of 1e-3 to 5e-3 drives N to 17 and more within 1,000 updates; 1e-2 without a "
-        "curriculum falls to N = 1.3; 1e-2 with a curriculum and a cosine from the start stood at "
-        "20 % error, its learning rate gone, after 30,000 updates; 2e-2 with a curriculum stays at "
-        "N = 2 and 20 % error at five gates."
-    ),
+
+register(
+    Entry(
+        **SHARED,
+        name="act_sort",
+        task="sort",
+        config={"cell": "lstm", "units": 256, "max_ponder": 6, "time_penalty": 5e-3},
+        train={**RECIPE, "decay_from": 0.7, "updates": 24_000, "batch_size": 32, "curriculum": 0.5},
+        paper_result="about 6 % for the best time penalty; about 12 % without ACT",
+    )
 )
-_register(
-    "addition",
-    addition_signatures,
-    addition_notation,
-    cell="lstm",
-    units=256,
-    max_ponder=20,
-    time_penalty=6e-2,
-    train={
-        **RECIPE,
-        "decay_from": 0.8,
-        "updates": 240_000,
-        "batch_size": 32,
-        "curriculum": 0.4,
-        "steps_per_epoch": 500,
-    },
-    paper="solved for every time penalty; not without ACT (figures give no number)",
-    notes=(
-        "Not solved in the time given. The curriculum of one more digit after every epoch under "
-        "40 % error reached five digits after 111,500 updates, and there the error still fell, "
-        "slowly. The baseline saw all lengths from the start, for 64,000 updates. A penalty of "
-        "1e-2 let N grow to 14 at single digits, 6e-2 keeps it near 5. Other learning rates were "
-        "tried for some thousand updates at three and four digits: 2e-3 learnt slower than 1e-3, "
-        "5e-4 no faster. Pilots of five to ten minutes were not ahead of this recipe at the same "
-        "time; those that came to three digits met its wall, an error of about 77 % after ten "
-        "minutes: penalties of 3e-2 and 1e-2 with a cap of 10 (N near 6), 3e-2 with a cap of 20 (N "
-        "14 at one digit, four times as slow), LSTM 512, the paper's size (half the updates, three "
-        "times the time each), LSTM 128, batches of 16 and 8 (faster to two digits, not beyond), "
-        "one more digit under 80 % error or under 10 %. What is left is time: the paper trained "
-        "some sixty times as long."
-    ),
-)
-_register(
-    "sort",
-    sort_signatures,
-    sort_notation,
-    cell="lstm",
-    units=256,
-    max_ponder=6,
-    time_penalty=5e-3,
-    train={
-        **RECIPE,
-        "decay_from": 0.7,
-        "updates": 24_000,
-        "batch_size": 32,
-        "curriculum": 0.5,
-    },
-    paper="about 6 % for the best time penalty; about 12 % without ACT",
-    notes=(
-        "Stopped long before the paper's 16 million updates, while the curriculum of one more "
-        "number after every epoch under 50 % error stood at 14 of 15. The baseline had the same "
-        "curriculum and as many updates. The network ponders little, and less the longer the "
-        "list: the paper's growth of N with the list and its peak at the end are not shown."
-    ),
-)
-_register(
-    "characters",
-    text_signatures,
-    byte_notation,
-    cell="lstm",
-    units=256,
-    max_ponder=5,
-    time_penalty=0.1,
-    train={**RECIPE, "decay_from": 0.5, "updates": 6_000, "batch_size": 32},
-    paper="bits per character about the same with and without ACT (enwik8, figures only)",
-    notes=(
-        "The text is another than the paper's, the network has 256 cells for 1,500, windows have "
-        "100 bytes for 500, and 19 MB were read in all, so the bits per character do not compare; "
-        "what does is where the network ponders. A penalty of 3e-2 let N run to the cap of 5 for "
-        "every byte within 500 updates."
-    ),
+
+register(
+    Entry(
+        **SHARED,
+        name="act_wikipedia",
+        task="characters",
+        own_signatures=text_signatures,
+        own_notation=characters.notation,
+        config={"cell": "lstm", "units": 256, "max_ponder": 5, "time_penalty": 0.1},
+        train={**RECIPE, "decay_from": 0.5, "updates": 6_000, "batch_size": 32},
+        paper_result="bits per character about the same with and without ACT (enwik8, figures "
+        "only)",
+    )
 )

@@ -5,9 +5,6 @@ import keras
 from ..layers import AssociativeLSTM, PeepholeLSTM, SequenceMask
 from ._networks import build_bytes
 from ._registry import Entry, Paper, register
-from .signatures._text import text_notation, text_signatures
-from .signatures.characters import byte_notation, signatures_of_layer
-from .signatures.episodic_copy import copy_notation, copy_signatures
 
 PAPER = Paper(
     mechanism="Associative LSTM",
@@ -82,6 +79,14 @@ def _check_machine(machine):
         raise ValueError(f"machine must be associative or baseline, got {machine!r}")
 
 
+SHARED = {"paper": PAPER, "baseline": "LSTM", "small": {"units": 8, "copies": 2}}
+CONFIG = {
+    "machine": "associative",
+    "units": 128,
+    "copies": 8,
+    "forget_bias": 1.0,
+    "use_recurrent_candidate": False,
+}
 RECIPE = {
     "learning_rate_schedule": "cosine",
     "decay_from": 0.6,
@@ -90,89 +95,63 @@ RECIPE = {
     "evaluation_rows": 5000,
 }
 
-
-def _register(
-    name, task, signatures, notation, copies, train, paper, notes="", build=build, **task_config
-):
-    register(
-        Entry(
-            name=f"associative_lstm_{name}",
-            paper=PAPER,
-            task=task,
-            build=build,
-            signatures=signatures,
-            notation=notation,
-            task_config=task_config,
-            config={
-                "machine": "associative",
-                "units": 128,
-                "copies": copies,
-                "forget_bias": 1.0,
-                "use_recurrent_candidate": False,
-            },
-            train={**RECIPE, **train},
-            paper_result=paper,
-            baseline="LSTM",
-            notes=notes,
-        )
+register(
+    Entry(
+        **SHARED,
+        name="associative_lstm_copy",
+        task="episodic_copy",
+        build=build,
+        config=CONFIG,
+        train={**RECIPE, "updates": 9000, "steps_per_epoch": 250},
+        paper_result="learnt, the faster the more copies; LSTM of the same size much slower "
+        "(curves)",
     )
+)
 
+register(
+    Entry(
+        **SHARED,
+        name="associative_lstm_assignment",
+        task="variable_assignment",
+        build=build,
+        config=CONFIG,
+        train={**RECIPE, "updates": 40_000, "learning_rate": 3e-3},
+        paper_result="learnt, the faster the more copies; LSTM far behind (curves)",
+    )
+)
 
-_register(
-    "copy",
-    "episodic_copy",
-    copy_signatures,
-    copy_notation,
-    copies=8,
-    train={"updates": 9000, "steps_per_epoch": 250},
-    paper="learnt, the faster the more copies; LSTM of the same size much slower (curves)",
-    notes=(
-        "Batches of 16; the paper's were of 2 (from memory). In pilots of one seed 1,000 updates "
-        "came to 14.5 bits with 8 copies, 19.6 with one and 24.5 with the LSTM, where symbols "
-        "drawn by chance cost 16.5. A forget bias of 0 learns as fast as one of 1, with larger "
-        "spikes."
-    ),
+register(
+    Entry(
+        **SHARED,
+        name="associative_lstm_arithmetic",
+        task="arithmetic",
+        build=build,
+        config=CONFIG,
+        train={**RECIPE, "updates": 60_000},
+        paper_result="ahead of LSTM (curves)",
+    )
 )
-_register(
-    "assignment",
-    "variable_assignment",
-    text_signatures,
-    text_notation,
-    copies=8,
-    train={"updates": 40_000, "learning_rate": 3e-3},
-    paper="learnt, the faster the more copies; LSTM far behind (curves)",
-    notes=(
-        "Batches of 16; the paper's were of 2 (from memory). The learning rate decides: at 1e-3, "
-        "in batches of 16 or of 2, the network names one of the values that it was told, but not "
-        "the one that was asked for, with two variables of one letter as with four of four, for "
-        "as long as it was tried, 8,000 to 30,000 updates. At 3e-3 it needs no curriculum."
-    ),
+
+register(
+    Entry(
+        **SHARED,
+        name="associative_lstm_xml",
+        task="xml_modelling",
+        build=build,
+        config=CONFIG,
+        train={**RECIPE, "updates": 20_000, "learning_rate": 3e-3},
+        paper_result="learnt, the faster the more copies; LSTM of the same size behind (curves)",
+    )
 )
-_register(
-    "arithmetic",
-    "arithmetic",
-    text_signatures,
-    text_notation,
-    copies=8,
-    train={"updates": 60_000},
-    paper="ahead of LSTM (curves)",
-)
-_register(
-    "xml",
-    "xml_modelling",
-    text_signatures,
-    text_notation,
-    copies=8,
-    train={"updates": 20_000, "learning_rate": 3e-3},
-    paper="learnt, the faster the more copies; LSTM of the same size behind (curves)",
-)
-_register(
-    "wikipedia",
-    "characters",
-    signatures_of_layer("memory"),
-    byte_notation,
-    build=build_text,
-    copies=4,
-    train={"updates": 12_000, "batch_size": 10, "evaluation_rows": 2000},
-    paper="bits per character no clear gain over an LSTM (enwik8, figures only)",
+
+register(
+    Entry(
+        **SHARED,
+        name="associative_lstm_wikipedia",
+        task="characters",
+        build=build_text,
+        config={**CONFIG, "copies": 4},
+        train={**RECIPE, "updates": 12_000, "batch_size": 10, "evaluation_rows": 2000},
+        paper_result="bits per character no clear gain over an LSTM (enwik8, figures only)",
+    )
 )

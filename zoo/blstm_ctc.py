@@ -1,9 +1,7 @@
 """BLSTM-CTC (Fernandez, Graves and Schmidhuber, 2008), arXiv:0804.3269."""
 
-from ._networks import TTS_PHONES, build_ctc
+from ._networks import build_ctc
 from ._registry import Entry, Paper, register
-from .signatures._speech import speech_notation
-from .signatures.phonemes import ctc_signatures
 
 PAPER = Paper(
     mechanism="BLSTM-CTC",
@@ -20,8 +18,6 @@ register(
         task="phonemes",
         task_config={"speed": 0.15, "level": 6.0},
         build=build_ctc,
-        signatures=ctc_signatures,
-        notation=speech_notation("decode", "beam"),
         config={
             "features": "mfcc",
             "deltas": 2,
@@ -43,13 +39,6 @@ register(
             "evaluation_rows": 200,
         },
         paper_result="24.6 % on TIMIT by prefix search, 25.2 % by best path",
-        notes=TTS_PHONES
-        + (
-            "Adam on batches takes the place of the paper's gradient descent after each utterance, "
-            "and input noise of 0.3 that of 0.6. With three voices of recordings to learn from, an "
-            "earlier form of the data, the unseen one was wrong in 52 %. `--set centred=true "
-            "updates=1500`, which takes the mean of every utterance away, ended at 18.6 % in less "
-            "than half of the time."
-        ),
+        small={"units": 8},
     )
 )

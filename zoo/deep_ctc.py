@@ -1,9 +1,7 @@
 """Deep recurrent networks with CTC (Graves, Mohamed and Hinton, 2013), arXiv:1303.5778."""
 
-from ._networks import TTS_PHONES, build_ctc
+from ._networks import build_ctc
 from ._registry import Entry, Paper, register
-from .signatures._speech import speech_notation
-from .signatures.phonemes import ctc_signatures
 
 PAPER = Paper(
     mechanism="deep LSTM-CTC",
@@ -20,8 +18,6 @@ register(
         task="phonemes",
         task_config={"speed": 0.15, "level": 6.0},
         build=build_ctc,
-        signatures=ctc_signatures,
-        notation=speech_notation("decode", "beam"),
         config={
             "features": "log_mel",
             "deltas": 2,
@@ -45,15 +41,6 @@ register(
         },
         paper_result="18.6 % on TIMIT with three layers of 250 units, 23.9 % with one",
         baseline="one layer",
-        notes=TTS_PHONES
-        + (
-            "96 units in the place of 250. Noise on the weights begins after two fifths of the "
-            "updates, and the weights of the least error on validation are kept, whatever the "
-            "noise; the paper starts anew from the best log-probability. The table of settings has "
-            "other depths, and what the noise does where there are but 300 utterances to learn "
-            "from, neither faster nor louder than they are: with every seed it helps with voices "
-            "never heard, and with none with those of training, where validation goes from 14.9 "
-            "to 15.7 % on average."
-        ),
+        small={"units": 8, "layers": 2},
     )
 )

@@ -5,12 +5,6 @@ import keras
 from ..layers import DeepLSTM, GridLSTM, Reencoder, SequenceMask, Words
 from ._networks import build_bytes
 from ._registry import Entry, Paper, register
-from .signatures.bit_parity import parity_notation, parity_signatures
-from .signatures.characters import byte_notation, signatures_of_layer
-from .signatures.digit_addition import addition_notation, addition_signatures
-from .signatures.memorization import memorization_notation, memorization_signatures
-from .signatures.mnist import image_signatures
-from .signatures.translation import translation_notation, translation_signatures
 
 PAPER = Paper(
     mechanism="Grid LSTM",
@@ -127,33 +121,6 @@ def _check_machine(machine):
         raise ValueError(f"machine must be grid or baseline, got {machine!r}")
 
 
-SYMBOLS = {
-    "batch_size": 16,
-    "learning_rate_schedule": "cosine",
-    "decay_from": 0.7,
-    "rehearsal": False,
-    "evaluation_rows": 5000,
-}
-
-
-def _register(name, task, build, signatures, config, train, paper, baseline, notation=None, **rest):
-    register(
-        Entry(
-            name=f"grid_lstm_{name}",
-            paper=PAPER,
-            task=task,
-            build=build,
-            signatures=signatures,
-            config={"machine": "grid", **config},
-            train=train,
-            paper_result=paper,
-            baseline=baseline,
-            **({"notation": notation} if notation else {}),
-            **rest,
-        )
-    )
-
-
 def build_translation(task, machine, units, layers, dropout, embedding=0):
     """A grid that reads the source again for each word of the target.
 
@@ -217,158 +184,161 @@ def _encoder_decoder(read, said, mask, units, layers):
     return said
 
 
-_register(
-    "addition",
-    "digit_addition",
-    build_symbols,
-    addition_signatures,
-    task_config={"digits": 6},
-    config={"units": 64, "layers": 8, "tied": True, "depth_last": False, "spread": 0.2},
-    train={
-        **SYMBOLS,
-        "learning_rate": 6e-3,
-        "curriculum": 0.2,
-        "updates": 90_000,
-        "steps_per_epoch": 200,
-    },
-    paper="15 digits: more than 99 % of sums right with 18 tied layers of 400 units (from memory)",
-    baseline="LSTM",
-    notation=addition_notation,
-    notes=(
-        "Six digits, and not the paper's 15, are what 40 minutes of a core solve. The curriculum "
-        "shows numbers of one length at a time, and every digit more takes about twice the "
-        "updates of the one before: three were there after 6,200, four after 10,800, five after "
-        "23,000, six after 71,800. Each begins with a plateau where one digit is guessed. Seed 2 "
-        "is slower: it came to five digits after 24,000 updates and had not solved them after "
-        "40,000. Where shorter numbers are shown among those of three digits, these take 11,000 "
-        "updates; at a learning rate of 1e-3 besides, four digits came after 29,000. Without a "
-        "curriculum three begin to be learned after 4,000. 18 layers of 128 units took as many "
-        "updates to two digits, each seven times as long. Weights that begin between -0.2 and "
-        "0.2, which is the paper's 0.08 for 400 units scaled to 64, learn twice as fast as 0.08. "
-        "The paper's task took a net of 18 layers of 400 units half a million samples, each 200 "
-        "times the work of one here. Shorter numbers have been forgotten in the end: see the "
-        "picture."
-    ),
+SYMBOLS = {
+    "batch_size": 16,
+    "learning_rate_schedule": "cosine",
+    "decay_from": 0.7,
+    "rehearsal": False,
+    "evaluation_rows": 5000,
+}
+
+register(
+    Entry(
+        name="grid_lstm_addition",
+        paper=PAPER,
+        task="digit_addition",
+        build=build_symbols,
+        task_config={"digits": 6},
+        config={
+            "machine": "grid",
+            "units": 64,
+            "layers": 8,
+            "tied": True,
+            "depth_last": False,
+            "spread": 0.2,
+        },
+        train={
+            **SYMBOLS,
+            "learning_rate": 6e-3,
+            "curriculum": 0.2,
+            "updates": 90_000,
+            "steps_per_epoch": 200,
+        },
+        paper_result="15 digits: more than 99 % of sums right with 18 tied layers of 400 units "
+        "(from memory)",
+        baseline="LSTM",
+        small={"units": 8, "layers": 2},
+    )
 )
-_register(
-    "memorization",
-    "memorization",
-    build_symbols,
-    memorization_signatures,
-    config={"units": 100, "layers": 4, "tied": True, "depth_last": False, "spread": 0.16},
-    train={
-        **SYMBOLS,
-        "learning_rate": 2e-3,
-        "curriculum": 0.3,
-        "updates": 12_000,
-        "steps_per_epoch": 100,
-    },
-    paper="more than 99 % of sequences right with 43 tied layers of 100 units (from memory)",
-    baseline="LSTM",
-    notation=memorization_notation,
-    notes=(
-        "The task is the paper's, 20 symbols of 64, with 4 layers in the place of 43 and 192,000 "
-        "samples. A curriculum over the number of symbols, which the paper does without, pays "
-        "twice here, since short rows are quick. It shows one number of symbols at a time, and "
-        "shorter rows are forgotten: see the picture. The baseline, a layer of 200 units, came "
-        "to 13 symbols. With shorter rows mixed in, at half the learning rate, 14,000 updates "
-        "ended at 0.74 %; at twice the rate it blows up at 19 symbols. Seed 2 met such spikes, "
-        "began with 20 symbols after 10,600 updates instead of 4,400, and was still learning at "
-        "the end."
-    ),
+
+register(
+    Entry(
+        name="grid_lstm_memorization",
+        paper=PAPER,
+        task="memorization",
+        build=build_symbols,
+        config={
+            "machine": "grid",
+            "units": 100,
+            "layers": 4,
+            "tied": True,
+            "depth_last": False,
+            "spread": 0.16,
+        },
+        train={
+            **SYMBOLS,
+            "learning_rate": 2e-3,
+            "curriculum": 0.3,
+            "updates": 12_000,
+            "steps_per_epoch": 100,
+        },
+        paper_result="more than 99 % of sequences right with 43 tied layers of 100 units (from "
+        "memory)",
+        baseline="LSTM",
+        small={"units": 8, "layers": 2},
+    )
 )
-_register(
-    "parity",
-    "bit_parity",
-    build_parity,
-    parity_signatures,
-    task_config={"bits": 64},
-    config={"units": 256, "layers": 8, "tied": True},
-    train={
-        "optimizer": "adagrad",
-        "learning_rate": 0.06,
-        "learning_rate_schedule": "cosine",
-        "decay_from": 0.8,
-        "batch_size": 20,
-        "curriculum": 0.02,
-        "updates": 60_000,
-        "steps_per_epoch": 250,
-    },
-    paper="solved for up to 250 bits",
-    baseline="tanh layers",
-    notation=parity_notation,
-    notes=(
-        "The paper does not tell how it gets past the plateau at chance; here the number of bits "
-        "used grows, and half of the rows use the most. From a plain mixture of all lengths so "
-        "far the last step, to rows of all bits, ended at chance three times. Rows whose ones are"
-        " far from half of the bits were hardly ever seen, and all 64 ones are answered wrongly. "
-        "The baseline, tanh layers of the same recipe, does not get beyond two bits. Of three "
-        "seeds two learn it; the third fell back to chance at that last step."
-    ),
+
+register(
+    Entry(
+        name="grid_lstm_parity",
+        paper=PAPER,
+        task="bit_parity",
+        build=build_parity,
+        task_config={"bits": 64},
+        config={"machine": "grid", "units": 256, "layers": 8, "tied": True},
+        train={
+            "optimizer": "adagrad",
+            "learning_rate": 0.06,
+            "learning_rate_schedule": "cosine",
+            "decay_from": 0.8,
+            "batch_size": 20,
+            "curriculum": 0.02,
+            "updates": 60_000,
+            "steps_per_epoch": 250,
+        },
+        paper_result="solved for up to 250 bits",
+        baseline="tanh layers",
+        small={"units": 8, "layers": 2},
+    )
 )
-_register(
-    "mnist",
-    "mnist",
-    build_image,
-    image_signatures,
-    task_config={"shift": 2},
-    config={"units": 24, "layers": 4, "tied": False, "relu_depth": False},
-    train={
-        "batch_size": 32,
-        "learning_rate": 2e-3,
-        "learning_rate_schedule": "cosine",
-        "updates": 6000,
-        "steps_per_epoch": 100,
-    },
-    paper="0.32 % error",
-    baseline="LSTM over rows",
-    notes=(
-        "192,000 images, three and a half times the training set, shifted by up to two pixels. "
-        "The baseline reads the rows of an image from top to bottom. The second seed was followed "
-        "for 1,500 updates, in which its learning rate fell to zero."
-    ),
+
+register(
+    Entry(
+        name="grid_lstm_mnist",
+        paper=PAPER,
+        task="mnist",
+        build=build_image,
+        task_config={"shift": 2},
+        config={"machine": "grid", "units": 24, "layers": 4, "tied": False, "relu_depth": False},
+        train={
+            "batch_size": 32,
+            "learning_rate": 2e-3,
+            "learning_rate_schedule": "cosine",
+            "updates": 6000,
+            "steps_per_epoch": 100,
+        },
+        paper_result="0.32 % error",
+        baseline="LSTM over rows",
+        small={"units": 8},
+    )
 )
-_register(
-    "translation",
-    "translation",
-    build_translation,
-    translation_signatures,
-    config={"units": 64, "layers": 2, "dropout": 0.2, "embedding": 48},
-    train={
-        "batch_size": 32,
-        "learning_rate": 3e-3,
-        "learning_rate_schedule": "cosine",
-        "updates": 5000,
-        "steps_per_epoch": 100,
-        "validation_rows": 650,
-        "evaluation_rows": 2000,
-    },
-    paper="BLEU-4 of 60.2 on BTEC, Chinese to English, with 15 references (from memory)",
-    baseline="LSTM encoder and decoder",
-    notation=translation_notation,
-    notes=(
-        "German headings and short sentences of LibreOffice's help are translated to English, not "
-        "the paper's travel phrases. Both sequences enter every layer from its side, and the next "
-        "word is read where a scan ends, along the source and along depth. 5,000 updates are 14 "
-        "passes over some 11,600 short pairs, which the network learns by heart: 28 % of words are "
-        "wrong in training. The learning rate and the size were not searched, the LSTM encoder and "
-        "decoder not trained."
-    ),
+
+register(
+    Entry(
+        name="grid_lstm_translation",
+        paper=PAPER,
+        task="translation",
+        build=build_translation,
+        config={"machine": "grid", "units": 64, "layers": 2, "dropout": 0.2, "embedding": 48},
+        train={
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+            "learning_rate_schedule": "cosine",
+            "updates": 5000,
+            "steps_per_epoch": 100,
+            "validation_rows": 650,
+            "evaluation_rows": 2000,
+        },
+        paper_result="BLEU-4 of 60.2 on BTEC, Chinese to English, with 15 references (from memory)",
+        baseline="LSTM encoder and decoder",
+        small={"units": 8, "layers": 2, "embedding": 8},
+    )
 )
-_register(
-    "wikipedia",
-    "characters",
-    build_text,
-    signatures_of_layer("grid"),
-    config={"units": 128, "layers": 3, "tied": True, "depth_last": True, "spread": 0.14},
-    train={
-        "batch_size": 32,
-        "learning_rate": 2e-3,
-        "learning_rate_schedule": "cosine",
-        "updates": 12_000,
-        "steps_per_epoch": 250,
-    },
-    paper="1.47 bits per character on enwik8, with 6 layers of 1,000 units",
-    baseline="stacked LSTM",
-    notation=byte_notation,
+
+register(
+    Entry(
+        name="grid_lstm_wikipedia",
+        paper=PAPER,
+        task="characters",
+        build=build_text,
+        config={
+            "machine": "grid",
+            "units": 128,
+            "layers": 3,
+            "tied": True,
+            "depth_last": True,
+            "spread": 0.14,
+        },
+        train={
+            "batch_size": 32,
+            "learning_rate": 2e-3,
+            "learning_rate_schedule": "cosine",
+            "updates": 12_000,
+            "steps_per_epoch": 250,
+        },
+        paper_result="1.47 bits per character on enwik8, with 6 layers of 1,000 units",
+        baseline="stacked LSTM",
+        small={"units": 8, "layers": 2},
+    )
 )

@@ -4,12 +4,6 @@ import keras
 
 from ..layers import NTM, DeepLSTM, SequenceMask
 from ._registry import Entry, Paper, register
-from .signatures._memory import TRACE, signatures
-from .signatures.associative_recall import associative_recall_notation
-from .signatures.copy import copy_notation
-from .signatures.ngrams import ngrams_notation
-from .signatures.priority_sort import priority_sort_notation
-from .signatures.repeat_copy import repeat_copy_notation
 
 PAPER = Paper(
     mechanism="NTM",
@@ -18,6 +12,12 @@ PAPER = Paper(
     year=2014,
     arxiv="1410.5401",
 )
+TRACE = {
+    "read_weights": "where each head reads, (batch, time, heads * slots)",
+    "write_weights": "where each head writes, (batch, time, heads * slots)",
+    "reads": "the vectors read, (batch, time, heads * word size)",
+    "adds": "the vectors added to memory, (batch, time, heads * word size)",
+}
 
 
 def build(task, machine, units, heads, memory_slots, word_size, shift_range):
@@ -66,6 +66,9 @@ def build(task, machine, units, heads, memory_slots, word_size, shift_range):
     return keras.Model({"sequence": sequence, "lengths": lengths}, outputs)
 
 
+SMALL = {"units": 8, "memory_slots": 16, "word_size": 6}
+SHARED = {"paper": PAPER, "build": build, "baseline": "LSTM", "told": TRACE}
+MEMORY = {"memory_slots": 128, "word_size": 20, "shift_range": 1}
 RECIPE = {
     "optimizer": "rmsprop",
     "learning_rate": 1e-4,
@@ -77,113 +80,74 @@ RECIPE = {
     "evaluation_rows": 2000,
 }
 
-
-def _register(task, machine, units, heads, train, paper, notes="", shift_range=1, **task_config):
-    register(
-        Entry(
-            name=f"ntm_{task}",
-            paper=PAPER,
-            task=task,
-            build=build,
-            signatures=signatures,
-            notation=NOTATIONS[task],
-            task_config=task_config,
-            config={
-                "machine": machine,
-                "units": units,
-                "heads": heads,
-                "memory_slots": 128,
-                "word_size": 20,
-                "shift_range": shift_range,
-            },
-            train={**RECIPE, **train},
-            paper_result=paper,
-            baseline="LSTM",
-            notes=notes,
-        )
+register(
+    Entry(
+        **SHARED,
+        name="ntm_copy",
+        task="copy",
+        config={"machine": "lstm", "units": 100, "heads": 1, **MEMORY},
+        train={**RECIPE, "updates": 20_000},
+        paper_result="about 0.1 bits per sequence after 100,000 sequences (read off a curve); LSTM "
+        "5 bits",
+        small=SMALL,
     )
+)
 
+register(
+    Entry(
+        **SHARED,
+        name="ntm_associative_recall",
+        task="associative_recall",
+        config={"machine": "feedforward", "units": 256, "heads": 4, **MEMORY},
+        train={**RECIPE, "updates": 8_000},
+        paper_result="near 0 bits per sequence after 50,000 sequences; LSTM 14 (read off a curve)",
+        small={**SMALL, "heads": 2},
+    )
+)
 
-NOTATIONS = {
-    "copy": copy_notation,
-    "repeat_copy": repeat_copy_notation,
-    "associative_recall": associative_recall_notation,
-    "ngrams": ngrams_notation,
-    "priority_sort": priority_sort_notation,
-}
+register(
+    Entry(
+        **SHARED,
+        name="ntm_repeat_copy",
+        task="repeat_copy",
+        task_config={"bits": 6},
+        config={"machine": "lstm", "units": 100, "heads": 1, **MEMORY},
+        train={
+            **RECIPE,
+            "updates": 110_000,
+            "decay_from": 0.8,
+            "steps_per_epoch": 125,
+            "curriculum": 5.0,
+            "curriculum_start": 1,
+            "seed": 2,
+        },
+        paper_result="near 0 bits per sequence; under 5 bits after 50,000 sequences (read off a "
+        "curve)",
+        small=SMALL,
+    )
+)
 
-_register(
-    "copy",
-    machine="lstm",
-    units=100,
-    heads=1,
-    train={"updates": 20_000},
-    paper="about 0.1 bits per sequence after 100,000 sequences (read off a curve); LSTM 5 bits",
-    notes=(
-        "The cost fell under 0.1 bits after about 4,500 updates, 72,000 sequences, with spikes of"
-        " a quarter of a bit until the learning rate fell. Memory starts at 1e-6 everywhere, "
-        "weightings on the first slot; writing comes before reading. The three stacked LSTM "
-        "layers of the paper (`--set machine=baseline units=256 learning_rate=3e-5`) take ten "
-        "times as long an update and were not trained to the end: 68 bits after 3,250 updates. "
-        "All five seeds learn it, none met a NaN; the others than the first ran for 8,000 "
-        "updates."
-    ),
+register(
+    Entry(
+        **SHARED,
+        name="ntm_ngrams",
+        task="ngrams",
+        config={"machine": "lstm", "units": 100, "heads": 1, **MEMORY},
+        train={**RECIPE, "updates": 15_000},
+        paper_result="about 133.5 bits per sequence, optimum 133, LSTM 136 (read off a curve)",
+        small=SMALL,
+    )
 )
-_register(
-    "associative_recall",
-    machine="feedforward",
-    units=256,
-    heads=4,
-    train={"updates": 8_000},
-    paper="near 0 bits per sequence after 50,000 sequences; LSTM 14 (read off a curve)",
-)
-_register(
-    "repeat_copy",
-    machine="lstm",
-    units=100,
-    heads=1,
-    bits=6,
-    train={
-        "updates": 110_000,
-        "decay_from": 0.8,
-        "steps_per_epoch": 125,
-        "curriculum": 5.0,
-        "curriculum_start": 1,
-        "seed": 2,
-    },
-    paper="near 0 bits per sequence; under 5 bits after 50,000 sequences (read off a curve)",
-    notes=(
-        "1.8 million sequences, many times the paper's, most of them short: at full difficulty "
-        "from the start 15,000 updates ended at 146 bits, and with a curriculum whose threshold is "
-        "0.3 bits it stalls. Seed 2 finds the loop after 62,000 updates and hardly errs from then "
-        "on; seed 1 gets along without it. Beyond ten vectors or repeats it goes on as it should "
-        "for 120 to 140 vectors, then loses its place; the paper's loses count as well. The "
-        "baseline, three layers of 512 units, was not trained."
-    ),
-)
-_register(
-    "ngrams",
-    machine="lstm",
-    units=100,
-    heads=1,
-    train={"updates": 15_000},
-    paper="about 133.5 bits per sequence, optimum 133, LSTM 136 (read off a curve)",
-    notes=(
-        "The best that any predictor can do is 132.9 bits, of which the first, fair bits are "
-        "five; this machine saw 240,000 sequences, a quarter of the paper's, at three times its "
-        "learning rate. Its baseline (`--set machine=baseline units=128`) was not trained."
-    ),
-)
-_register(
-    "priority_sort",
-    machine="feedforward",
-    units=512,
-    heads=8,
-    train={"updates": 15_000},
-    paper="about 20 bits per sequence after 1,000,000 sequences, LSTM 58 (read off a curve)",
-    notes=(
-        "240,000 sequences, a quarter of the paper's, at three times its learning rate: the cost "
-        "was still falling when the rate began to. It stands where the paper's LSTM ends, and a "
-        "second seed at 84 bits."
-    ),
+
+register(
+    Entry(
+        **SHARED,
+        name="ntm_priority_sort",
+        task="priority_sort",
+        config={"machine": "feedforward", "units": 512, "heads": 8, **MEMORY},
+        train={**RECIPE, "updates": 15_000},
+        paper_result="about 20 bits per sequence after 1,000,000 sequences, LSTM 58 (read off a "
+        "curve)",
+        small={**SMALL, "heads": 2},
+    )
 )

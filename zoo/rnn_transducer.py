@@ -3,11 +3,8 @@
 import keras
 
 from ..layers import OneHotLabels, PeepholeLSTM, RNNTransducer, WeightNoise
-from ._networks import TTS_PHONES, transcription_network
+from ._networks import transcription_network
 from ._registry import Entry, Paper, register
-from .signatures._speech import speech_notation
-from .signatures.next_phoneme import next_signatures
-from .signatures.phoneme_transduction import signatures
 
 PAPER = Paper(
     mechanism="RNN transducer",
@@ -69,7 +66,6 @@ register(
         paper=PAPER,
         task="next_phoneme",
         build=build_next,
-        signatures=next_signatures,
         config={"prediction_units": 96, "dropout": 0.3},
         train={
             "batch_size": 16,
@@ -81,10 +77,7 @@ register(
             "evaluation_rows": 240,
         },
         paper_result="no number; the prediction network of the paper of 2013 begins with one",
-        notes=(
-            "What it learns is the grammar that TTS-Phones is made from, whose sentences are all "
-            "new in the test split."
-        ),
+        small={"prediction_units": 8},
     )
 )
 
@@ -95,8 +88,6 @@ register(
         task="phoneme_transduction",
         task_config={"speed": 0.15, "level": 6.0},
         build=build,
-        signatures=signatures,
-        notation=speech_notation("decode"),
         config={
             "features": "log_mel",
             "deltas": 2,
@@ -121,13 +112,6 @@ register(
             "start": "deep_ctc_phonemes,rnn_transducer_next_phoneme",
         },
         paper_result="23.2 % on TIMIT, 25.5 % for CTC of the same size",
-        notes=TTS_PHONES
-        + (
-            "The transcription network begins with the weights of deep_ctc_phonemes, which errs in "
-            "14.1 %, and the prediction network with those of rnn_transducer_next_phoneme; a "
-            "hidden layer joins them, as in the paper of 2013. `--set joint_units=0` adds their "
-            "outputs, as in that of 2012. Noise on the weights all along. The result is that of "
-            "greedy decoding."
-        ),
+        small={"units": 8, "layers": 2, "prediction_units": 8, "joint_units": 8},
     )
 )

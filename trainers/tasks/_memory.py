@@ -25,6 +25,7 @@ class MemoryTask(Task):
     Subclasses provide
       `channels`, `outputs`    width of an input and of a target.
       `draw(rng, **counts)`    rows of given counts, each `(batch,)`, also beyond the task's own.
+      `lay(...)`               rows of given contents, where people may write them.
       `typical`                dict, the counts of the row whose use of the memory is drawn.
       `beyond`                 dict, what is counted, in words -> (the most of it in training, where
                                that is a range, else None; dict: number of it -> the counts of
@@ -98,6 +99,12 @@ class MemoryTask(Task):
                 for point in points
             }
         }
+
+
+def widened(vectors, channels):
+    """Vectors `(batch, most, width)` with so many channels, float32, 0 on those that are new."""
+    more = channels - vectors.shape[-1]
+    return np.pad(np.asarray(vectors, "float32"), ((0, 0), (0, 0), (0, more)))
 
 
 def lay(vectors, first, count, steps, fill=0.0, period=None):

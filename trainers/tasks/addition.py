@@ -60,14 +60,24 @@ class Addition(Task):
         lengths = rng.integers(1, self.numbers + 1, size, dtype=np.int32)
         if exact:
             lengths = np.full(size, min(3, self.numbers), np.int32)
-        real = np.arange(self.numbers) < lengths[:, None]
+        count = rng.integers(low, high + 1, shape)
+        return self.lay(rng.integers(0, 10, (*shape, self.digits)), count, lengths)
 
-        count = rng.integers(low, high + 1, (*shape, 1)) * real[..., None]
-        digit = rng.integers(0, 10, (*shape, self.digits))
+    def lay(self, digits, count, lengths):
+        """Rows of given numbers.
+
+        Args:
+            digits: `(batch, time, digits)`, those of each number from the left.
+            count: `(batch, time)`, how many digits a number has.
+            lengths: `(batch,)`, how many numbers count.
+        """
+        shape = digits.shape[:2]
+        real = np.arange(shape[1]) < lengths[:, None]
+        count = np.where(real, count, 0)[..., None]
         place = count - 1 - np.arange(self.digits)
-        sequence = ONE_HOT[np.where(place >= 0, digit, ENDED)].reshape(*shape, -1)
+        sequence = ONE_HOT[np.where(place >= 0, digits, ENDED)].reshape(*shape, -1)
 
-        value = np.where(place >= 0, digit * 10 ** np.maximum(place, 0), 0).sum(axis=-1)
+        value = np.where(place >= 0, digits * 10 ** np.maximum(place, 0), 0).sum(axis=-1)
         sums = value.cumsum(axis=1)[..., None]
         places = 1 + (sums >= 10 ** np.arange(1, self.digits + 1)).sum(axis=-1, keepdims=True)
         place = places - 1 - np.arange(self.digits + 1)

@@ -58,13 +58,24 @@ class AssociativeRecall(MemoryTask):
 
         The numbers may be larger than the task's own.
         """
-        size, most, length = len(items), most or max(items), self.vectors
+        shape = len(items), most or max(items), self.vectors, self.bits
+        shown = rng.integers(0, 2, shape, np.int8)
+        return self.lay(shown, items, rng.integers(0, items - 1))
+
+    def lay(self, vectors, items, asked):
+        """Rows that show the first `items` items and ask for one of them.
+
+        Args:
+            vectors: `(batch, most, vectors, bits)`, of 0 and 1, the vectors of each item.
+            items: `(batch,)`, how many items there are.
+            asked: `(batch,)`, the number of the item that comes again, from 0 on.
+        """
+        size, most, length, _ = vectors.shape
         each = length + 1
         steps = (most + 2) * each
         shown = np.zeros((size, most, each, self.channels), "float32")
-        shown[:, :, 1:, : self.bits] = rng.integers(0, 2, (size, most, length, self.bits), np.int8)
+        shown[:, :, 1:, : self.bits] = vectors
         shown[:, :, 0, -2] = 1
-        asked = rng.integers(0, items - 1)
         rows = np.arange(size)
 
         sequence = lay(shown.reshape(size, most * each, -1), 0 * items, items * each, steps)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from .._difficulty import levels
-from ._memory import NOT_SCORED, MemoryTask, answer, counted, flag, lay, marked, words
+from ._memory import NOT_SCORED, MemoryTask, answer, counted, flag, lay, marked, widened, words
 
 COPIED = (10, 20, 30, 50, 120)
 LENGTHS = (5, 10, 20, 30, 50, 80, 120)
@@ -55,12 +55,17 @@ class Copy(MemoryTask):
 
         The numbers may be larger than the task's own.
         """
-        longest = longest or max(length)
-        start = int(self.markers)
-        steps = 2 * longest + 1 + 2 * start
-        vectors = np.zeros((len(length), longest, self.channels), "float32")
-        vectors[..., : self.bits] = rng.integers(0, 2, (*vectors.shape[:2], self.bits), np.int8)
+        shape = len(length), longest or max(length), self.bits
+        return self.lay(rng.integers(0, 2, shape, np.int8), length)
 
+    def lay(self, vectors, length):
+        """Rows in which the first `length`, `(batch,)`, of `vectors` are copied.
+
+        `vectors` is `(batch, longest, bits)`, of 0 and 1.
+        """
+        start = int(self.markers)
+        steps = 2 * vectors.shape[1] + 1 + 2 * start
+        vectors = widened(vectors, self.channels)
         sequence = lay(vectors, np.full(len(length), start), length, steps)
         flag(sequence, -1, start + length)
         first = start + length + 1

@@ -28,6 +28,7 @@ TRUTH = np.array(
     dtype=np.int8,
 ).ravel()
 ONE_HOT = np.eye(len(GATES) + 1, len(GATES), dtype="float32")
+NO_GATE = -1  # the last row of both tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,27 +68,36 @@ class Logic(Task):
         lengths = rng.integers(1, self.length + 1, size, dtype=np.int32)
         if exact:
             lengths = np.full(size, min(5, self.length), np.int32)
-        real = np.arange(self.length) < lengths[:, None]
-
         bits = rng.integers(0, 2, (*shape, 2), dtype=np.int8)
-        count = rng.integers(low, high + 1, shape)
-        gate = rng.integers(0, len(GATES), (*shape, self.gates))
-        used = (np.arange(self.gates) < count[..., None]) & real[..., None]
-        gate = np.where(used, gate, len(GATES))
+        count = rng.integers(low, high + 1, (*shape, 1))
+        gates = rng.integers(0, len(GATES), (*shape, self.gates))
+        return self.lay(bits, np.where(np.arange(self.gates) < count, gates, NO_GATE), lengths)
+
+    def lay(self, bits, gates, lengths):
+        """Rows of given bits and gates.
+
+        Args:
+            bits: `(batch, time, 2)`, b_0 and b_1; b_0 counts in the first vector alone.
+            gates: `(batch, time, gates)`, places in `GATES`, `NO_GATE` behind the last.
+            lengths: `(batch,)`, how many vectors count.
+        """
+        shape = size, steps = gates.shape[:2]
+        real = np.arange(steps) < lengths[:, None]
+        gates = np.where(real[..., None], gates, NO_GATE)
 
         sequence = np.zeros((*shape, 2 + len(GATES) * self.gates), "float32")
         sequence[:, 0, 0] = bits[:, 0, 0]
         sequence[..., 1] = bits[..., 1] * real
-        sequence[..., 2:] = ONE_HOT[gate].reshape(*shape, -1)
+        sequence[..., 2:] = ONE_HOT[gates].reshape(*shape, -1)
 
         # The result of each vector for either b_0; the loop over time then picks.
         older = np.broadcast_to(np.arange(2), (*shape, 2))
         newer = np.broadcast_to(bits[..., 1:], (*shape, 2))
         for index in range(self.gates):
-            newer, older = TRUTH[gate[..., index, None] * 4 + newer * 2 + older], newer
+            newer, older = TRUTH[gates[..., index, None] * 4 + newer * 2 + older], newer
         truth = np.full(shape, -1, "float32")
         rows, last = np.arange(size), bits[:, 0, 0]
-        for time in range(self.length):
+        for time in range(steps):
             last = newer[rows, time, last]
             truth[:, time] = last
         truth[~real] = -1

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from .._difficulty import levels
-from ._memory import NOT_SCORED, MemoryTask, counted, example, flag, lay, marked, words
+from ._memory import NOT_SCORED, MemoryTask, counted, example, flag, lay, marked, widened, words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +60,28 @@ class PrioritySort(MemoryTask):
 
         The numbers may be larger than the task's own.
         """
-        size, most = len(vectors), most or max(vectors)
-        steps = most + 1 + min(most, self.answers)
-        shown = np.zeros((size, most, self.channels), "float32")
-        shown[..., : self.bits] = rng.integers(0, 2, (size, most, self.bits), np.int8)
-        shown[..., -2] = rng.uniform(-1, 1, (size, most))
+        shape = len(vectors), most or max(vectors)
+        bits = rng.integers(0, 2, (*shape, self.bits), np.int8)
+        return self.lay(bits, rng.uniform(-1, 1, shape), vectors)
 
-        sequence = lay(shown, 0 * vectors, vectors, steps)
-        flag(sequence, -1, vectors)
-        there = np.arange(most) < vectors[:, None]
+    def lay(self, vectors, priorities, count):
+        """Rows in which the first `count`, `(batch,)`, of `vectors` are sorted.
+
+        `vectors` is `(batch, most, bits)`, of 0 and 1; `priorities` is `(batch, most)`.
+        """
+        size, most, _ = vectors.shape
+        steps = most + 1 + min(most, self.answers)
+        shown = widened(vectors, self.channels)
+        shown[..., -2] = priorities
+
+        sequence = lay(shown, 0 * count, count, steps)
+        flag(sequence, -1, count)
+        there = np.arange(most) < count[:, None]
         order = np.where(there, -shown[..., -2], np.inf).argsort(axis=1, kind="stable")
         ranked = shown[np.arange(size)[:, None], order, : self.bits]
-        asked = np.minimum(vectors, self.answers)
-        target = lay(ranked, vectors + 1, asked, steps, NOT_SCORED)
-        lengths = (vectors + 1 + asked).astype("int32")
+        asked = np.minimum(count, self.answers)
+        target = lay(ranked, count + 1, asked, steps, NOT_SCORED)
+        lengths = (count + 1 + asked).astype("int32")
         return {"sequence": sequence, "lengths": lengths}, {"bits": target}
 
     def describe(self, inputs, targets, outputs):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from .._difficulty import levels
-from ._memory import NOT_SCORED, MemoryTask, answer, flag, lay, marked, words
+from ._memory import NOT_SCORED, MemoryTask, answer, flag, lay, marked, widened, words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +58,19 @@ class RepeatCopy(MemoryTask):
 
         Both may be larger than the task's own. `steps` is what the rows are padded to.
         """
+        shape = len(length), max(length), self.bits
+        return self.lay(rng.integers(0, 2, shape, np.int8), length, repeats, steps)
+
+    def lay(self, vectors, length, repeats, steps=None):
+        """Rows in which the first `length` of `vectors` are said `repeats` times, each `(batch,)`.
+
+        `vectors` is `(batch, most, bits)`, of 0 and 1. `steps` is what the rows are padded to, by
+        default the longest.
+        """
         answered = length * repeats
         lengths = length + 1 + answered + 1
         steps = steps or max(lengths)
-        vectors = np.zeros((len(length), max(length), self.channels), "float32")
-        vectors[..., : self.bits] = rng.integers(0, 2, (*vectors.shape[:2], self.bits), np.int8)
-
+        vectors = widened(vectors, self.channels)
         sequence = lay(vectors, np.zeros_like(length), length, steps)
         flag(sequence, -2, length)
         flag(sequence, -1, length, self.normalised(repeats))

@@ -41,18 +41,22 @@ class Sort(Task):
 
     def batch(self, rng, size, difficulty=None, split="train"):
         low, high, _ = levels(self, difficulty)
-        count = rng.integers(low, high + 1, (size, 1), dtype=np.int32)
-        values = rng.standard_normal((size, self.numbers), dtype=np.float32)
-        time = np.arange(2 * self.numbers)
-        shown = time[: self.numbers] < count
+        count = rng.integers(low, high + 1, size, dtype=np.int32)
+        return self.lay(rng.standard_normal((size, self.numbers), dtype=np.float32), count)
 
-        sequence = np.zeros((size, 2 * self.numbers, 2), "float32")
-        sequence[:, : self.numbers, 0] = np.where(shown, values, 0)
+    def lay(self, values, count):
+        """Rows in which the first `count`, `(batch,)`, of `values`, `(batch, most)`, are sorted."""
+        (size, most), count = values.shape, count[:, None]
+        time = np.arange(2 * most)
+        shown = time[:most] < count
+
+        sequence = np.zeros((size, 2 * most, 2), "float32")
+        sequence[:, :most, 0] = np.where(shown, values, 0)
         sequence[..., 1] = time == count - 1
 
         ascending = np.where(shown, values, np.inf).argsort(axis=1, kind="stable")
         rank = time - count
-        order = np.take_along_axis(ascending, rank.clip(0, self.numbers - 1), axis=1)
+        order = np.take_along_axis(ascending, rank.clip(0, most - 1), axis=1)
         order = np.where((rank >= 0) & (rank < count), order, -1).astype("int32")
         return {"sequence": sequence, "lengths": 2 * count[:, 0]}, {"order": order}
 

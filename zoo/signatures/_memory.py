@@ -4,18 +4,20 @@ Vectors of bits are written as words, in hexadecimal or bit by bit. Where an ans
 probability that it gave to the least sure bit of a vector stands below the vector.
 """
 
+import math
+
 import numpy as np
 
 from ...trainers.tasks._memory import words
 from ._checks import check_lengths
-from ._signature import Signature
+from ._signature import Signature, handed_on
 
 SURE = 0.9
 MOST_STEPS = 10_000
 HEXADECIMAL = "0123456789abcdef"
 
 
-def _vectors(tokens, width):
+def read_vectors(tokens, width):
     """The bits of words, `(count, width)`; `(0, width)` where one of them is no word."""
     vectors = []
     for token in tokens:
@@ -32,40 +34,38 @@ def _vectors(tokens, width):
     return np.array(vectors).reshape(-1, width)
 
 
-def _spelling(width):
-    digits, word = -(-width // 4), _some_words(1, width)[0]
+def spelling(width):
+    """How people write a vector, in words."""
+    digits, word = -(-width // 4), some_words(1, width)[0]
     plural = "" if digits == 1 else "s"
     return f"each {width} bits as {digits} hexadecimal digit{plural} or bit by bit, such as {word}"
 
 
-def _some_words(count, width):
+def some_words(count, width):
+    """So many vectors in hexadecimal, for examples."""
     return words(np.random.default_rng(0).integers(0, 2, (count, width)))
 
 
-def _stack(rows):
-    """Rows `(steps, channels)` as the signature takes them."""
-    lengths = np.array([len(row) for row in rows], "int32")
-    sequence = np.zeros((len(rows), max(lengths), rows[0].shape[1]), "float32")
-    for row, steps in enumerate(rows):
-        sequence[row, : len(steps)] = steps
-    return {"sequence": sequence, "lengths": lengths}
-
-
-def _unsure(chance):
+def unsure(chance):
     """The line of `table` that tells where an answer, `(time, width)`, was unsure, if it was."""
     least = np.maximum(chance, 1 - chance).min(axis=-1)
     cells = [f"{chance:.2f}" if chance < SURE else "-" for chance in least]
     return [("unsure", cells)] if min(least) < SURE else []
 
 
-TRACE = ("read_weights", "write_weights", "reads", "adds")
-
-
-def signatures(model, task):
-    """`serve`: an instance of the task in, the answer and what the heads did out."""
+def signatures(model, task, told):
+    """`serve`: an instance of the task in, the answer out."""
     import tensorflow as tf
 
-    remembers = "read_weights" in model.output
+    def shown(value, real):
+        """What a model tells of each step, heads side by side, 0 at padding.
+
+        A row of the picture is a step, a column a slot of a head.
+        """
+        if len(value.shape) > 2:
+            value = tf.reshape(value, (-1, tf.shape(real)[1], math.prod(value.shape[2:])))
+            real = real[..., None]
+        return tf.where(real, tf.cast(value, tf.float32), 0.0)
 
     def serve(sequence, lengths):
         steps = tf.shape(sequence)[1]
@@ -73,37 +73,22 @@ def signatures(model, task):
         answer = model({"sequence": sequence, "lengths": lengths})
         real = tf.sequence_mask(lengths, steps)
         probability = tf.where(real[..., None], tf.sigmoid(answer["bits"]), 0.0)
-        answered = {"bits": tf.cast(probability > 0.5, tf.int32), "probability": probability}
-        if not remembers:
-            return answered
-        # Heads side by side: a row of the picture is a step, a column a slot of a head.
-        flat = {
-            name: tf.reshape(answer[name], (-1, steps, np.prod(answer[name].shape[2:])))
-            for name in TRACE
+        return {
+            "bits": tf.cast(probability > 0.5, tf.int32),
+            "probability": probability,
+            **{name: shown(value, real) for name, value in handed_on(answer, told).items()},
         }
-        shown = {
-            name: tf.where(real[..., None], tf.cast(value, tf.float32), 0.0)
-            for name, value in flat.items()
-        }
-        return {**answered, **shown}
 
-    outputs = {
-        "bits": "0 or 1, what the machine says at every step, (batch, time, outputs)",
-        "probability": "of 1",
-    }
-    if remembers:
-        outputs |= {
-            "read_weights": "where each head reads, (batch, time, heads * slots)",
-            "write_weights": "where each head writes, (batch, time, heads * slots)",
-            "reads": "the vectors read, (batch, time, heads * word size)",
-            "adds": "the vectors added to memory, (batch, time, heads * word size)",
-        }
     inputs, _ = task.batch(np.random.default_rng(0), 2)
     return {
         "serve": Signature(
             serve,
             {"sequence": ((None, None, task.channels), "float32"), "lengths": ((None,), "int32")},
             inputs,
-            outputs,
+            {
+                "bits": "0 or 1, what the machine says at every step, (batch, time, outputs)",
+                "probability": "of 1",
+                **told,
+            },
         )
     }

@@ -35,8 +35,8 @@ def expected(what, text):
 
 
 def pad(rows, fill, dtype):
-    """Lists of unequal length as `(array, lengths)`."""
-    array = np.full((len(rows), max(map(len, rows))), fill, dtype)
+    """Lists of unequal length, of values or of arrays of one shape, as `(array, lengths)`."""
+    array = np.full((len(rows), max(map(len, rows)), *np.shape(rows[0])[1:]), fill, dtype)
     for row, values in enumerate(rows):
         array[row, : len(values)] = values
     return array, np.array([len(values) for values in rows], "int32")
@@ -58,6 +58,11 @@ def table(lines):
                 part = (f"{cell:>{width}}" for cell in cells[start : start + most])
                 told.append("".join([f"{name:10}", *part, *note]).rstrip())
     return "\n".join(told)
+
+
+def updates(outputs, row, steps):
+    """The updates of the first steps of a row, written, where the model counts them."""
+    return [f"{n:.0f}" for n in outputs["updates"][row, :steps]] if "updates" in outputs else []
 
 
 def verdict(right):

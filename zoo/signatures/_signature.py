@@ -21,11 +21,6 @@ class Signature:
     outputs: dict
 
 
-PONDER = {
-    "updates": "N, the updates spent on each input, (batch, time); 0 at padding",
-    "remainder": "R, the halting probability left for the last update, (batch, time)",
-}
-
-
-def _ponder(answer):
-    return {"updates": answer["updates"], "remainder": answer["remainder"]}
+def handed_on(answer, told):
+    """What a model tells of itself beside its answer: the outputs that `told` names."""
+    return {name: answer[name] for name in told}

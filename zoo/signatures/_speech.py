@@ -79,19 +79,15 @@ def timed(labels, moments, names, step):
     return phonemes, tf.where(moments >= 0, tf.cast(moments, tf.float32) * step, -1.0)
 
 
-def speech_notation(*signatures):
-    """`notation(task)` of signatures that take wav files: their names in, phonemes and times out.
+def speech_notation(task, *signatures):
+    """`Notation` of signatures that take wav files: their names in, phonemes and times out.
 
     In the place of a name there may be a data URI, `data:audio/wav;base64,` and the content.
     """
-
-    def notation(task):
-        _, sample = audio_inputs(task)
-        short = sample["audio"][:, : task.rate // 20]
-        example = [URI + base64.b64encode(wav_of(row, task.rate)).decode() for row in short]
-        return {name: Notation(tuple(example), _read, _show) for name in signatures}
-
-    return notation
+    _, sample = audio_inputs(task)
+    short = sample["audio"][:, : task.rate // 20]
+    example = [URI + base64.b64encode(wav_of(row, task.rate)).decode() for row in short]
+    return {name: Notation(tuple(example), _read, _show) for name in signatures}
 
 
 def _read(texts):

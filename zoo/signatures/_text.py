@@ -6,8 +6,11 @@ from ._notation import Notation, expected, verdict
 from ._signature import Signature
 
 
-def text_signatures(model, task):
-    """`serve`: a text in, what should follow it out, character by character the most probable."""
+def signatures(model, task, told):
+    """`serve`: a text in, what should follow it out, character by character the most probable.
+
+    The layer `memory` is unrolled by its states, so nothing that `told` names is there.
+    """
     import tensorflow as tf
 
     trained, head = model.get_layer("memory"), model.get_layer("next")
@@ -61,7 +64,7 @@ def text_signatures(model, task):
         "serve": Signature(
             serve,
             {"text": ((None,), "string")},
-            text_notation(task)["serve"].sample,
+            notation(task)["serve"].sample,
             {
                 "answer": "the characters that should follow the text, (batch,)",
                 "probability": "of the answer, (batch,)",
@@ -70,7 +73,7 @@ def text_signatures(model, task):
     }
 
 
-def text_notation(task):
+def notation(task):
     """A text that asks for an answer, as the task writes it."""
 
     def read(texts):

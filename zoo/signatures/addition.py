@@ -3,11 +3,11 @@
 import numpy as np
 
 from ._checks import check_lengths
-from ._notation import Notation, expected, pad, table, verdict
-from ._signature import PONDER, Signature, _ponder
+from ._notation import Notation, expected, pad, table, updates, verdict
+from ._signature import Signature, handed_on
 
 
-def addition_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: numbers as digit strings in, running sums as digit strings out."""
     import tensorflow as tf
 
@@ -29,22 +29,22 @@ def addition_signatures(model, task):
         written = tf.gather([*"0123456789", ""], tf.argmax(answer["sum"], axis=-1))
         sums = tf.strings.reduce_join(written, axis=-1)
         answered = real & (tf.range(shape[1]) > 0)
-        return {"sums": tf.where(answered, sums, ""), **_ponder(answer)}
+        return {"sums": tf.where(answered, sums, ""), **handed_on(answer, told)}
 
     return {
         "serve": Signature(
             serve,
             {"numbers": ((None, None), "string"), "lengths": ((None,), "int32")},
-            addition_notation(task)["serve"].sample,
+            notation(task)["serve"].sample,
             {
                 "sums": "sum of the numbers so far, as digits, (batch, time); empty at the first",
-                **PONDER,
+                **told,
             },
         )
     }
 
 
-def addition_notation(task):
+def notation(task):
     """Numbers as `381 4 99` or `381 + 4 + 99`."""
 
     def read(texts):
@@ -59,18 +59,17 @@ def addition_notation(task):
 
     def show(inputs, outputs):
         texts = []
-        for numbers, length, sums, updates in zip(
-            inputs["numbers"], inputs["lengths"], outputs["sums"], outputs["updates"]
-        ):
+        rows = zip(inputs["numbers"], inputs["lengths"], outputs["sums"])
+        for row, (numbers, length, sums) in enumerate(rows):
             numbers, given = list(numbers[:length]), [sum.decode() for sum in sums[1:length]]
             right, width = running_sums(numbers), max(5, *map(len, numbers))
             lines = [
                 ("numbers", [numbers[0], *(f"+ {number:>{width}}" for number in numbers[1:])]),
                 ("answers", ["", *given], verdict(given == right) if right else ""),
-                ("truth", ["", *right]),
-                ("updates", [f"{n:.0f}" for n in updates[:length]]),
             ]
-            texts.append(table(line for line in lines if line[0] != "truth" or given != right))
+            lines += [("truth", ["", *right])] if given != right else []
+            counts = updates(outputs, row, length)
+            texts.append(table([*lines, *([("updates", counts)] if counts else [])]))
         return texts
 
     return {"serve": Notation(("123 4567 89", "99999 1"), read, show)}

@@ -5,16 +5,20 @@ import itertools
 import numpy as np
 
 from ...trainers.tasks._memory import words
-from ._memory import MOST_STEPS, _some_words, _spelling, _stack, _unsure, _vectors
-from ._notation import Notation, expected, table, verdict
+from ._memory import MOST_STEPS, read_vectors, signatures, some_words, spelling, unsure
+from ._notation import Notation, expected, pad, table, verdict
+
+__all__ = ["notation", "signatures"]
 
 
-def associative_recall_notation(task):
+def notation(task):
     """Items and the one that is asked for, as `2a.01.3f 17.3f.22 ? 2a.01.3f`."""
     each = task.vectors + 1
 
     def read(texts):
-        return _stack([_recall_row(task, text) for text in texts])
+        items, asked = zip(*(_items(task, text) for text in texts))
+        inputs, _ = task.lay(*pad(items, 0, "float32"), np.array(asked))
+        return inputs
 
     def show(inputs, outputs):
         texts = []
@@ -26,14 +30,14 @@ def associative_recall_notation(task):
             follow = [after for item, after in itertools.pairwise(items) if item == asked]
             lines = [("items", items), ("asked", [asked])]
             lines.append(("recalled", [recalled], verdict(recalled in follow)))
-            doubts = _unsure(outputs["probability"][row, first:steps])
+            doubts = unsure(outputs["probability"][row, first:steps])
             lines += [(name, [" ".join(cells)]) for name, cells in doubts]
             texts.append(table(lines))
         return texts
 
     example = []
     for count in (3, 2):
-        spelled = _some_words(count * task.vectors, task.bits)
+        spelled = some_words(count * task.vectors, task.bits)
         items = [
             ".".join(spelled[start : start + task.vectors])
             for start in range(0, len(spelled), task.vectors)
@@ -42,26 +46,21 @@ def associative_recall_notation(task):
     return {"serve": Notation(tuple(example), read, show)}
 
 
-def _recall_row(task, text):
+def _items(task, text):
+    """The vectors of the items, `(items, vectors, bits)`, and which item is asked for."""
     shown, mark, asked = text.partition("?")
-    items = [_vectors(item.split("."), task.bits) for item in [*shown.split(), asked.strip()]]
+    items = [read_vectors(item.split("."), task.bits) for item in [*shown.split(), asked.strip()]]
     whole = all(len(item) == task.vectors for item in items)
     if not mark or not whole or not 2 < len(items) <= MOST_STEPS // (task.vectors + 1):
-        raise expected(_recall_rules(task), text)
+        raise expected(_rules(task), text)
     *items, asked = (item.tolist() for item in items)
     if asked not in items[:-1]:
         raise expected("to be asked for an item that another one follows", text)
-    each = task.vectors + 1
-    row = np.zeros(((len(items) + 2) * each, task.channels), "float32")
-    for start, item in zip(range(0, len(row), each), [*items, asked]):
-        row[start + 1 : start + each, : task.bits] = item
-    row[: len(items) * each : each, -2] = 1
-    row[[len(items) * each, (len(items) + 1) * each], -1] = 1
-    return row
+    return np.array(items), items.index(asked)
 
 
-def _recall_rules(task):
+def _rules(task):
     return (
-        f"2 items or more, each {task.vectors} vectors with dots between, {_spelling(task.bits)}, "
+        f"2 items or more, each {task.vectors} vectors with dots between, {spelling(task.bits)}, "
         "then ? and one of them"
     )

@@ -3,10 +3,10 @@
 import numpy as np
 
 from ._notation import Notation, expected, verdict
-from ._signature import Signature
+from ._signature import Signature, handed_on
 
 
-def parity_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: bits in, whether the number of ones is odd out."""
     import tensorflow as tf
 
@@ -16,19 +16,27 @@ def parity_signatures(model, task):
         )
         answer = model({"bits": tf.cast(bits, tf.float32)})
         odd = tf.sigmoid(answer["parity"][:, 0])
-        return {"odd": tf.cast(odd > 0.5, tf.int32), "probability": odd}
+        return {
+            "odd": tf.cast(odd > 0.5, tf.int32),
+            "probability": odd,
+            **handed_on(answer, told),
+        }
 
     return {
         "serve": Signature(
             serve,
             {"bits": ((None, task.bits), "int32")},
-            parity_notation(task)["serve"].sample,
-            {"odd": "1 if the number of ones is odd, (batch,)", "probability": "of 1, (batch,)"},
+            notation(task)["serve"].sample,
+            {
+                "odd": "1 if the number of ones is odd, (batch,)",
+                "probability": "of 1, (batch,)",
+                **told,
+            },
         )
     }
 
 
-def parity_notation(task):
+def notation(task):
     """Bits as `0110`."""
 
     def read(texts):

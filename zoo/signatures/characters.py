@@ -9,22 +9,22 @@ BYTES = 256
 MOST_SAMPLED = 1024
 
 
-def signatures_of_layer(name):
-    """`signatures(model, task)` of models that `build_bytes` made around a layer of that name."""
+def signatures(model, task, told):
+    """What a model serves that ends with a layer which returns its states, and with `next`.
 
-    def signatures(model, task):
-        import tensorflow as tf
+    The layer is unrolled by its states, so nothing that `told` names is there; a model that tells
+    more of each byte calls `byte_signatures`.
+    """
+    import tensorflow as tf
 
-        layer, head = model.get_layer(name), model.get_layer("next")
-        _, *states = layer.output
+    *_, layer, head = model.layers
+    _, *states = layer.output
 
-        def run(codes, mask, state):
-            hidden, *state = layer(tf.one_hot(codes, BYTES), mask=mask, initial_state=state)
-            return head(hidden), state, {}
+    def run(codes, mask, state):
+        hidden, *state = layer(tf.one_hot(codes, BYTES), mask=mask, initial_state=state)
+        return head(hidden), state, {}
 
-        return byte_signatures(run, {f"state_{i}": x.shape[1:] for i, x in enumerate(states)})
-
-    return signatures
+    return byte_signatures(run, {f"state_{i}": x.shape[1:] for i, x in enumerate(states)})
 
 
 def byte_signatures(run, states, told=None):
@@ -131,7 +131,7 @@ def byte_signatures(run, states, told=None):
         }
         return {"text_bytes": text, **numbers}
 
-    notation = byte_notation()
+    written = notation()
     text = {"text": ((None,), "string")}
     last = {
         "next_bytes": "the most probable byte after the text, (batch,)",
@@ -144,8 +144,8 @@ def byte_signatures(run, states, told=None):
     state_inputs = {name: ((None, *shape), "float32") for name, shape in states.items()}
     zeros = {name: np.zeros((2, *shape), "float32") for name, shape in states.items()}
     return {
-        "serve": Signature(serve, text, notation["serve"].sample, {**last, **told}),
-        "score": Signature(score, text, notation["score"].sample, {**scores, **told}),
+        "serve": Signature(serve, text, written["serve"].sample, {**last, **told}),
+        "score": Signature(score, text, written["score"].sample, {**scores, **told}),
         "sample": Signature(
             sample,
             {
@@ -155,7 +155,7 @@ def byte_signatures(run, states, told=None):
                 "seed": ((None,), "int32"),
             },
             {
-                **notation["sample"].sample,
+                **written["sample"].sample,
                 "length": np.array([8, 5], "int32"),
                 "temperature": np.array([0.0, 0.7], "float32"),
                 "seed": np.array([1, 2], "int32"),
@@ -181,7 +181,7 @@ def byte_signatures(run, states, told=None):
     }
 
 
-def byte_notation(task=None):
+def notation(task=None):
     """A text as it is; `sample` goes on with it for 80 bytes."""
 
     def read(texts):

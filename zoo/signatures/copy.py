@@ -1,18 +1,19 @@
 """Vectors of bits in, the same vectors out."""
 
-import numpy as np
-
 from ...trainers.tasks._memory import words
-from ._memory import MOST_STEPS, _some_words, _spelling, _stack, _unsure, _vectors
-from ._notation import Notation, expected, table, verdict
+from ._memory import MOST_STEPS, read_vectors, signatures, some_words, spelling, unsure
+from ._notation import Notation, expected, pad, table, verdict
+
+__all__ = ["notation", "signatures"]
 
 
-def copy_notation(task):
+def notation(task):
     """Vectors as `35 e2 0f`."""
     start = int(task.markers)
 
     def read(texts):
-        return _stack([_copy_row(task, text) for text in texts])
+        inputs, _ = task.lay(*pad([_vectors(task, text) for text in texts], 0, "float32"))
+        return inputs
 
     def show(inputs, outputs):
         texts = []
@@ -22,21 +23,15 @@ def copy_notation(task):
             answered = row, slice(start + count + 1, start + 2 * count + 1), slice(task.bits)
             copied = words(outputs["bits"][answered])
             lines = [("vectors", shown), ("copied", copied, verdict(copied == shown))]
-            texts.append(table([*lines, *_unsure(outputs["probability"][answered])]))
+            texts.append(table([*lines, *unsure(outputs["probability"][answered])]))
         return texts
 
-    example = tuple(" ".join(_some_words(count, task.bits)) for count in (5, 2))
+    example = tuple(" ".join(some_words(count, task.bits)) for count in (5, 2))
     return {"serve": Notation(example, read, show)}
 
 
-def _copy_row(task, text):
-    vectors = _vectors(text.split(), task.bits)
-    count, start = len(vectors), int(task.markers)
-    if not 0 < count <= MOST_STEPS // 2:
-        raise expected(f"vectors with spaces between, {_spelling(task.bits)}", text)
-    row = np.zeros((2 * count + 1 + 2 * start, task.channels), "float32")
-    row[start : start + count, : task.bits] = vectors
-    row[start + count, -1] = 1
-    if task.markers:
-        row[0, -2] = 1
-    return row
+def _vectors(task, text):
+    vectors = read_vectors(text.split(), task.bits)
+    if not 0 < len(vectors) <= MOST_STEPS // 2:
+        raise expected(f"vectors with spaces between, {spelling(task.bits)}", text)
+    return vectors

@@ -3,10 +3,10 @@
 import numpy as np
 
 from ._notation import Notation, expected, table, verdict
-from ._signature import Signature
+from ._signature import Signature, handed_on
 
 
-def addition_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: two numbers as digit strings in, their sum as a digit string out."""
     import tensorflow as tf
 
@@ -24,9 +24,10 @@ def addition_signatures(model, task):
         text = tf.strings.substr(tf.strings.join(parts), 0, task.steps)
         read = tf.cast(tf.io.decode_raw(text, tf.uint8), tf.int32)
         sequence = tf.where(read == ord("-"), task.delimiter, read - ord("0"))
-        probability = tf.nn.softmax(model({"sequence": sequence})["digits"])
-        answer = tf.argmax(probability, axis=-1)
-        written = tf.strings.reduce_join(tf.gather([*"0123456789-"], answer), axis=-1)
+        answer = model({"sequence": sequence})
+        probability = tf.nn.softmax(answer["digits"])
+        best = tf.argmax(probability, axis=-1)
+        written = tf.strings.reduce_join(tf.gather([*"0123456789-"], best), axis=-1)
         first = 2 * count[:, 0] + 2
         said = tf.strings.regex_replace(
             tf.strings.substr(written, first, tf.fill(tf.shape(first), digits + 1)), "-.*", ""
@@ -34,22 +35,24 @@ def addition_signatures(model, task):
         place = tf.range(task.steps) - first[:, None]
         scored = (place >= 0) & (place < tf.strings.length(said)[:, None])
         sure = tf.where(scored, tf.reduce_max(probability, axis=-1), 1.0)
-        return {"sum": said, "probability": tf.reduce_min(sure, axis=-1)}
+        sure = tf.reduce_min(sure, axis=-1)
+        return {"sum": said, "probability": sure, **handed_on(answer, told)}
 
     return {
         "serve": Signature(
             serve,
             {"numbers": ((None, 2), "string")},
-            addition_notation(task)["serve"].sample,
+            notation(task)["serve"].sample,
             {
                 "sum": "the sum, as digits, (batch,)",
                 "probability": "of the digit that it is least sure of, (batch,)",
+                **told,
             },
         )
     }
 
 
-def addition_notation(task):
+def notation(task):
     """Two numbers as `381 + 456`."""
 
     def read(texts):
@@ -65,11 +68,11 @@ def addition_notation(task):
 
     def show(inputs, outputs):
         texts = []
-        for numbers, told, sure in zip(inputs["numbers"], outputs["sum"], outputs["probability"]):
-            told, right = told.decode(), str(sum(map(int, numbers)))
+        for numbers, said, sure in zip(inputs["numbers"], outputs["sum"], outputs["probability"]):
+            said, right = said.decode(), str(sum(map(int, numbers)))
             lines = [("numbers", [" + ".join(numbers)])]
-            lines += [("answer", [told], f" ({sure:.2f}){verdict(told == right)}")]
-            texts.append(table([*lines, *([("truth", [right])] if told != right else [])]))
+            lines += [("answer", [said], f" ({sure:.2f}){verdict(said == right)}")]
+            texts.append(table([*lines, *([("truth", [right])] if said != right else [])]))
         return texts
 
     example = [("9" * n, "1" * n) for n in (task.digits, max(1, task.digits - 1))]

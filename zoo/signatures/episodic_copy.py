@@ -2,10 +2,10 @@
 
 from ._checks import check_lengths
 from ._notation import Notation, expected, pad, table, verdict
-from ._signature import Signature
+from ._signature import Signature, handed_on
 
 
-def copy_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: symbols, blanks and the delimiter in, what is answered at every step out."""
     import tensorflow as tf
 
@@ -16,28 +16,31 @@ def copy_signatures(model, task):
             tf.reduce_all((sequence >= 0) & (sequence < task.classes)),
             [f"sequence must be of symbols 0 to {task.classes - 1}, got", sequence],
         )
-        logits = model({"sequence": sequence, "lengths": lengths})["symbol"]
+        answer = model({"sequence": sequence, "lengths": lengths})
+        logits = answer["symbol"]
         real = tf.sequence_mask(lengths, steps)
         probability = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
         return {
             "symbols": tf.where(real, tf.argmax(logits, axis=-1, output_type=tf.int32), -1),
             "probability": tf.where(real, probability, 0.0),
+            **handed_on(answer, told),
         }
 
     return {
         "serve": Signature(
             serve,
             {"sequence": ((None, None), "int32"), "lengths": ((None,), "int32")},
-            copy_notation(task)["serve"].sample,
+            notation(task)["serve"].sample,
             {
                 "symbols": "the most probable symbol at every step, (batch, time); -1 at padding",
                 "probability": "of each of them, (batch, time); 0 at padding",
+                **told,
             },
         )
     }
 
 
-def copy_notation(task):
+def notation(task):
     """The symbols to copy, as `3 1 7`; blanks and the delimiter are put behind them."""
 
     def read(texts):

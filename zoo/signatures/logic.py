@@ -1,13 +1,12 @@
 """Bits and gates in, truth values out."""
 
-import numpy as np
-
+from ...trainers.tasks.logic import GATES, NO_GATE
 from ._checks import check_lengths
-from ._notation import Notation, expected, verdict
-from ._signature import PONDER, Signature, _ponder
+from ._notation import Notation, expected, pad, updates, verdict
+from ._signature import Signature, handed_on
 
 
-def logic_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: bits and gates in, truth values out."""
     import tensorflow as tf
 
@@ -27,7 +26,11 @@ def logic_signatures(model, task):
         sequence = tf.concat([tf.cast(bits, tf.float32), one_hot], axis=-1)
         answer = model({"sequence": sequence, "lengths": lengths})
         truth = tf.sigmoid(answer["truth"])
-        return {"truth": tf.cast(truth > 0.5, tf.int32), "probability": truth, **_ponder(answer)}
+        return {
+            "truth": tf.cast(truth > 0.5, tf.int32),
+            "probability": truth,
+            **handed_on(answer, told),
+        }
 
     return {
         "serve": Signature(
@@ -37,20 +40,18 @@ def logic_signatures(model, task):
                 "gates_applied": ((None, None, gates), "int32"),
                 "lengths": ((None,), "int32"),
             },
-            logic_notation(task)["serve"].sample,
+            notation(task)["serve"].sample,
             {
                 "truth": "truth value after the gates of each step, 0 or 1, (batch, time)",
                 "probability": "of 1, (batch, time)",
-                **PONDER,
+                **told,
             },
         )
     }
 
 
-def logic_notation(task):
+def notation(task):
     """Vectors as `10 XOR AND | 1 NOR`: b_0 and b_1 first, then b_1 alone, each with its gates."""
-    from ...trainers.tasks.logic import GATES, TRUTH
-
     numbered = {gate.lower(): number for number, gate in enumerate(GATES)}
     rules = (
         "vectors with | between, such as '10 XOR AND | 1 NOR': the bits b_0 b_1, later b_1 alone, "
@@ -58,52 +59,48 @@ def logic_notation(task):
     )
 
     def read(texts):
-        rows, most = [], 0
+        bits, applied = [], []
         for text in texts:
             vectors = [part.split() for part in text.split("|")]
             try:
                 gates = [[numbered[name.lower()] for name in names] for _, *names in vectors]
                 legal = all(
-                    len(bits) == (1 if step else 2) and not set(bits) - set("01")
-                    for step, (bits, *_) in enumerate(vectors)
+                    len(shown) == (1 if step else 2) and not set(shown) - set("01")
+                    for step, (shown, *_) in enumerate(vectors)
                 )
             except (KeyError, ValueError):
                 legal = False
             if not legal or max(map(len, gates)) > task.gates:
                 raise expected(rules, text)
-            bits = [[0] * (2 - len(bits)) + [int(bit) for bit in bits] for bits, *_ in vectors]
-            rows.append((bits, gates))
-            most = max(most, len(vectors))
-        bits = np.zeros((len(rows), most, 2), "int32")
-        applied = np.full((len(rows), most, task.gates), -1, "int32")
-        for row, (shown, gates) in enumerate(rows):
-            bits[row, : len(shown)] = shown
-            for step, numbers in enumerate(gates):
-                applied[row, step, : len(numbers)] = numbers
-        lengths = np.array([len(shown) for shown, _ in rows], "int32")
+            bits.append([list(map(int, shown.rjust(2, "0"))) for shown, *_ in vectors])
+            applied.append([numbers + [NO_GATE] * (task.gates - len(numbers)) for numbers in gates])
+        bits, lengths = pad(bits, 0, "int32")
+        applied, _ = pad(applied, NO_GATE, "int32")
         return {"bits": bits, "gates_applied": applied, "lengths": lengths}
 
     def show(inputs, outputs):
+        _, targets = task.lay(inputs["bits"], inputs["gates_applied"], inputs["lengths"])
         texts = []
         for row, length in enumerate(inputs["lengths"]):
-            lines, last = [], inputs["bits"][row, 0, 0]
-            for step in range(length):
-                older, newer = last, inputs["bits"][row, step, 1]
-                gates = [gate for gate in inputs["gates_applied"][row, step] if gate >= 0]
-                told = [f"{newer}" if step else f"{older}{newer}", *(GATES[gate] for gate in gates)]
-                for gate in gates:
-                    newer, older = TRUTH[gate * 4 + newer * 2 + older], newer
-                last = newer
-                answer, updates = outputs["truth"][row, step], outputs["updates"][row, step]
-                lines.append(
-                    (" ".join(told), "FT"[answer], f"{updates:.0f}", verdict(answer == last))
-                )
-            width = max(len("vector"), *(len(told) for told, *_ in lines))
-            lines = [("vector", "answer", "updates", ""), *lines]
-            texts.append(
-                "\n".join(f"{a:{width}}  {b:>6}  {c:>7}{d}".rstrip() for a, b, c, d in lines)
-            )
+            vectors = zip(inputs["bits"][row, :length], inputs["gates_applied"][row])
+            told = [_vector(*vector, first=not step) for step, vector in enumerate(vectors)]
+            answers, right = outputs["truth"][row, :length], targets["truth"][row, :length]
+            width, counts = max(map(len, ("vector", *told))), updates(outputs, row, length)
+            columns = [
+                [f"{cell:{width}}" for cell in ("vector", *told)],
+                [f"  {cell:>6}" for cell in ("answer", *("FT"[answer] for answer in answers))],
+            ]
+            if counts:
+                columns.append([f"  {cell:>7}" for cell in ("updates", *counts)])
+            columns.append(["", *map(verdict, answers == right)])
+            texts.append("\n".join("".join(cells).rstrip() for cells in zip(*columns)))
         return texts
 
     example = ("10 XOR | 1 NOR | 0 if/then", f"01 {' '.join(GATES[: task.gates])} | 1")
     return {"serve": Notation(example, read, show)}
+
+
+def _vector(bits, gates, first):
+    """`10 XOR AND`, bits b_0 b_1 and gates; b_0 is shown in the first vector only."""
+    shown = bits if first else bits[1:]
+    return " ".join(["".join(map(str, shown)), *(GATES[gate] for gate in gates if gate >= 0)])

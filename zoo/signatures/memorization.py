@@ -4,10 +4,10 @@ import numpy as np
 
 from ._checks import check_lengths
 from ._notation import Notation, expected, pad, table, verdict
-from ._signature import Signature
+from ._signature import Signature, handed_on
 
 
-def memorization_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: symbols in, the same symbols out."""
     import tensorflow as tf
 
@@ -22,31 +22,35 @@ def memorization_signatures(model, task):
         )
         shown = tf.where(shown, symbols, task.delimiter)
         sequence = tf.pad(shown, [[0, 0], [1, most + 1]], constant_values=task.delimiter)
-        probability = tf.nn.softmax(model({"sequence": sequence})["symbols"])
+        answer = model({"sequence": sequence})
+        probability = tf.nn.softmax(answer["symbols"])
         place = tf.minimum(lengths[:, None] + 1 + tf.range(most), time[-1])
         said = tf.gather(probability, place, batch_dims=1)
         real = tf.sequence_mask(lengths, most)
         # The delimiter is no answer where one is due.
-        answer = tf.argmax(said[..., : task.symbols], axis=-1, output_type=tf.int32)
+        said = said[..., : task.symbols]
+        best = tf.argmax(said, axis=-1, output_type=tf.int32)
         return {
-            "answer": tf.where(real, answer, -1),
-            "probability": tf.where(real, tf.reduce_max(said[..., : task.symbols], axis=-1), 0.0),
+            "answer": tf.where(real, best, -1),
+            "probability": tf.where(real, tf.reduce_max(said, axis=-1), 0.0),
+            **handed_on(answer, told),
         }
 
     return {
         "serve": Signature(
             serve,
             {"symbols": ((None, None), "int32"), "lengths": ((None,), "int32")},
-            memorization_notation(task)["serve"].sample,
+            notation(task)["serve"].sample,
             {
                 "answer": "the symbols that it remembers, (batch, time); -1 behind the end",
                 "probability": "of each, (batch, time)",
+                **told,
             },
         )
     }
 
 
-def memorization_notation(task):
+def notation(task):
     """Symbols as `5 17 63`."""
 
     def read(texts):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ._signature import Signature
+from ._signature import Signature, handed_on
 
 
-def image_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: images in, digits out."""
     import tensorflow as tf
 
@@ -13,15 +13,21 @@ def image_signatures(model, task):
         tf.debugging.Assert(
             tf.reduce_all((image >= 0) & (image <= 1)), ["an image has values of 0 to 1"]
         )
-        probability = tf.nn.softmax(model({"image": image})["digit"])
+        answer = model({"image": image})
+        probability = tf.nn.softmax(answer["digit"])
         digit = tf.argmax(probability, axis=-1, output_type=tf.int32)
-        return {"digit": digit, "probability": probability}
+        return {"digit": digit, "probability": probability, **handed_on(answer, told)}
 
     return {
         "serve": Signature(
             serve,
             {"image": ((None, 28, 28), "float32")},
             task.inputs_without_data(np.random.default_rng(0), 2),
-            {"digit": "0 to 9, (batch,)", "probability": "of each digit, (batch, 10)"},
+            {"digit": "0 to 9, (batch,)", "probability": "of each digit, (batch, 10)", **told},
         )
     }
+
+
+def notation(task):
+    """None: nobody writes an image."""
+    return {}

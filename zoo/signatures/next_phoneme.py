@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._signature import Signature
+from ._signature import Signature, handed_on
 
 
 def labels_of(phonemes, task):
@@ -20,7 +20,7 @@ def labels_of(phonemes, task):
     return tf.where(places > 0, places, -1)
 
 
-def next_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: phonemes in, what follows them out, and how probable they were."""
     import tensorflow as tf
 
@@ -29,16 +29,18 @@ def next_signatures(model, task):
     def serve(phonemes):
         labels = labels_of(phonemes, task)
         before = tf.pad(tf.maximum(labels, 0), ((0, 0), (1, 0)))
-        chances = tf.nn.log_softmax(model({"labels": before})["next"])
+        answer = model({"labels": before})
+        chances = tf.nn.log_softmax(answer["next"])
         # Blank follows nothing, and is never the answer.
         count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
         last = tf.gather(chances, count, batch_dims=1)[:, 1:]
-        told = tf.gather(chances[:, :-1], tf.maximum(labels, 0), batch_dims=2)
-        bits = -tf.where(labels >= 0, told, 0.0) / tf.math.log(2.0)
+        given = tf.gather(chances[:, :-1], tf.maximum(labels, 0), batch_dims=2)
+        bits = -tf.where(labels >= 0, given, 0.0) / tf.math.log(2.0)
         return {
             "next": tf.gather(names, 1 + tf.argmax(last, axis=-1)),
             "probability": tf.exp(tf.reduce_max(last, axis=-1)),
             "bits": tf.reduce_sum(bits, axis=1),
+            **handed_on(answer, told),
         }
 
     sample = np.array([" ".join(task.phonemes[:3]), task.phonemes[1]], object)
@@ -51,6 +53,12 @@ def next_signatures(model, task):
                 "next": "the most probable phoneme after them, (batch,)",
                 "probability": "of that one, (batch,)",
                 "bits": "-log2 of the probability of the phonemes themselves, (batch,)",
+                **told,
             },
         )
     }
+
+
+def notation(task):
+    """None."""
+    return {}

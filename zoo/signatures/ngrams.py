@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from ._memory import MOST_STEPS, _stack
-from ._notation import Notation, expected, over_text
+from ...trainers.tasks.ngrams import optimal
+from ._memory import MOST_STEPS, signatures
+from ._notation import Notation, expected, over_text, pad
+
+__all__ = ["notation", "signatures"]
 
 
-def ngrams_notation(task):
+def notation(task):
     """The bits so far, as `0110100`; the answer is the probability that a 1 comes next.
 
     Under each bit stands its `chance`, the probability of 1 that was given to it, in tenths.
     """
-    from ...trainers.tasks.ngrams import optimal
 
     def read(texts):
         rows = []
@@ -20,7 +22,8 @@ def ngrams_notation(task):
             if set(letters) - set("01") or not 0 < len(letters) < MOST_STEPS:
                 raise expected("bits, such as 0110100", text)
             rows.append(np.array([0, *map(int, letters)], "float32")[:, None])
-        return _stack(rows)
+        sequence, lengths = pad(rows, 0, "float32")
+        return {"sequence": sequence, "lengths": lengths}
 
     def show(inputs, outputs):
         texts = []

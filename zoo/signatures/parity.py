@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ._notation import Notation, expected, verdict
-from ._signature import PONDER, Signature, _ponder
+from ._notation import Notation, expected, updates, verdict
+from ._signature import Signature, handed_on
 
 
-def parity_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: vectors of -1, 0 and 1 in, whether the number of ones is odd out."""
     import tensorflow as tf
 
@@ -16,23 +16,23 @@ def parity_signatures(model, task):
         )
         answer = model({"sequence": tf.cast(bits[:, None], tf.float32)})
         odd = tf.sigmoid(answer["parity"][:, 0])
-        return {"odd": tf.cast(odd > 0.5, tf.int32), "probability": odd, **_ponder(answer)}
+        return {"odd": tf.cast(odd > 0.5, tf.int32), "probability": odd, **handed_on(answer, told)}
 
     return {
         "serve": Signature(
             serve,
             {"bits": ((None, task.bits), "int32")},
-            parity_notation(task)["serve"].sample,
+            notation(task)["serve"].sample,
             {
                 "odd": "1 where the number of +1 entries is odd, else 0, (batch,)",
                 "probability": "of odd, (batch,)",
-                **PONDER,
+                **told,
             },
         )
     }
 
 
-def parity_notation(task):
+def notation(task):
     """A vector as `1011-0`, with - for -1; zeros fill it up."""
 
     def read(texts):
@@ -47,16 +47,15 @@ def parity_notation(task):
 
     def show(inputs, outputs):
         texts = []
-        for bits, odd, p, updates in zip(
-            inputs["bits"], outputs["odd"], outputs["probability"], outputs["updates"]
-        ):
-            ones = int((bits > 0).sum())
+        rows = zip(inputs["bits"], outputs["odd"], outputs["probability"])
+        for row, (bits, odd, p) in enumerate(rows):
             answer = f"{'odd' if odd else 'even'} ({p if odd else 1 - p:.2f})"
-            texts.append(
-                f"bits      {''.join('-01'[bit + 1] for bit in bits)}\n"
-                f"ones      {answer}{verdict(odd == ones % 2)}\n"
-                f"updates   {updates[0]:.0f}"
-            )
+            lines = [
+                f"bits      {''.join('-01'[bit + 1] for bit in bits)}",
+                f"ones      {answer}{verdict(odd == (bits > 0).sum() % 2)}",
+                *(f"updates   {count}" for count in updates(outputs, row, 1)),
+            ]
+            texts.append("\n".join(lines))
         return texts
 
     example = ("1011-0", "-1-10010", "0110-01-110100-1")

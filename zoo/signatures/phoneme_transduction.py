@@ -3,12 +3,12 @@
 import numpy as np
 
 from ...layers import transducer_loss
-from ._signature import Signature
-from ._speech import audio_inputs, check_audio, of_samples, of_wav, timed
+from ._signature import Signature, handed_on
+from ._speech import audio_inputs, check_audio, of_samples, of_wav, speech_notation, timed
 from .next_phoneme import labels_of
 
 
-def signatures(model, task):
+def signatures(model, task, told):
     """`serve` and `decode`: audio or wav files in, phonemes with times out; `score`; `step`."""
     import tensorflow as tf
 
@@ -22,15 +22,17 @@ def signatures(model, task):
     def hear(audio, lengths):
         outputs = run(audio, lengths, tf.zeros((tf.shape(audio)[0], 0), tf.int32))
         phonemes, times = timed(outputs["phonemes"], outputs["frames"], names, seconds)
-        return {"phonemes": phonemes, "times": times}
+        return {"phonemes": phonemes, "times": times, **handed_on(outputs, told)}
 
     def score(audio, lengths, rate, phonemes):
         check_audio(audio, lengths, rate, task)
         labels = labels_of(phonemes, task)
-        lattice = run(audio, lengths, labels)["lattice"]
+        outputs = run(audio, lengths, labels)
+        lattice = outputs["lattice"]
         count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32), axis=1)
         frames = tf.fill(tf.shape(count), tf.shape(lattice)[1])
-        return {"log_probability": -transducer_loss(lattice, labels, frames, count)}
+        cost = transducer_loss(lattice, labels, frames, count)
+        return {"log_probability": -cost, **handed_on(outputs, told)}
 
     def step(transcription, label, h, c):
         decoder = layer.decoder()
@@ -43,6 +45,7 @@ def signatures(model, task):
     found = {
         "phonemes": "what was heard, (batch, phonemes); empty behind the last",
         "times": "when each was put out, in seconds, (batch, phonemes); -1 behind the last",
+        **told,
     }
     width = layer.from_transcription.kernel.shape[0]
     state = np.zeros((2, layer.units), "float32")
@@ -56,7 +59,7 @@ def signatures(model, task):
                 **sample,
                 "phonemes": np.array([" ".join(task.phonemes[:3]), task.phonemes[1]], object),
             },
-            {"log_probability": "of all alignments with these phonemes, in nats, (batch,)"},
+            {"log_probability": "of all alignments with these phonemes, in nats, (batch,)", **told},
         ),
         "step": Signature(
             step,
@@ -81,3 +84,8 @@ def signatures(model, task):
             },
         ),
     }
+
+
+def notation(task):
+    """Wav files, by their names or as data URIs."""
+    return speech_notation(task, "decode")

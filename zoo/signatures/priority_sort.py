@@ -3,15 +3,20 @@
 import numpy as np
 
 from ...trainers.tasks._memory import words
-from ._memory import MOST_STEPS, _some_words, _spelling, _stack, _unsure, _vectors
-from ._notation import Notation, expected, table, verdict
+from ._memory import MOST_STEPS, read_vectors, signatures, some_words, spelling, unsure
+from ._notation import Notation, expected, pad, table, verdict
+
+__all__ = ["notation", "signatures"]
 
 
-def priority_sort_notation(task):
+def notation(task):
     """Vectors with their priorities, as `0.3:5a -0.7:0f`."""
 
     def read(texts):
-        return _stack([_sort_row(task, text) for text in texts])
+        vectors, priorities = zip(*(_vectors_and_priorities(task, text) for text in texts))
+        (vectors, count), (priorities, _) = (pad(x, 0, "float32") for x in (vectors, priorities))
+        inputs, _ = task.lay(vectors, priorities, count)
+        return inputs
 
     def show(inputs, outputs):
         texts = []
@@ -24,32 +29,27 @@ def priority_sort_notation(task):
             right = given == [shown[place] for place in order]
             lines = [("vectors", shown), ("priority", [f"{p:g}" for p in priorities])]
             lines.append(("sorted", given, verdict(right)))
-            doubts = _unsure(outputs["probability"][row, count + 1 : steps])
+            doubts = unsure(outputs["probability"][row, count + 1 : steps])
             texts.append(table([*lines, *doubts]))
         return texts
 
     example = []
     for count in (4, 2):
         ranks = np.random.default_rng(count).permutation(count) / count
-        told = zip(ranks, _some_words(count, task.bits))
+        told = zip(ranks, some_words(count, task.bits))
         example.append(" ".join(f"{rank:g}:{word}" for rank, word in told))
     return {"serve": Notation(tuple(example), read, show)}
 
 
-def _sort_row(task, text):
+def _vectors_and_priorities(task, text):
     pairs = [token.partition(":") for token in text.split()]
-    vectors = _vectors([word for *_, word in pairs], task.bits)
+    vectors = read_vectors([word for *_, word in pairs], task.bits)
     try:
         priorities = [float(priority) for priority, *_ in pairs]
     except ValueError:
         priorities = []
     legal = len(vectors) == len(priorities) and all(abs(p) <= 1 for p in priorities)
-    count = len(vectors)
-    if not legal or not 0 < count <= MOST_STEPS // 2:
-        what = f"vectors, {_spelling(task.bits)}, each behind its priority of -1 to 1"
-        raise expected(f"{what}, such as 0.3:{_some_words(1, task.bits)[0]}", text)
-    row = np.zeros((count + 1 + min(count, task.answers), task.channels), "float32")
-    row[:count, : task.bits] = vectors
-    row[:count, -2] = priorities
-    row[count, -1] = 1
-    return row
+    if not legal or not 0 < len(vectors) <= MOST_STEPS // 2:
+        what = f"vectors, {spelling(task.bits)}, each behind its priority of -1 to 1"
+        raise expected(f"{what}, such as 0.3:{some_words(1, task.bits)[0]}", text)
+    return vectors, priorities

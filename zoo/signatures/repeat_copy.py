@@ -5,15 +5,19 @@ import re
 import numpy as np
 
 from ...trainers.tasks._memory import words
-from ._memory import MOST_STEPS, _some_words, _spelling, _stack, _unsure, _vectors
-from ._notation import Notation, expected, table, verdict
+from ._memory import MOST_STEPS, read_vectors, signatures, some_words, spelling, unsure
+from ._notation import Notation, expected, pad, table, verdict
+
+__all__ = ["notation", "signatures"]
 
 
-def repeat_copy_notation(task):
+def notation(task):
     """Vectors and how often to say them, as `35 e2 x3`."""
 
     def read(texts):
-        return _stack([_repeat_row(task, text) for text in texts])
+        vectors, repeats = zip(*(_vectors_and_repeats(task, text) for text in texts))
+        inputs, _ = task.lay(*pad(vectors, 0, "float32"), np.array(repeats))
+        return inputs
 
     def show(inputs, outputs):
         texts = []
@@ -33,28 +37,25 @@ def repeat_copy_notation(task):
                 part = slice(start, start + count + last)
                 note = [verdict(right)] if last else []
                 lines.append(("" if start else "said", said[part], *note))
-                lines += _unsure(chance[part])
+                lines += unsure(chance[part])
             texts.append(table(lines))
         return texts
 
     example = (
-        f"{' '.join(_some_words(3, task.bits))} x2",
-        f"{' '.join(_some_words(1, task.bits))} x4",
+        f"{' '.join(some_words(3, task.bits))} x2",
+        f"{' '.join(some_words(1, task.bits))} x4",
     )
     return {"serve": Notation(example, read, show)}
 
 
-def _repeat_row(task, text):
+def _vectors_and_repeats(task, text):
     *tokens, times = text.split() or [""]
-    vectors = _vectors(tokens, task.bits)
+    vectors = read_vectors(tokens, task.bits)
     count, repeats = len(vectors), int(times[1:]) if re.fullmatch("x[0-9]{1,5}", times) else 0
     if not 0 < count * repeats <= MOST_STEPS - count:
-        what = f"vectors, {_spelling(task.bits)}, and then how often to say them, such as x3"
+        what = f"vectors, {spelling(task.bits)}, and then how often to say them, such as x3"
         raise expected(what, text)
-    row = np.zeros((count * (repeats + 1) + 2, task.channels), "float32")
-    row[:count, : task.bits] = vectors
-    row[count, -2:] = 1, task.normalised(repeats)
-    return row
+    return vectors, repeats
 
 
 def _said(bits):

@@ -2,14 +2,17 @@
 
 import math
 
-import numpy as np
-
 from ._checks import check_lengths
-from ._notation import Notation, expected, pad, table, verdict
-from ._signature import Signature, _ponder
+from ._notation import Notation, expected, pad, table, updates, verdict
+from ._signature import Signature, handed_on
+
+MEANINGS = {
+    "updates": "N at each input, then at each answer of the row, (batch, 2 * time)",
+    "remainder": "R likewise, (batch, 2 * time)",
+}
 
 
-def sort_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: numbers in, their ascending order out."""
     import tensorflow as tf
 
@@ -32,25 +35,24 @@ def sort_signatures(model, task):
         return {
             "order": tf.where(real, order, -1),
             "ascending": tf.where(real, listed, 0.0),
-            **_ponder(answer),
+            **handed_on(answer, told),
         }
 
     return {
         "serve": Signature(
             serve,
             {"numbers": ((None, None), "float32"), "lengths": ((None,), "int32")},
-            sort_notation(task)["serve"].sample,
+            notation(task)["serve"].sample,
             {
                 "order": "indices of the numbers in ascending order, (batch, time); -1 at padding",
                 "ascending": "the numbers in that order, (batch, time); 0 at padding",
-                "updates": "N at each input, then at each answer of the row, (batch, 2 * time)",
-                "remainder": "R likewise, (batch, 2 * time)",
+                **{name: MEANINGS.get(name, meaning) for name, meaning in told.items()},
             },
         )
     }
 
 
-def sort_notation(task):
+def notation(task):
     """Numbers as `0.3 -1 2`."""
 
     def read(texts):
@@ -68,21 +70,21 @@ def sort_notation(task):
         return {"numbers": numbers, "lengths": lengths}
 
     def show(inputs, outputs):
+        _, targets = task.lay(inputs["numbers"], inputs["lengths"])
         texts = []
-        for numbers, length, order, updates in zip(
-            inputs["numbers"], inputs["lengths"], outputs["order"], outputs["updates"]
-        ):
+        for row, length in enumerate(inputs["lengths"]):
+            numbers, order = inputs["numbers"][row], outputs["order"][row]
             written = [f"{number:g}" for number in numbers[:length]]
             given = [written[i] if i < length else "?" for i in order[:length]]
-            right = [written[i] for i in np.argsort(numbers[:length], kind="stable")]
-            updates = [f"{n:.0f}" for n in updates[: 2 * length]]
+            right = [written[i] for i in targets["order"][row, length : 2 * length]]
+            counts = updates(outputs, row, 2 * length)
             lines = [
                 ("numbers", written),
-                ("updates", updates[:length]),
+                ("updates", counts[:length]),
                 ("ascending", given, verdict(given == right)),
-                ("updates", updates[length:]),
+                ("updates", counts[length:]),
             ]
-            texts.append(table(lines))
+            texts.append(table(line for line in lines if counts or line[0] != "updates"))
         return texts
 
     example = ("0.3 -1 2 0.05 -0.4", "1.5 -0.2", "-1.1 0.7 0.6 -2")

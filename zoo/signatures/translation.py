@@ -4,7 +4,7 @@ import numpy as np
 
 from ...trainers.tasks.translation import END, UNKNOWN, tokens
 from ._notation import Notation, expected, table
-from ._signature import Signature
+from ._signature import Signature, handed_on
 
 HASHES = 2**62
 BLANK = r"[\s\pZ]+", " "
@@ -12,7 +12,7 @@ MARK = r"([^\pL\pN_ ])", r" \1 "
 EXAMPLE = ("Wählen Sie Extras - Optionen.", "Neues Dokument öffnen")
 
 
-def translation_signatures(model, task):
+def signatures(model, task, told):
     """`serve`: texts in, their translations out; `score`: what translations cost."""
     import tensorflow as tf
 
@@ -44,7 +44,7 @@ def translation_signatures(model, task):
         return tf.where(tf.sequence_mask(count, task.longest), place, END), count
 
     def run(source, lengths, target):
-        return model({"source": source, "lengths": lengths, "target": target})["word"]
+        return model({"source": source, "lengths": lengths, "target": target})
 
     def bits_of(logits, said, count):
         """Of the first words and of the `<end>` behind them."""
@@ -61,7 +61,7 @@ def translation_signatures(model, task):
             return (place < task.longest) & ~tf.reduce_all(ended)
 
         def step(place, target):
-            said = tf.argmax(run(source, lengths, target)[:, place], -1, tf.int32)
+            said = tf.argmax(run(source, lengths, target)["word"][:, place], -1, tf.int32)
             here = tf.range(task.longest + 1) == place + 1
             return place + 1, tf.where(here, said[:, None], target)
 
@@ -73,9 +73,11 @@ def translation_signatures(model, task):
         joined = tf.strings.strip(tf.strings.reduce_join(spelled, axis=1, separator=" "))
         # What follows the end was said without need.
         target = tf.where(tf.sequence_mask(count + 1, task.longest + 1), target, END)
+        answer = run(source, lengths, target)
         return {
             "translation": tf.strings.regex_replace(joined, r" ([.,:;!?)…])", r"\1"),
-            "bits": bits_of(run(source, lengths, target), said, count),
+            "bits": bits_of(answer["word"], said, count),
+            **handed_on(answer, told),
         }
 
     def score(text, translation):
@@ -83,9 +85,11 @@ def translation_signatures(model, task):
         said, count = read("target", "translation", translation)
         target = tf.pad(said, [[0, 0], [1, 0]], constant_values=END)
         said = tf.pad(said, [[0, 0], [0, 1]], constant_values=END)
-        return {"bits": bits_of(run(source, lengths, target), said, count), "words": count}
+        answer = run(source, lengths, target)
+        bits = bits_of(answer["word"], said, count)
+        return {"bits": bits, "words": count, **handed_on(answer, told)}
 
-    sample = translation_notation(task)["serve"].sample
+    sample = notation(task)["serve"].sample
     string = ((None,), "string")
     return {
         "serve": Signature(
@@ -96,6 +100,7 @@ def translation_signatures(model, task):
                 "translation": "the most probable word after those before it, up to the end, "
                 "(batch,)",
                 "bits": "-log2 of its probability, (batch,)",
+                **told,
             },
         ),
         "score": Signature(
@@ -105,12 +110,13 @@ def translation_signatures(model, task):
             {
                 "bits": "-log2 of the probability of the translation, (batch,)",
                 "words": "words and marks of the translation, (batch,)",
+                **told,
             },
         ),
     }
 
 
-def translation_notation(task):
+def notation(task):
     """Texts as they are."""
 
     def read(texts):
