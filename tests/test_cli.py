@@ -1,5 +1,6 @@
 """The program `ponderzoo`, mostly in this process, on a small model of a real entry."""
 
+import copy
 import json
 import os
 import re
@@ -145,18 +146,18 @@ def test_unknown_setting_lists_all_by_group(ponderzoo):
 
 def test_settings_go_to_their_group():
     entry = zoo.info("act_parity")
-    chosen = _settings._choose(entry, ["bits=12", "recipe.seed=7", "time_penalty=1e-4"])
+    chosen = _settings.choose(entry, ["bits=12", "recipe.seed=7", "time_penalty=1e-4"])
     assert chosen["task"]["bits"] == 12 and chosen["recipe"]["seed"] == 7
     assert chosen["model"]["time_penalty"] == 1e-4
-    assert _settings._choose(entry, [])["model"] == entry.config
+    assert _settings.choose(entry, [])["model"] == entry.config
 
 
 def test_a_setting_of_two_groups_needs_its_group(monkeypatch):
     groups = {"model": {"seed": 1}, "recipe": {"seed": 2}, "task": {}}
-    monkeypatch.setattr(_cli, "_settings", lambda entry: {k: dict(v) for k, v in groups.items()})
+    monkeypatch.setattr(_settings, "settings_of", lambda entry: copy.deepcopy(groups))
     with pytest.raises(ValueError, match=r"write one of model\.seed, recipe\.seed"):
-        _settings._choose(None, ["seed=3"])
-    assert _settings._choose(None, ["model.seed=3"])["model"] == {"seed": 3}
+        _settings.choose(None, ["seed=3"])
+    assert _settings.choose(None, ["model.seed=3"])["model"] == {"seed": 3}
 
 
 def test_train_fills_the_run_directory(trained):
