@@ -352,11 +352,11 @@ def test_export_then_predict(ponderzoo, trained, tmp_path):
 
 
 def test_predict_reads_and_shows_words_of_bits(ponderzoo, tmp_path, monkeypatch):
-    from ponderzoo.export import _package
+    from ponderzoo.export import _gate, _package
     from ponderzoo.export.server._server import Server
 
     # The gate has its own tests, and takes its time with 128 slots.
-    monkeypatch.setattr(_package._gate, "verify", lambda *given: None)
+    monkeypatch.setattr(_gate, "verify", lambda *given: None)
     monkeypatch.setattr(_package, "BATCH_SIZES", (1,))
     monkeypatch.setattr(_package, "ALLOWED_BATCH_SIZES", (1, 2))
     assert ponderzoo(f"export ntm_copy --output {tmp_path}")[0] == 0
