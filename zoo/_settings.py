@@ -20,25 +20,27 @@ def settings_of(entry):
     }
 
 
-def complete(config, entry, task):
+def model_defaults(entry):
+    """The settings of the model that have a default in the signature of `entry.build`."""
+    parameters = inspect.signature(entry.build).parameters
+    defaults = {key: parameters[key].default for key in entry.config if key in parameters}
+    return {key: value for key, value in defaults.items() if value is not inspect.Parameter.empty}
+
+
+def complete(config, task, model):
     """The content of a `config.json` with the settings that are younger than it.
 
-    Such a setting had its default's effect, and not that of the value registered today. Those of
-    the model have the defaults of the signature of `entry.build`.
+    Such a setting had its default's effect, and not that of the value registered today.
 
     Args:
         config: the content, read from JSON.
-        entry, task: what it names.
+        task: a task of the same name, which knows the defaults of its fields.
+        model: `model_defaults` of the entry.
     """
-    parameters = inspect.signature(entry.build).parameters
-    model = {key: parameters[key].default for key in entry.config if key in parameters}
-    model = {key: value for key, value in model.items() if value is not inspect.Parameter.empty}
-    younger = {
-        "config": model | config["config"],
-        "train": dataclasses.asdict(Recipe()) | config["train"],
-        "task_config": dataclasses.asdict(task),
-    }
-    return config | younger
+    fields = {field.name: field.default for field in dataclasses.fields(task)}
+    fields = {key: value for key, value in fields.items() if value is not dataclasses.MISSING}
+    younger = {"config": model, "train": dataclasses.asdict(Recipe()), "task_config": fields}
+    return config | {key: defaults | config[key] for key, defaults in younger.items()}
 
 
 def choose(entry, pairs):

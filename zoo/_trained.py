@@ -11,7 +11,7 @@ from ..trainers import task as find_task
 from ..trainers._files import read_json
 from ..trainers._weights import read_model
 from ._registry import info, list_entries, task_of
-from ._settings import changes, complete
+from ._settings import changes, complete, model_defaults
 
 MOST_POINTS = 200
 
@@ -137,7 +137,7 @@ def _read(directory):
         config = read_json(path)
         entry = info(config["entry"])
         task = find_task(config["task"], **config["task_config"])
-        return directory, entry, task, complete(config, entry, task)
+        return directory, entry, task, complete(config, task, model_defaults(entry))
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is no config.json of a run ({what})") from error
