@@ -31,7 +31,7 @@ def main():
     """Exit codes: 0 the whole path works, 1 `error: ...` in one line."""
     start = time.monotonic()
     try:
-        _command._import("all")
+        _command.import_backend("all")
         from .. import zoo
 
         demo(zoo.load(NAME))

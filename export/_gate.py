@@ -328,7 +328,7 @@ def _padded_runs(runs, graph):
 
 
 def _answers(directory, graph, runs, xla):
-    """What `_session._probe` answers, with dicts of arrays for lists of them."""
+    """What `_session.probe` answers, with dicts of arrays for lists of them."""
     calls, keys = [], []
     for run in runs:
         signature = graph.signature_def[run.signature]

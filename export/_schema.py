@@ -110,7 +110,7 @@ def read_text(path, message):
 MOST_THREADS = 1024
 LONGEST_WAIT = 60_000_000  # microseconds
 
-_NUMBERS = {
+_LIMITS = {
     "max_batch_size": (1000, 1, math.inf),
     "max_execution_batch_size": (None, 1, math.inf),
     "num_batch_threads": (2, 1, MOST_THREADS),
@@ -122,9 +122,9 @@ _NUMBERS = {
 
 def broken_rules(parameters):
     """What no server takes in `BatchingParameters`: pairs of the rule, and how to mend it."""
-    largest = _largest_run(parameters)
-    for field, (_, least, most) in _NUMBERS.items():
-        number = _number(parameters, field)
+    largest = largest_run(parameters)
+    for field, (_, least, most) in _LIMITS.items():
+        number = number_of(parameters, field)
         if number is not None and not least <= number <= most:
             range_of = f"{least} or more" if most == math.inf else f"{least} to {most}"
             yield f"{field} must be {range_of}, it is {number}", "write such a number"
@@ -132,20 +132,21 @@ def broken_rules(parameters):
     if sizes != sorted({size for size in sizes if size > 0}):
         rule = f"allowed_batch_sizes must be whole numbers that rise, they are {sizes}"
         yield rule, "write them in order, each once"
-    most = _number(parameters, largest)
+    most = number_of(parameters, largest)
     if sizes and sizes[-1] != most:
         rule = f"the last of allowed_batch_sizes must be {largest}, {most}, it is {sizes[-1]}"
         yield rule, "give both the same number"
 
 
-def _largest_run(parameters):
-    """The field that tells how many rows run at once."""
+def largest_run(parameters):
+    """The field of `BatchingParameters` that tells how many rows run at once."""
     splits = parameters.enable_large_batch_splitting.value
     given = parameters.HasField("max_execution_batch_size")
     return "max_execution_batch_size" if splits and given else "max_batch_size"
 
 
-def _number(parameters, field):
+def number_of(parameters, field):
+    """The number of a field of `BatchingParameters`, or what stands for it; None for neither."""
     if parameters.HasField(field):
         return getattr(parameters, field).value
-    return _NUMBERS[field][0]
+    return _LIMITS[field][0]

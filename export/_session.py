@@ -36,9 +36,11 @@ TYPES = {
 }
 """TensorFlow's type numbers, the same in the C API and in `TensorProto.dtype`."""
 
-THREADS = 8  # that ask at once in `_probe`
+NUMBERS = {dtype: number for number, dtype in TYPES.items()}
+"""The way back from numpy's types."""
 
-_NUMBERS = {dtype: number for number, dtype in TYPES.items()}
+THREADS = 8  # that ask at once in `probe`
+
 _INVALID_ARGUMENT = 3
 _TSTRING_BYTES = 24
 
@@ -191,9 +193,9 @@ def _new_tensor(array):
     array = np.asarray(array, order="C")
     if array.dtype.kind in "SU":
         array = array.astype(object)
-    if array.dtype not in _NUMBERS:
+    if array.dtype not in NUMBERS:
         raise StatusError(_INVALID_ARGUMENT, f"no tensor can hold numpy's {array.dtype}")
-    library, number = _library(), _NUMBERS[array.dtype]
+    library, number = _library(), NUMBERS[array.dtype]
     size = array.size * _TSTRING_BYTES if number == STRING else array.nbytes
     shape = (ctypes.c_int64 * array.ndim)(*array.shape)
     tensor = library.TF_AllocateTensor(number, shape, array.ndim, size)
@@ -236,7 +238,8 @@ def _delete_input(tensor):
     library.TF_DeleteTensor(tensor)
 
 
-def _varint(number):
+def varint(number):
+    """The bytes that protobuf writes for a whole number from 0."""
     digits = []
     while number > 127:
         digits.append(number & 127 | 128)
@@ -307,7 +310,7 @@ class Session:
             tensors.extend(map(_new_tensor, feeds.values()))
             if timeout is not None:
                 # RunOptions with its second field, timeout_in_ms, alone.
-                message = b"\x10" + _varint(max(1, round(timeout * 1000)))
+                message = b"\x10" + varint(max(1, round(timeout * 1000)))
                 options = library.TF_NewBufferFromString(message, len(message))
             with _Status() as status:
                 library.TF_SessionRun(
@@ -375,7 +378,7 @@ def _attempt(function, *arguments):
         return error
 
 
-def _probe():
+def probe():
     """The gate's other half, in a process of its own: pickles in on stdin, pickles out on stdout.
 
     Reads `(directory, [(feeds, fetches), ...], xla)` and writes two lists with the arrays or the
@@ -401,4 +404,4 @@ def _probe():
 
 if __name__ == "__main__":
     # Under its own name, so that what is pickled here can be read by who imports this module.
-    importlib.import_module(f"{__package__}._session")._probe()
+    importlib.import_module(f"{__package__}._session").probe()

@@ -10,12 +10,11 @@ import types
 
 import numpy as np
 
-from ._session import STRING, TYPES, _varint
+from ._session import NUMBERS, STRING, TYPES, varint
 
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", 2**31 - 1)]
 """Channel and server options; gRPC's own default refuses messages over 4 MiB."""
 
-_NUMBERS = {dtype: number for number, dtype in TYPES.items()}
 _SMALLER = {np.dtype("float64"): np.dtype("float32"), np.dtype("int64"): np.dtype("int32")}
 _FIELDS = {
     "float_val": ("float32", "float32"),
@@ -60,7 +59,7 @@ with light_protos():
 
 
 _TYPED = {
-    _NUMBERS[np.dtype(name)]: (field, np.dtype(kept))
+    NUMBERS[np.dtype(name)]: (field, np.dtype(kept))
     for field, (kept, names) in _FIELDS.items()
     for name in names.split()
 }
@@ -99,15 +98,15 @@ def to_proto(value, typed=False):
         array = np.array(value, object)
     elif not isinstance(value, (np.ndarray, np.generic)):
         array = array.astype(_SMALLER.get(array.dtype, array.dtype), copy=False)
-    number = _NUMBERS.get(array.dtype)
+    number = NUMBERS.get(array.dtype)
     if number is None:
-        names = sorted(dtype.name for dtype in _NUMBERS if dtype.name != "object")
+        names = sorted(dtype.name for dtype in NUMBERS if dtype.name != "object")
         raise TypeError(f"a tensor holds text or one of {names}, not {array.dtype}")
     head = _head(number, array.shape)
     if typed and number in _TAGS:
         # protobuf takes numbers into a field one by one, but reads such bytes at once.
         content = array.tobytes()
-        parts = (head, _TAGS[number], _varint(len(content)), content)
+        parts = (head, _TAGS[number], varint(len(content)), content)
         return tensor_pb2.TensorProto.FromString(b"".join(parts))
     proto = tensor_pb2.TensorProto.FromString(head)
     if number == STRING:

@@ -149,7 +149,7 @@ allowed_batch_sizes: 32
 
 SERVE = """
 import json, sys
-from ponderzoo.export import _models, _server
+from ponderzoo.export.server import _models, _server
 _models.WARMUP_SECONDS = 5.0
 sys.exit(_server.serve(sys.argv[1], port=0, rest_port=0, **json.loads(sys.argv[2])))
 """

@@ -1,5 +1,7 @@
 """The program `ponderzoo`, mostly in this process, on a small model of a real entry."""
 
+import copy
+import dataclasses
 import json
 import os
 import re
@@ -11,8 +13,11 @@ import keras
 import pytest
 from ponderzoo import zoo
 from ponderzoo.export import _cli
+from ponderzoo.export.commands import _command
+from ponderzoo.trainers._files import write_json
 from ponderzoo.trainers._sweep import sweep
 from ponderzoo.zoo import _settings
+from ponderzoo.zoo._trained import Run, Trained
 
 PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
 SMALL = "updates=4 steps_per_epoch=2 batch_size=4 evaluation_rows=50 units=8 max_ponder=3 bits=6"
@@ -96,6 +101,34 @@ def test_help_explains_every_command(capsys):
     assert "--set KEY=VALUE" in out and "--grid KEY=VALUE,VALUE" in out
 
 
+def test_help_comes_without_keras():
+    text = "import sys; from ponderzoo.export import _cli; _cli._parser()\n"
+    text += "print({'keras', 'tensorflow', 'jax', 'grpc'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "set()\n", "")
+
+
+def test_a_command_is_declared_where_it_stands(capsys, monkeypatch):
+    monkeypatch.setattr(_command, "_commands", [*_command.find_commands()])
+    _command.find_commands.cache_clear()
+    _command.group("new", "New ones: greet", place=1)
+
+    @_command.command("new greet", _command.argument("whom"), place=2, needs="", intermixed=True)
+    def greet(arguments):
+        """Greets somebody. Loudly."""
+        return len(arguments.whom)
+
+    try:
+        parser = _cli._parser()
+    finally:
+        _command.find_commands.cache_clear()
+    assert parser.parse_args(["new", "greet", "you"]).function is greet
+    assert _cli._run(parser.parse_args(["new", "greet", "you"])) == 3
+    with pytest.raises(SystemExit):
+        parser.parse_args(["new", "--help"])
+    assert "Greets somebody\n" in capsys.readouterr().out
+
+
 def test_info_shows_paper_and_settings(ponderzoo):
     code, out, _ = ponderzoo("info act_parity")
     assert code == 0
@@ -145,18 +178,91 @@ def test_unknown_setting_lists_all_by_group(ponderzoo):
 
 def test_settings_go_to_their_group():
     entry = zoo.info("act_parity")
-    chosen = _settings._choose(entry, ["bits=12", "recipe.seed=7", "time_penalty=1e-4"])
+    chosen = _settings.choose(entry, ["bits=12", "recipe.seed=7", "time_penalty=1e-4"])
     assert chosen["task"]["bits"] == 12 and chosen["recipe"]["seed"] == 7
     assert chosen["model"]["time_penalty"] == 1e-4
-    assert _settings._choose(entry, [])["model"] == entry.config
+    assert _settings.choose(entry, [])["model"] == entry.config
 
 
 def test_a_setting_of_two_groups_needs_its_group(monkeypatch):
     groups = {"model": {"seed": 1}, "recipe": {"seed": 2}, "task": {}}
-    monkeypatch.setattr(_cli, "_settings", lambda entry: {k: dict(v) for k, v in groups.items()})
+    monkeypatch.setattr(_settings, "settings_of", lambda entry: copy.deepcopy(groups))
     with pytest.raises(ValueError, match=r"write one of model\.seed, recipe\.seed"):
-        _settings._choose(None, ["seed=3"])
-    assert _settings._choose(None, ["model.seed=3"])["model"] == {"seed": 3}
+        _settings.choose(None, ["seed=3"])
+    assert _settings.choose(None, ["model.seed=3"])["model"] == {"seed": 3}
+
+
+def other(value):
+    """Another value of the same type."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(other, value)) or value
+    others = {bool: lambda: not value, int: lambda: value + 3, float: lambda: 0.3 - 1.5 * value}
+    return others.get(type(value), lambda: f"{value}two = words")()
+
+
+@pytest.mark.parametrize("name", zoo.list())
+def test_changes_are_what_set_takes(name):
+    entry = zoo.info(name)
+    assert _settings.changes(entry, _settings.settings_of(entry)) == []
+    for differs in (lambda number: True, lambda number: number % 3 == 0):
+        wanted = _settings.settings_of(entry)
+        places = [(group, key) for group, some in wanted.items() for key in some]
+        for number, (group, key) in enumerate(places):
+            if differs(number):
+                wanted[group][key] = other(wanted[group][key])
+        for settings in (wanted, json.loads(json.dumps(wanted))):
+            pairs = _settings.changes(entry, settings)
+            assert len(pairs) == sum(map(differs, range(len(places))))
+            assert _settings.choose(entry, pairs) == wanted
+
+
+def test_changes_name_the_group_where_two_have_the_key(monkeypatch):
+    groups = {"model": {"seed": 1}, "recipe": {"seed": 2}, "task": {}}
+    monkeypatch.setattr(_settings, "settings_of", lambda entry: copy.deepcopy(groups))
+    wanted = {"model": {"seed": 3}, "recipe": {"seed": 2}, "task": {}}
+    assert _settings.changes(None, wanted) == ["model.seed=3"]
+    assert _settings.choose(None, ["model.seed=3"]) == wanted
+
+
+def test_a_setting_that_is_unknown_now_is_named():
+    entry = zoo.info("act_parity")
+    with pytest.raises(ValueError, match=r"act_parity has no setting model\.gates now"):
+        _settings.changes(entry, {"model": {"gates": 1}, "recipe": {}, "task": {}})
+
+
+def test_a_younger_setting_had_its_default(tmp_path):
+    entry = zoo.info("grid_lstm_translation")
+    settings = _settings.settings_of(entry)
+    assert settings["model"].pop("embedding") and settings["recipe"].pop("noise_from") == 0
+    config = {"entry": entry.name, "task": entry.task, "config": settings["model"]}
+    config |= {"train": settings["recipe"], "task_config": {}}
+    write_json(tmp_path / "config.json", config)
+    found = Trained.find(str(tmp_path))
+    assert found.config["config"] == settings["model"] | {"embedding": 0}
+    assert found.config["train"] == settings["recipe"] | {"noise_from": 0.0}
+    assert found.config["task_config"] == dataclasses.asdict(found.task)
+    write_json(tmp_path / "metrics.json", {"backend": "tensorflow"})
+    assert "embedding=0" in Run.read(str(tmp_path)).settings
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ("{", "JSONDecodeError"),
+        ("[]", "TypeError"),
+        ('{"entry": "act_parity"}', "KeyError: 'task'"),
+        ('{"entry": ["act_parity"]}', "TypeError"),
+        ('{"entry": "act_parity", "task": "parity", "task_config": 5}', "TypeError"),
+        ('{"entry": "act_parity", "task": "parity", "task_config": {}}', "KeyError: 'config'"),
+        ("\udcff", "UnicodeDecodeError"),
+    ],
+)
+def test_a_damaged_config_is_said_in_a_line(ponderzoo, tmp_path, content, error):
+    (tmp_path / "config.json").write_bytes(content.encode(errors="surrogateescape"))
+    for words in (f"evaluate {tmp_path}", f"publish {tmp_path}"):
+        code, _, err = ponderzoo(words)
+        assert code == 1 and err.count("\n") == 1
+        assert f"{tmp_path}/config.json is no config.json of a run ({error}" in err
 
 
 def test_train_fills_the_run_directory(trained):
@@ -246,11 +352,11 @@ def test_export_then_predict(ponderzoo, trained, tmp_path):
 
 
 def test_predict_reads_and_shows_words_of_bits(ponderzoo, tmp_path, monkeypatch):
-    from ponderzoo.export import _package
+    from ponderzoo.export import _gate, _package
     from ponderzoo.export.server._server import Server
 
     # The gate has its own tests, and takes its time with 128 slots.
-    monkeypatch.setattr(_package._gate, "verify", lambda *given: None)
+    monkeypatch.setattr(_gate, "verify", lambda *given: None)
     monkeypatch.setattr(_package, "BATCH_SIZES", (1,))
     monkeypatch.setattr(_package, "ALLOWED_BATCH_SIZES", (1, 2))
     assert ponderzoo(f"export ntm_copy --output {tmp_path}")[0] == 0

@@ -314,7 +314,7 @@ KILLED_EVERYWHERE = """
 import json, os, shutil, signal, sys
 import numpy as np
 from ponderzoo.export import _gate, _package, _repository
-from ponderzoo.zoo._registry import Signature
+from ponderzoo.zoo.signatures._signature import Signature
 
 whole, output = sys.argv[1:]
 _package._write = lambda draft, *_: shutil.copytree(whole, draft)

@@ -197,7 +197,7 @@ def test_the_commands_repeat_the_runs(installed, runs):
         backend, program, *words = shlex.split(command)
         assert (backend, program) == ("KERAS_BACKEND=tensorflow", "ponderzoo")
         arguments = _cli._parser().parse_args(words)
-        chosen = _settings._choose(zoo.info(arguments.name), arguments.set)
+        chosen = _settings.choose(zoo.info(arguments.name), arguments.set)
         config = read_json(runs / name / "config.json")
         assert chosen["model"] == config["config"]
         assert chosen["recipe"] == config["train"]
@@ -207,7 +207,7 @@ def test_the_commands_repeat_the_runs(installed, runs):
 
 
 def test_a_registered_run_needs_no_settings(runs, tmp_path):
-    settings = _settings._settings(zoo.info("act_parity"))
+    settings = _settings.settings_of(zoo.info("act_parity"))
     parts = {
         "config": settings["model"],
         "train": settings["recipe"],

@@ -126,10 +126,10 @@ def test_a_version_that_pushes_out_a_labelled_one_is_refused_before_it_is_writte
 
 
 def test_labels_come_as_words_of_the_command_line():
-    assert serving._labels(["stable=1", "canary=12"]) == {"stable": 1, "canary": 12}
+    assert serving.parse_labels(["stable=1", "canary=12"]) == {"stable": 1, "canary": 12}
     for word in ("stable", "stable=", "stable=new", "stable=-1"):
         with pytest.raises(ValueError, match=f"LABEL=VERSION, such as stable=1, got '{word}'"):
-            serving._labels([word])
+            serving.parse_labels([word])
 
 
 # The recipes

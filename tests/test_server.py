@@ -201,7 +201,8 @@ def test_last_value_of_a_typed_field_stands_for_the_rest():
 
 LIGHT = """
 import sys
-from ponderzoo.export import _server, client
+from ponderzoo.export import client
+from ponderzoo.export.server import _server
 assert "tensorflow" not in sys.modules and "keras" not in sys.modules
 proto = client.to_proto([[1.0, 2.0]])
 import tensorflow as tf
@@ -385,7 +386,7 @@ def test_operation_that_nobody_knows_stops_the_start(exports, tmp_path):
 
 SERVE = """
 import sys
-from ponderzoo.export._server import serve
+from ponderzoo.export.server._server import serve
 sys.exit(serve(sys.argv[1], port=0))
 """
 

@@ -23,12 +23,18 @@ def measure(model, task, rows=10_000, measures=nothing):
     """
     metrics = task.measure(model, "test", rows, measures)
     metrics |= {"parameters": model.count_params(), **task.report(model)}
-    figures = task.figures(model)
     if task.difficulties:
         metrics["difficulty"] = difficulty_sweep(model, task, DIFFICULTY_ROWS, measures=measures)
-        words = words_of(measures(model))
-        figures["difficulty"] = drawn_difficulty({"": metrics["difficulty"]}, task, words)
-    return metrics, figures
+    return metrics, figures_of(model, task, measures, metrics.get("difficulty"))
+
+
+def figures_of(model, task, measures=nothing, sweep=None):
+    """The task's own figures and, of tasks with levels, that of the sweep of difficulty."""
+    figures = task.figures(model)
+    if task.difficulties:
+        sweep = sweep or difficulty_sweep(model, task, DIFFICULTY_ROWS, measures=measures)
+        figures["difficulty"] = drawn_difficulty({"": sweep}, task, words_of(measures(model)))
+    return figures
 
 
 def drawn_difficulty(sweeps, task, words):

@@ -20,7 +20,8 @@ def fit(build, task, recipe, run_dir, description=None, find=os.fspath, measures
             way of learning, a file of `learning/`.
         run_dir: where `config.json`, `logs/`, `backup/`, `figures/`, `model.keras`,
             `history.json` and `metrics.json` go.
-        description: dict of plain types for `config.json`: "entry" and "config" of the model.
+        description: dict of plain types for `config.json`: "entry" and "config" of the model; and
+            "defaults", which the settings of a model have in a run that is older than they are.
         find: gives the path of what a recipe's `start` names.
         measures: `measures(model)` gives metrics of what a model tells of itself, lists by the
             names of outputs.

@@ -149,9 +149,7 @@ def claim(run_dir, task, recipe, description):
     if not os.path.exists(path):
         write_json(path, config)
         return
-    there = read_json(path)
-    # A setting that is younger than the run had its default's effect.
-    there["train"] = Recipe.defaults(there["train"]) | there["train"]
+    there = complete(read_json(path), task, description.get("defaults", {}))
     there, asked = flatten(there), flatten(config)
     differing = sorted(key for key in there | asked if there.get(key) != asked.get(key))
     if differing:
@@ -159,6 +157,22 @@ def claim(run_dir, task, recipe, description):
         raise ValueError(
             f"{run_dir} holds another run ({'; '.join(pairs)}); choose another run_dir"
         )
+
+
+def complete(config, task, model):
+    """The content of a `config.json` with the settings that are younger than it.
+
+    Such a setting had its default's effect, and not that of the value registered today.
+
+    Args:
+        config: the content, read from JSON.
+        task: a task of the same name, which knows the defaults of its fields.
+        model: defaults of the settings of the model.
+    """
+    fields = {field.name: field.default for field in dataclasses.fields(task)}
+    fields = {key: value for key, value in fields.items() if value is not dataclasses.MISSING}
+    younger = {"config": model, "train": Recipe.defaults(config["train"]), "task_config": fields}
+    return config | {key: defaults | config[key] for key, defaults in younger.items()}
 
 
 def flatten(tree, prefix=""):

@@ -60,6 +60,11 @@ class Task:
         return {}
 
     @property
+    def classes(self):
+        """How many classes a target has; 1 where it is 0 or 1."""
+        raise NotImplementedError
+
+    @property
     def difficulties(self):
         """Levels, easy to hard, that sweeps and curricula walk along; none where there are none."""
         return ()

@@ -17,7 +17,7 @@ from ..trainers._files import write_file, write_json
 from ..trainers._machine import DIRTY
 from ..trainers.figures import _panels, curves
 from ._card import both_of, card_of, names_of, names_of_metrics, spelled
-from ._trained import Run, _thinned
+from ._trained import Run, thinned
 
 VERSION = "1"
 SWEPT = ("sweep", "seeds", "settings")  # what `metrics.json` may have of a sweep
@@ -290,7 +290,7 @@ def _events(path):
             elif kind == "images" and not value.tag.startswith("figures/"):
                 # A curve may have the same name, and TensorBoard shows one kind a name.
                 value.tag = f"figures/{value.tag}"
-    left_out = {i for points in curves.values() for i in {*points} - {*_thinned(points)}}
+    left_out = {i for points in curves.values() for i in {*points} - {*thinned(points)}}
     content = io.BytesIO()
     records = RecordWriter(content)
     for index, event in enumerate(events):

@@ -1,13 +1,18 @@
-"""The settings of an entry, and what `--set` makes of them."""
+"""The settings of an entry: what they are, what `--set` makes of them, and how that is written.
+
+Settings come in three groups, `{"model": {...}, "recipe": {...}, "task": {...}}`.
+"""
 
 import dataclasses
+import inspect
+import json
+
+from ..trainers import Recipe, parse_as
+from ._registry import task_of
 
 
-def _settings(entry):
-    """All settings of an entry with their values: `{"model", "recipe", "task"}`."""
-    from ..trainers import Recipe
-    from . import task_of
-
+def settings_of(entry):
+    """All settings of an entry with their values."""
     return {
         "model": dict(entry.config),
         "recipe": dataclasses.asdict(Recipe.parse(entry.train)),
@@ -15,15 +20,20 @@ def _settings(entry):
     }
 
 
-def _choose(entry, pairs):
+def model_defaults(entry):
+    """The settings of the model that have a default in the signature of `entry.build`."""
+    parameters = inspect.signature(entry.build).parameters
+    defaults = {key: parameters[key].default for key in entry.config if key in parameters}
+    return {key: value for key, value in defaults.items() if value is not inspect.Parameter.empty}
+
+
+def choose(entry, pairs):
     """The settings of an entry after `--set`, each pair `key=value` or `group.key=value`.
 
     Raises:
         ValueError: for a key that is unknown, or that stands in two groups, and for a wrong value.
     """
-    from ..trainers import parse_as
-
-    groups = _settings(entry)
+    groups = settings_of(entry)
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -40,3 +50,35 @@ def _choose(entry, pairs):
         group, _, key = full[0].partition(".")
         groups[group][key] = parse_as(key, groups[group][key], value)
     return groups
+
+
+def changes(entry, settings):
+    """The pairs of which `choose` makes these settings: what differs from those of the entry.
+
+    Args:
+        entry: `Entry`.
+        settings: groups of settings, perhaps read from JSON.
+
+    Raises:
+        ValueError: for a setting that the entry does not have.
+    """
+    registered = settings_of(entry)
+    keys = [key for some in registered.values() for key in some]
+    pairs = []
+    for group, some in settings.items():
+        for key, value in some.items():
+            if key not in registered[group]:
+                raise ValueError(f"{entry.name} has no setting {group}.{key} now")
+            if _plain(value) != _plain(registered[group][key]):
+                name = key if keys.count(key) == 1 else f"{group}.{key}"
+                pairs.append(f"{name}={_written(value)}")
+    return pairs
+
+
+def _plain(value):
+    """As JSON has it, where a tuple is a list."""
+    return json.loads(json.dumps(value))
+
+
+def _written(value):
+    return str(value) if isinstance(value, (str, int, float)) else json.dumps(value)

@@ -3,7 +3,7 @@
 import keras
 
 from ..layers import ACT, SequenceMask
-from ..trainers._metrics import AtCap, Ponder
+from ..trainers._metrics import AtCap, Ponder, StepMean
 from ._registry import Entry, Paper, register
 from .signatures import characters
 
@@ -23,7 +23,6 @@ TOLD = {
     "updates": "N, the updates spent on each input, (batch, time); 0 at padding",
     "remainder": "R, the halting probability left for the last update, (batch, time)",
 }
-CLASSES = {"parity": 1, "truth": 1, "sum": 11, "order": None, "next": 256}
 
 
 def build(task, cell, units, max_ponder, time_penalty):
@@ -60,7 +59,7 @@ def build(task, cell, units, max_ponder, time_penalty):
     )
     hidden, updates, remainder = act(sequence, mask=mask)
     ((name, (shape, _)),) = task.target_spec.items()
-    logits = _readout(hidden, name, shape[1:], CLASSES[name] or task.numbers)
+    logits = _readout(hidden, name, shape[1:], task.classes)
     return keras.Model(inputs, {name: logits, "updates": updates, "remainder": remainder})
 
 
@@ -74,9 +73,9 @@ def _readout(hidden, name, places, classes):
 
 
 def measures(model):
-    """The mean of N, and how often the cap `max_ponder` stopped it."""
+    """The means of N and R, and how often the cap `max_ponder` stopped the updates."""
     cap = max(layer.max_ponder for layer in model.layers if hasattr(layer, "max_ponder"))
-    return {"updates": [Ponder(), AtCap(cap)]}
+    return {"updates": [Ponder(), AtCap(cap)], "remainder": [StepMean("remainder")]}
 
 
 def text_signatures(model, task):
@@ -102,6 +101,8 @@ SHARED = {
     "paper": PAPER,
     "build": build,
     "measures": measures,
+    "trade_off": ("time_penalty", "ponder"),
+    "plain": {"max_ponder": 1},
     "told": TOLD,
     "small": {"units": 8, "max_ponder": 3},
 }

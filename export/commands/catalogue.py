@@ -1,10 +1,12 @@
 """Commands that tell what there is: entries and data sets."""
 
-from ...zoo._settings import _settings
-from ._command import _print
+from ._command import NAME, argument, command, group, print_values
+
+group("data", "Data sets: list, fetch", place=60)
 
 
-def _list(arguments):
+@command("list", place=10, needs="keras")
+def list_entries(arguments):
     """Lists all entries: name, size of the weights, paper."""
     from ... import zoo
 
@@ -14,22 +16,25 @@ def _list(arguments):
         print(f"{name:28} {size:>10}  {entry.paper.title} ({entry.paper.year})")
 
 
-def _info(arguments):
+@command("info", NAME, place=11, needs="keras")
+def info(arguments):
     """Prints everything that is known of an entry: paper, settings, metrics, card."""
     from ... import zoo
+    from ...zoo._settings import settings_of
 
     entry = zoo.info(arguments.name)
     paper = entry.paper
     print(f"{entry.name}\n{paper.title}. {paper.authors}, {paper.year}, arXiv:{paper.arxiv}")
     metrics = {k: v for k, v in entry.metrics.items() if not isinstance(v, (dict, list))}
-    for title, group in {**_settings(entry), "metrics": metrics}.items():
+    for title, values in {**settings_of(entry), "metrics": metrics}.items():
         print(f"\n{title}")
-        _print(group)
+        print_values(values)
     if entry.card:
         print(f"\n{entry.card}")
 
 
-def _data_list(arguments):
+@command("data list", place=61, needs="keras")
+def list_data(arguments):
     """Lists all data sets: name, and the file where it is there."""
     from ...trainers import data
 
@@ -38,7 +43,13 @@ def _data_list(arguments):
         print(f"{name:20} {found.path() if found.available() else 'not fetched'}")
 
 
-def _data_fetch(arguments):
+@command(
+    "data fetch",
+    argument("name", metavar="NAME", help="a data set, as in `ponderzoo data list`"),
+    place=62,
+    needs="keras",
+)
+def fetch_data(arguments):
     """Fetches a data set into the cache."""
     from ...trainers import data
 

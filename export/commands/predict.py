@@ -3,25 +3,35 @@
 import functools
 import json
 
-from ...zoo._trained import _Trained
-from ._command import _import
+from ._command import argument, command, import_backend
 
 
-def _anywhere(parser):
-    """`parse_known_args` of a parser that finds positional arguments behind options, too."""
-    parse_once = parser.parse_known_args
-
-    def parse(args=None, namespace=None):
-        parser.parse_known_args = parse_once
-        try:
-            return parser.parse_known_intermixed_args(args, namespace)
-        finally:
-            parser.parse_known_args = parse
-
-    return parse
-
-
-def _predict(arguments):
+@command(
+    "predict",
+    argument(
+        "name",
+        metavar="NAME-or-RUN",
+        help="an entry or a run directory; with --inputs, the name of any model that is served",
+    ),
+    argument(
+        "texts",
+        metavar="INPUT",
+        nargs="*",
+        help="a row as people write it, such as '381 4 99' for act_addition, behind -- where "
+        "it begins with -; without any, the entry's example is sent",
+    ),
+    argument("--address", metavar="HOST:PORT", default="localhost:8500", help="%(default)s"),
+    argument("--signature", help="name of the signature (the model's default)"),
+    argument("--version", type=int, help="version number (the latest)"),
+    argument("--label", help="label of a version, in place of its number"),
+    argument("--inputs", metavar="JSON", help="a file or text: input name -> list of rows"),
+    argument("--json", action="store_true", help="print the outputs as JSON"),
+    argument("--certificate", metavar="FILE", help="for TLS: PEM of the authority"),
+    place=41,
+    needs="",
+    intermixed=True,
+)
+def predict(arguments):
     """Asks a server: sums, bits, numbers or text in, readable answers with the ponder out.
 
     Inputs that are given as JSON are answered with arrays.
@@ -46,8 +56,10 @@ def _question(arguments):
         raise ValueError("predict wants INPUT or --inputs, not both")
     if arguments.inputs:
         return arguments.name, _read_json(arguments.inputs), _show_arrays
-    _import("keras")
-    trained = _Trained.find(arguments.name)
+    import_backend("keras")
+    from ...zoo._trained import Trained
+
+    trained = Trained.find(arguments.name)
     signature = arguments.signature or "serve"
     notation = trained.entry.notation(trained.task)
     if signature in notation:
@@ -76,7 +88,7 @@ def _read_json(text):
 
 def _sample(name, signature):
     """The sample inputs of an entry's signature, and what its outputs mean."""
-    _import("all")
+    import_backend("all")
     from ... import zoo
 
     signatures = zoo.info(name).signatures(zoo.build(name), zoo.task_of(zoo.info(name)))

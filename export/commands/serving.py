@@ -3,26 +3,51 @@
 import os
 import sys
 
-from ...zoo._trained import _Trained
+from ._command import argument, command
 
 
-def _export(arguments):
+@command(
+    "export",
+    argument("names", metavar="NAME-or-RUN", nargs="+", help="entries and run directories"),
+    argument("--output", metavar="DIR", required=True, help="directory of all models"),
+    argument("--version", type=int, help="version number (one more than the highest)"),
+    argument(
+        "--versions",
+        metavar="POLICY",
+        help="which to serve: latest:2, all or specific:1,2 (as models.config says; latest:1)",
+    ),
+    argument(
+        "--label",
+        metavar="LABEL=VERSION",
+        action="append",
+        default=[],
+        help="a name for a version, such as stable=1; may come several times",
+    ),
+    argument("--xla", action="store_true", help="compile with XLA, which servers switch off"),
+    argument("--tls_key", metavar="FILE", help="PEM of the key by which servers encrypt gRPC"),
+    argument("--tls_cert", metavar="FILE", help="PEM of its certificate"),
+    argument("--tls_ca", metavar="FILE", help="PEM of who vouches for clients"),
+    argument("--tls_verify", action="store_true", help="let in clients with certificates only"),
+    place=30,
+)
+def export(arguments):
     """Writes packages for TensorFlow Serving, and what a server needs to serve them.
 
     Beside DIR/NAME/VERSION/ stand models.config, monitoring.config, ssl.config where TLS is asked
     for, and in run/ recipes for Docker, Docker Compose, Kubernetes and KServe.
     """
+    from ...zoo._trained import Trained
     from .._package import package
     from .._repository import secure
 
-    labels = _labels(arguments.label)
+    labels = parse_labels(arguments.label)
     secrets = (arguments.tls_key, arguments.tls_cert)
     if any((*secrets, arguments.tls_ca, arguments.tls_verify)):
         if not all(secrets):
             raise ValueError("TLS wants both --tls_key and --tls_cert")
         secure(arguments.output, *secrets, arguments.tls_ca, arguments.tls_verify)
     for name in arguments.names:
-        trained = _Trained.find(name)
+        trained = Trained.find(name)
         model = trained.load()
         path = package(
             model,
@@ -38,7 +63,8 @@ def _export(arguments):
         print(path)
 
 
-def _labels(pairs):
+def parse_labels(pairs):
+    """Label -> version number, of texts LABEL=VERSION."""
     labels = {}
     for pair in pairs:
         label, equals, number = pair.partition("=")
@@ -48,14 +74,19 @@ def _labels(pairs):
     return labels
 
 
-def _verify(arguments):
+@command(
+    "verify",
+    argument("directory", metavar="DIR", help="packages of models, of one, or one version"),
+    place=31,
+)
+def verify(arguments):
     """Checks packages as export does before it writes one, and as often as you like.
 
     The graph is read for what the stock server cannot run; then the server's C++ session, with XLA
     off unless the package requires it, answers every warm-up request, one by one and eight at a
     time. The files beside the models are read, too.
     """
-    from .._gate import verify
+    from .. import _gate
     from .._repository import failures, packages
     from .._session import THREADS
     from .._version import GateError
@@ -63,7 +94,7 @@ def _verify(arguments):
     refused = 0
     for directory in packages(arguments.directory):
         try:
-            report = verify(directory)
+            report = _gate.verify(directory)
         except GateError as error:
             refused += 1
             print(error)
@@ -80,13 +111,46 @@ def _verify(arguments):
     return int(refused > 0)
 
 
-def _serve(arguments):
+@command(
+    "serve",
+    argument("directory", metavar="DIR", help="what `ponderzoo export` wrote"),
+    argument("--port", type=int, default=8500, help="gRPC port (%(default)s)"),
+    argument("--rest_port", type=int, default=8501, help="REST port, -1 for none (%(default)s)"),
+    argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)"),
+    argument("--enable_batching", action="store_true", help="run requests together"),
+    argument(
+        "--batching_parameters_file",
+        metavar="FILE",
+        help="for models that bring no batching_params.pbtxt",
+    ),
+    argument(
+        "--ssl_config_file",
+        metavar="FILE",
+        help="TLS for gRPC (DIR/ssl.config where there is one)",
+    ),
+    argument(
+        "--monitoring_config_file",
+        metavar="FILE",
+        help="DIR/monitoring.config where there is one",
+    ),
+    argument("--follow_config", action="store_true", help="serve what models.config says later"),
+    argument("--grace", type=float, default=30.0, help="seconds to drain (%(default)s)"),
+    argument(
+        "--engine",
+        choices=("embedded", "tfserving"),
+        default="embedded",
+        help="tfserving starts tensorflow_model_server, where it is on the PATH",
+    ),
+    place=40,
+    needs="",
+)
+def serve(arguments):
     """Serves a directory of packages by gRPC and REST until SIGTERM.
 
     A page to try the models in stands at the REST port.
     """
     from .._config import MONITORING, TLS
-    from ..server._server import serve, stock_command
+    from ..server import _server
 
     def beside(name):
         path = os.path.join(arguments.directory, name)
@@ -100,10 +164,10 @@ def _serve(arguments):
         "monitoring": arguments.monitoring_config_file or beside(MONITORING),
     }
     if arguments.engine == "tfserving":
-        command = stock_command(arguments.directory, **common)
+        command = _server.stock_command(arguments.directory, **common)
         sys.stdout.flush()
         os.execv(command[0], command)
-    return serve(
+    return _server.serve(
         arguments.directory,
         grace=arguments.grace,
         host=arguments.host,

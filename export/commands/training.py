@@ -5,29 +5,46 @@ import shutil
 import subprocess
 import sys
 
-from ...zoo._settings import _choose
-from ...zoo._trained import _Trained
-from ._command import PROGRAM, _print
+from ._command import NAME, NAME_OR_RUN, PROGRAM, argument, command, print_values
+
+SETTING = argument(
+    "--set",
+    metavar="KEY=VALUE",
+    nargs="+",
+    action="extend",
+    default=[],
+    help="change a setting of the model, the recipe or the task",
+)
 
 
-def _train(arguments):
+@command(
+    "train",
+    NAME,
+    argument("--run_dir", metavar="DIR", help="where the run goes (runs/NAME)"),
+    SETTING,
+    argument("--no_saved_model", action="store_true", help="write no saved_model/ at the end"),
+    place=20,
+)
+def train(arguments):
     """Trains an entry, or goes on with a run that was killed."""
     from ... import trainers, zoo
+    from ...zoo._settings import choose, model_defaults
 
     entry = zoo.info(arguments.name)
     run_dir = arguments.run_dir or os.path.join("runs", entry.name)
-    chosen = _choose(entry, arguments.set)
+    chosen = choose(entry, arguments.set)
     task = trainers.task(entry.task, **chosen["task"])
-    description = {"entry": entry.name, "config": chosen["model"]}
     metrics = trainers.fit(
         lambda: entry.build(task, **chosen["model"]),
         task,
         chosen["recipe"],
         run_dir,
-        description,
+        {"entry": entry.name, "config": chosen["model"], "defaults": model_defaults(entry)},
         find=lambda name: zoo.path(name) if name in zoo.list() else name,
+        measures=entry.measures,
     )
-    _print({key: value for key, value in metrics.items() if not isinstance(value, dict)})
+    plain = {key: x for key, x in metrics.items() if not isinstance(x, (dict, list))}
+    print_values(plain)
     if not arguments.no_saved_model:
         _save_model(run_dir)
 
@@ -38,24 +55,42 @@ def _save_model(run_dir):
     if os.path.exists(final):
         return
     shutil.rmtree(draft, ignore_errors=True)
-    command = [*PROGRAM, "export", run_dir, "--output", draft, "--version", "1"]
+    words = [*PROGRAM, "export", run_dir, "--output", draft, "--version", "1"]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
     if done.returncode:
-        words = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()
-        error = next((line for line in words if line.startswith("error: ")), words[-1])
+        lines = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()
+        error = next((line for line in lines if line.startswith("error: ")), lines[-1])
         raise RuntimeError(f"no saved_model: {error.removeprefix('error: ')}")
     os.replace(done.stdout.splitlines()[-1], final)
     shutil.rmtree(draft)
 
 
-def _sweep(arguments):
+@command(
+    "sweep",
+    NAME,
+    argument("--run_dir", metavar="DIR", help="where the runs go (runs/NAME-sweep)"),
+    argument(
+        "--grid",
+        metavar="KEY=VALUE,VALUE",
+        nargs="+",
+        action="extend",
+        required=True,
+        help="a setting and the values it takes",
+    ),
+    SETTING,
+    argument("--jobs", type=int, default=2, help="processes at a time (%(default)s)"),
+    place=21,
+    needs="keras",
+)
+def sweep(arguments):
     """Trains an entry at every point of a grid, each in a process with one thread.
 
     The same call again goes on with what is not finished.
     """
     from ... import zoo
-    from ...trainers._sweep import sweep
+    from ...trainers import _sweep
+    from ...zoo._settings import choose
 
     entry = zoo.info(arguments.name)
     grid = {}
@@ -63,53 +98,96 @@ def _sweep(arguments):
         key, _, values = pair.partition("=")
         grid[key] = values.split(",")
         for value in grid[key]:
-            _choose(entry, [*arguments.set, f"{key}={value}"])
+            choose(entry, [*arguments.set, f"{key}={value}"])
     run_dir = arguments.run_dir or os.path.join("runs", f"{entry.name}-sweep")
-    command = [*PROGRAM, "train", entry.name, "--no_saved_model"]
-    command += ["--set", *arguments.set] if arguments.set else []
-    table = sweep(command, grid, run_dir, arguments.jobs)
+    words = [*PROGRAM, "train", entry.name, "--no_saved_model"]
+    words += ["--set", *arguments.set] if arguments.set else []
+    table = _sweep.sweep(words, grid, run_dir, arguments.jobs)
     return int(any("failed" in row for row in table))
 
 
-def _evaluate(arguments):
+@command(
+    "evaluate",
+    NAME_OR_RUN,
+    argument("--rows", type=int, default=10_000, help="rows of the test split (%(default)s)"),
+    place=22,
+)
+def evaluate(arguments):
     """Measures the task's metrics on rows of the test split."""
-    from ...trainers._evaluate import evaluate
+    from ...zoo._trained import Trained
 
-    trained = _Trained.find(arguments.name)
-    _print(evaluate(trained.load(), trained.task, rows=arguments.rows))
+    trained = Trained.find(arguments.name)
+    measures = trained.entry.measures
+    print_values(trained.task.measure(trained.load(), "test", arguments.rows, measures))
 
 
-def _figures(arguments):
+@command(
+    "figures",
+    NAME_OR_RUN,
+    argument("--output", metavar="DIR", help="where the files go"),
+    place=23,
+)
+def figures(arguments):
     """Draws the task's figures as PNG files."""
-    from ...trainers._run import draw
+    from ...trainers._evaluate import figures_of
+    from ...trainers._files import write_file
+    from ...trainers.figures._panels import small_png
+    from ...zoo._trained import Trained
 
-    trained = _Trained.find(arguments.name)
+    trained = Trained.find(arguments.name)
     directory = arguments.output or os.path.join("figures", trained.name)
-    for name in draw(trained.load(), trained.task, directory):
-        print(os.path.join(directory, f"{name}.png"))
+    drawn = figures_of(trained.load(), trained.task, trained.entry.measures)
+    for name, figure in drawn.items():
+        path = os.path.join(directory, f"{name}.png")
+        write_file(path, small_png(figure))
+        print(path)
 
 
-def _publish(arguments):
+@command(
+    "publish",
+    argument("name", metavar="RUN", nargs="?", help="a finished run directory"),
+    argument("--baseline", metavar="RUN", help="a finished run without the paper's mechanism"),
+    argument(
+        "--sweep",
+        metavar="DIR",
+        help="a directory of runs: of time penalties, seeds or settings",
+    ),
+    argument("--output", metavar="DIR", help="directory of all entries (the zoo's own)"),
+    argument("--readme", metavar="FILE", help="markdown to write the table of results into"),
+    place=32,
+)
+def publish(arguments):
     """Turns a finished run into the pretrained files of its entry, or writes the table of results.
 
     The files are weights, numbers, figures and card. --readme puts the results of all entries
     between the lines <!-- results:begin --> and <!-- results:end --> of a file.
     """
+    from ...zoo import _publish
     from ...zoo._card import write_results
-    from ...zoo._publish import publish
 
     if not (arguments.name or arguments.readme):
         raise ValueError("publish wants a RUN or --readme FILE")
     if arguments.name:
-        print(publish(arguments.name, arguments.baseline, arguments.sweep, arguments.output))
+        print(
+            _publish.publish(arguments.name, arguments.baseline, arguments.sweep, arguments.output)
+        )
     if arguments.readme:
         write_results(arguments.readme)
 
 
-def _tensorboard(arguments):
+@command(
+    "tensorboard",
+    argument("name", metavar="NAME-or-RUN", help="an entry, or a directory of runs"),
+    argument("--port", type=int, default=6006, help="port to listen on (%(default)s)"),
+    place=50,
+    needs="keras",
+)
+def tensorboard(arguments):
     """Opens TensorBoard on the event files of an entry or a run, or of a directory of runs."""
+    from ...zoo._trained import Trained
+
     directory = arguments.name
     if not os.path.isdir(directory):
-        directory = os.path.join(_Trained.find(arguments.name).directory, "logs")
+        directory = os.path.join(Trained.find(arguments.name).directory, "logs")
     options = ["--logdir", directory, "--port", str(arguments.port)]
     os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *options])

@@ -10,15 +10,11 @@ import time
 import grpc
 import numpy as np
 
-from .._schema import _largest_run, _number, broken_rules
-from .._session import StatusError
+from .._schema import broken_rules, largest_run, number_of
+from ._refusals import invalid, refuse
 
 LARGEST_BATCH = 2**31 - 1
 """Bytes of one input, filled and padded; a request may not have more either."""
-
-
-def _error(code, message):
-    return StatusError(code.value[0], message)
 
 
 class _Task:
@@ -56,17 +52,17 @@ class Batcher:
 
         for rule, mend in broken_rules(parameters):
             raise ValueError(f"{rule}; {mend}")
-        self.largest = _number(parameters, "max_batch_size")
+        self.largest = number_of(parameters, "max_batch_size")
         self._split = parameters.enable_large_batch_splitting.value
-        self._execution = _number(parameters, _largest_run(parameters))
-        self._timeout = _number(parameters, "batch_timeout_micros") / 1e6
-        self._most_waiting = _number(parameters, "max_enqueued_batches")
+        self._execution = number_of(parameters, largest_run(parameters))
+        self._timeout = number_of(parameters, "batch_timeout_micros") / 1e6
+        self._most_waiting = number_of(parameters, "max_enqueued_batches")
         self._changed = threading.Condition()
         self._queues = collections.defaultdict(collections.deque)
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name="batching", daemon=True)
-            for _ in range(_number(parameters, "num_batch_threads"))
+            for _ in range(number_of(parameters, "num_batch_threads"))
         ]
         for thread in self._threads:
             thread.start()
@@ -80,7 +76,7 @@ class Batcher:
         rows = self._rows(feeds)
         if rows > self.largest:
             message = f"Task size {rows} is larger than maximum input batch size {self.largest}"
-            raise _error(grpc.StatusCode.INVALID_ARGUMENT, message)
+            raise invalid(message)
         if not rows:
             return self._session_run(feeds, fetches, timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -94,20 +90,19 @@ class Batcher:
                 parts.append(task.future.result(left))
             except concurrent.futures.TimeoutError:
                 text = "Run() timeout exceeded while waiting in batching queue"
-                raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
+                raise refuse(grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
         if len(parts) == 1:
             return parts[0]
         return [_join(arrays, name) for arrays, name in zip(zip(*parts), fetches)]
 
     @staticmethod
     def _rows(feeds):
-        invalid = grpc.StatusCode.INVALID_ARGUMENT
         if any(array.ndim == 0 for array in feeds.values()):
-            raise _error(invalid, "Batching Run() input tensors must have at least one dimension")
+            raise invalid("Batching Run() input tensors must have at least one dimension")
         rows = {len(array) for array in feeds.values()}
         if len(rows) > 1:
             text = "Batching Run() input tensors must have equal 0th-dimension size"
-            raise _error(invalid, text)
+            raise invalid(text)
         return rows.pop() if rows else 0
 
     def _enqueue(self, key, feeds, rows, deadline):
@@ -125,7 +120,7 @@ class Batcher:
                     f"currently {len(queue)} batches enqueued and max_enqueued_batches is "
                     f"{self._most_waiting}"
                 )
-                raise _error(grpc.StatusCode.UNAVAILABLE, text)
+                raise refuse(grpc.StatusCode.UNAVAILABLE, text)
             start = 0
             while start < rows:
                 if not queue or not room:
@@ -171,7 +166,7 @@ class Batcher:
         for task in batch.tasks:
             if task not in tasks:
                 text = "Run() timeout exceeded while waiting in batching queue"
-                task.future.set_exception(_error(grpc.StatusCode.DEADLINE_EXCEEDED, text))
+                task.future.set_exception(refuse(grpc.StatusCode.DEADLINE_EXCEEDED, text))
         if not tasks:
             return
         deadlines = [task.deadline for task in tasks]
@@ -197,7 +192,7 @@ class Batcher:
                     "Batched output tensor's 0th dimension does not equal the sum of the 0th "
                     "dimension sizes of the input tensors"
                 )
-                raise _error(grpc.StatusCode.FAILED_PRECONDITION, text)
+                raise refuse(grpc.StatusCode.FAILED_PRECONDITION, text)
         ends = list(itertools.accumulate(task.size for task in tasks))
         return [
             [output[end - task.size : end] for output in outputs] for task, end in zip(tasks, ends)
@@ -215,12 +210,12 @@ class Batcher:
                     "all tensors with the same name have equal dimensions starting with the first "
                     "dim."
                 )
-                raise _error(grpc.StatusCode.FAILED_PRECONDITION, text)
+                raise refuse(grpc.StatusCode.FAILED_PRECONDITION, text)
             shape = np.max([array.shape[1:] for array in arrays], axis=0).tolist()
         size = (sum(map(len, arrays)) + fill) * math.prod(shape) * arrays[0].itemsize
         if size > LARGEST_BATCH:
             text = f"A batch of '{name}' would take {size} bytes, {LARGEST_BATCH} are the most"
-            raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            raise refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         if pad:
             arrays = [_padded(array, shape) for array in arrays]
         if fill:
@@ -246,5 +241,5 @@ def _padded(array, shape):
 def _join(arrays, name):
     if len({array.shape[1:] for array in arrays}) > 1:
         text = f"Pieces of a large request were padded to different shapes in '{name}'"
-        raise _error(grpc.StatusCode.FAILED_PRECONDITION, text)
+        raise refuse(grpc.StatusCode.FAILED_PRECONDITION, text)
     return np.concatenate(arrays)

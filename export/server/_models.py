@@ -21,6 +21,7 @@ from .._schema import BatchingParameters, read_text
 from .._session import Session, StatusError
 from .._version import BATCHING, DEFAULT_SIGNATURE, damaged_files, read_warmup
 from ._batching import Batcher
+from ._refusals import invalid, refuse
 
 with _tensors.light_protos():
     from tensorflow.core.protobuf import meta_graph_pb2
@@ -34,16 +35,6 @@ WARMUP_SECONDS = 600.0
 """For all warm-up requests of a version; one without an end would hold up all that come after."""
 
 State = get_model_status_pb2.ModelVersionStatus.State
-
-
-def refuse(code, message):
-    """A `StatusError` with one of gRPC's codes."""
-    return StatusError(code.value[0], message)
-
-
-def invalid(message):
-    """A `StatusError` of INVALID_ARGUMENT."""
-    return refuse(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def _not_found(message):

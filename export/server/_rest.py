@@ -22,7 +22,8 @@ from .._config import METRICS_PATH
 from .._session import STRING, TYPES, StatusError
 from .._version import DEFAULT_SIGNATURE
 from ._metrics import CONTENT_TYPE
-from ._models import MOST_AXES, State, invalid
+from ._models import MOST_AXES, State
+from ._refusals import invalid
 from ._services import cut, internal
 
 with _tensors.light_protos():

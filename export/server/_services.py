@@ -13,7 +13,7 @@ import grpc
 from .. import _tensors
 from .._session import StatusError
 from .._version import DEFAULT_SIGNATURE
-from ._models import invalid, refuse
+from ._refusals import invalid, refuse
 
 with _tensors.light_protos():
     from tensorflow_serving.apis import (

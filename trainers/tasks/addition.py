@@ -33,6 +33,7 @@ class Addition(Task):
     numbers: int = 5
     digits: int = 5
     axis = "digits per number"
+    classes = 11
     captions = PER_STEP
 
     def __post_init__(self):

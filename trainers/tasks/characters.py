@@ -48,6 +48,7 @@ class Characters(Task):
         "a passage of the test split; spaces are shaded.",
     }
     words = {"rho": "N + R"}
+    classes = 256
 
     @property
     def input_spec(self):

@@ -48,6 +48,7 @@ class Logic(Task):
     gates: int = 10
     length: int = 10
     axis = "gates per vector"
+    classes = 1
 
     @property
     def input_spec(self):

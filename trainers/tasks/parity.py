@@ -25,6 +25,7 @@ class Parity(Task):
     bits: int = 64
     prefix: bool = False
     axis = "bits set"
+    classes = 1
 
     @property
     def input_spec(self):

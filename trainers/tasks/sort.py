@@ -28,6 +28,10 @@ class Sort(Task):
     captions = PER_STEP
 
     @property
+    def classes(self):
+        return self.numbers
+
+    @property
     def input_spec(self):
         return {"sequence": ((None, 2), "float32"), "lengths": ((), "int32")}
 
