@@ -86,14 +86,13 @@ class Best(keras.callbacks.Callback):
         super().__init__()
         self.path = run.place("backup", "best.npz")
         self.task, self.record, self.measures, self.rows = task, run.record, run.measures, rows
-        ((_, (self.metric, *_)), *_) = task.metrics().items()
 
     def on_epoch_end(self, epoch, logs=None):
         if not self.rows:
             return
         found = self.task.measure(self.model, "validation", self.rows, self.measures)
         logs |= {f"validation_{name}": value for name, value in found.items()}
-        error = found[self.metric.name]
+        error = found[self.task.measured[0]]
         if error < self.record.get("best", math.inf):
             weights = {str(i): w for i, w in enumerate(self.model.get_weights())}
             buffer = io.BytesIO()

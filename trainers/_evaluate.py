@@ -41,8 +41,7 @@ def drawn_difficulty(sweeps, task, words):
     """The figure of difficulty sweeps by the names of models; the first metric is the error."""
     from .figures.curves import difficulty
 
-    ((first, *_), *_) = task.metrics().values()
-    return difficulty(sweeps, task.axis, first.name, words)
+    return difficulty(sweeps, task.axis, task.measured[0], words)
 
 
 def words_of(measures):

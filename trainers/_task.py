@@ -98,10 +98,20 @@ class Task:
             return {NATS: [MeanOutput(NATS)]}
         return {name: [SequenceError(), TargetError()] for name in self.target_spec}
 
+    @property
+    def measured(self):
+        """Names of what `measure` gives of the task itself, the paper's error unit first."""
+        return tuple(metric.name for some in self.metrics().values() for metric in some)
+
     def syllabus(self, recipe):
-        """What is shown when, a `Syllabus`; None for the whole task all along."""
+        """What is shown when, a `Syllabus`; None for the whole task all along.
+
+        Raises `ValueError` where the recipe asks for levels that the task does not have.
+        """
         if not recipe.curriculum:
             return None
+        if not self.difficulties:
+            raise ValueError(f"task {self.name} has no levels of difficulty: curriculum must be 0")
         return Threshold(
             self.difficulties, recipe.curriculum, recipe.curriculum_start, recipe.rehearsal
         )

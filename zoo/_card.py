@@ -45,7 +45,7 @@ def card_of(ours, told, metrics, histories, figures, megabytes):
     words = {**ours.task.words, **told}
     results = [
         [spelled(name, words), "", *(shown(name, one.get(name, "")) for one in both)]
-        for name in (*names_of_metrics(ours.task), *told, "parameters")
+        for name in (*ours.task.measured, *told, "parameters")
         if name in metrics
     ]
     results[0][1] = entry.paper_result
@@ -80,14 +80,9 @@ def card_of(ours, told, metrics, histories, figures, megabytes):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def names_of_metrics(task):
-    """Names of a task's metrics; the first is its own error."""
-    return [metric.name for some in task.metrics().values() for metric in some]
-
-
 def _seen(ours, told, metrics, histories):
     """What the figures show, in a sentence each."""
-    first, without = names_of_metrics(ours.task)[0], names_of(ours.entry)[1]
+    first, without = ours.task.measured[0], names_of(ours.entry)[1]
     both, measure = both_of(metrics), next(iter(told), None)
     seen = {}
     if "difficulty" in metrics:
@@ -164,7 +159,7 @@ def results_table():
     for entry in map(info, list_entries()):
         metrics = entry.metrics
         if metrics:
-            first, told = names_of_metrics(task_of(entry))[0], entry.trade_off[1:]
+            first, told = task_of(entry).measured[0], entry.trade_off[1:]
             results = [shown(first, one[first]) for one in both_of(metrics)]
             rows.append(
                 [

@@ -16,7 +16,7 @@ from ..trainers._events import EVENTS
 from ..trainers._files import write_file, write_json
 from ..trainers._machine import DIRTY
 from ..trainers.figures import _panels, curves
-from ._card import both_of, card_of, names_of, names_of_metrics, spelled
+from ._card import both_of, card_of, names_of, spelled
 from ._trained import Run, thinned
 
 VERSION = "1"
@@ -52,7 +52,7 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
             f"this is {keras.backend.backend()}; publish under KERAS_BACKEND=tensorflow"
         )
     ours, plain = Run.read(run_dir), Run.read(baseline) if baseline else None
-    first = names_of_metrics(ours.task)[0]
+    first = ours.task.measured[0]
     for run in filter(None, (ours, plain)):
         _check_portable(run)
     models = [run.load() for run in (ours, plain) if run]
@@ -196,7 +196,7 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
         metrics["baseline"] = {**_measured(plain, models[1])[0], "command": command}
     if rows:
         metrics["sweep"] = rows
-    measures = [n for n in (*names_of_metrics(ours.task), *told) if n in ours.metrics]
+    measures = [n for n in (*ours.task.measured, *told) if n in ours.metrics]
     if seeds:
         keys = ("updates", *measures, "minutes")
         metrics["seeds"] = {
@@ -321,7 +321,7 @@ def golden(model, task):
 
 def _draw(ours, told, metrics, histories):
     """The figures of numbers: of several models, and of several runs."""
-    first, figures = names_of_metrics(ours.task)[0], {}
+    first, figures = ours.task.measured[0], {}
     if "difficulty" in metrics:
         sweeps = {name: m["difficulty"] for name, m in zip(names_of(ours.entry), both_of(metrics))}
         figures["difficulty"] = drawn_difficulty(sweeps, ours.task, told)

@@ -24,6 +24,13 @@ def surprise(text, target, bits):
 
 
 def drawn_influence(values, columns, rows):
+    """What each word read is worth to each word said.
+
+    Args:
+        values: `(rows, columns)`, in bits.
+        columns: the words read.
+        rows: the words said.
+    """
     from ._panels import subplots
 
     figure, (panel,) = subplots(size=(1.5 + 0.7 * len(columns), 1.2 + 0.4 * len(rows)))

@@ -1,0 +1,1 @@
+"""Three tiny papers of another package: what they need of the house, and no edit in it."""

@@ -1,0 +1,45 @@
+"""Points on two rings: data without targets."""
+
+import dataclasses
+
+import numpy as np
+from ponderzoo.trainers import Task
+from ponderzoo.trainers._evaluate import outputs_of
+from ponderzoo.trainers.figures._panels import COLOURS, subplots
+
+
+@dataclasses.dataclass(frozen=True)
+class Points(Task):
+    """Points in the plane, at the distance 1 or 2 from the origin, with noise.
+
+    Inputs: `points`, `(batch, 2)` float32. There are no targets: models give their `nats`, and
+    `sample`, `(batch, 2)`.
+    """
+
+    noise: float = 0.1
+    captions = {"samples": "Points of the task, and samples of the model."}
+
+    @property
+    def input_spec(self):
+        return {"points": ((2,), "float32")}
+
+    def batch(self, rng, size, difficulty=None, split="train"):
+        angle = 2 * np.pi * rng.random(size)
+        distance = rng.integers(1, 3, size) + self.noise * rng.normal(size=size)
+        points = distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return {"points": points.astype("float32")}, {}
+
+    def describe(self, inputs, targets, outputs):
+        return [
+            f"{x:.2f} {y:.2f} costs {nats:.2f} nats"
+            for (x, y), nats in zip(inputs["points"], outputs["nats"])
+        ]
+
+    def figures(self, model):
+        inputs, _ = self.batch(np.random.default_rng(0), 400)
+        found = outputs_of(model, inputs)["sample"]
+        figure, (panel,) = subplots(size=(4, 4))
+        panel.plot(*inputs["points"].T, ".", color=COLOURS[0], label="task")
+        panel.plot(*found.T, ".", color=COLOURS[1], label="model")
+        panel.legend()
+        return {"samples": figure}
