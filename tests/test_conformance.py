@@ -5,6 +5,7 @@ import doctest
 import glob
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 import tensorflow as tf
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.export._package import package
-from ponderzoo.trainers import data
+from ponderzoo.trainers import _rooms, data
 from ponderzoo.trainers._metrics import MeanLoss
 from ponderzoo.zoo._registry import PRETRAINED
 
@@ -25,7 +26,6 @@ LAYERS = {
     for name, cls in vars(layers).items()
     if isinstance(cls, type) and issubclass(cls, keras.layers.Layer)
 }
-SMALL = {"units": 8, "max_ponder": 3, "layers": 4, "copies": 2}  # where an entry has them
 ROWS = 4
 MOST_PRETRAINED_BYTES = 30_000_000
 MOST_EVENT_BYTES = 300_000
@@ -210,6 +210,13 @@ def differ(a, b):
 
 
 @each_task
+def test_task_has_signatures_and_notation(name):
+    room = _rooms.find("ponderzoo.zoo.signatures", name, "task with signatures")
+    assert list(inspect.signature(room.signatures).parameters) == ["model", "task", "told"]
+    assert next(iter(inspect.signature(room.notation).parameters)) == "task"
+
+
+@each_task
 def test_task_is_its_settings(name):
     task = trainers.task(name)
     settings = json.loads(json.dumps(dataclasses.asdict(task)))
@@ -263,8 +270,7 @@ def small():
     def build(name):
         if name not in models:
             keras.utils.set_random_seed(0)
-            settings = zoo.info(name).config
-            models[name] = zoo.build(name, **{k: v for k, v in SMALL.items() if k in settings})
+            models[name] = zoo.build(name, **zoo.info(name).small)
         return models[name]
 
     return build
@@ -290,7 +296,7 @@ def test_entry_is_plain_and_complete(name):
     assert entry.paper.title and entry.paper.authors and 1990 < entry.paper.year < 2100
     assert re.fullmatch(r"\d{4}\.\d{4,5}", entry.paper.arxiv)
     assert entry.task in trainers.tasks()
-    for settings in (entry.config, entry.task_config, entry.train):
+    for settings in (entry.config, entry.task_config, entry.train, entry.small):
         assert json.loads(json.dumps(settings)) == settings
     trainers.Recipe.parse(entry.train)
     with pytest.raises(ValueError, match="no_such_setting"):
@@ -334,9 +340,10 @@ def test_entry_learns_with_every_weight(name, small, batch_of):
         assert gradient is not None, variable.path
         assert np.all(np.isfinite(gradient)) and np.any(gradient != 0), variable.path
     own = {key: [MeanLoss(loss)] for key, loss in task.loss().items()}
-    for key, metrics in (*task.metrics().items(), *own.items()):
+    told = zoo.info(name).measures(model)
+    for key, metrics in (*task.metrics().items(), *own.items(), *told.items()):
         for metric in metrics:
-            metric.update_state(targets[key], outputs[key])
+            metric.update_state(targets.get(key), outputs[key])
             assert np.isfinite(metric.result())
 
 
@@ -352,6 +359,7 @@ def test_entry_under_xla_gives_the_same_numbers(name, small, batch_of):
 def test_entry_exports_and_passes_the_gate(name, small, batch_of, tmp_path):
     model, (task, _, _) = small(name), batch_of(name)
     signatures = zoo.info(name).signatures(model, task)
+    assert zoo.info(name).told.keys() & model.output.keys() <= signatures["serve"].outputs.keys()
     version = package(model, signatures, name, tmp_path)
     assert os.path.exists(os.path.join(version, "saved_model.pb"))
 

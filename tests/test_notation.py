@@ -1,9 +1,14 @@
 """What people write to the entries, and what they read."""
 
+import importlib
+
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ponderzoo import zoo
 from ponderzoo.zoo.signatures._notation import over_text
+from ponderzoo.zoo.signatures.copy import signatures
 
 
 def notation(name, signature="serve", **settings):
@@ -293,6 +298,85 @@ def told_again(name, inputs, row):
         return " ".join(f"{float(s[-2])!r}:{word}" for s, word in zip(steps[:count], spelled))
     items = [".".join(spelled[start + 1 : start + 4]) for start in range(0, len(steps) - 4, 4)]
     return f"{' '.join(items[:-1])} ? {items[-1]}"
+
+
+def numbers_of(task, given):
+    """Digits `(batch, time, digits)` of numbers as texts, and how many each has."""
+    digits = [[[*map(int, n.ljust(task.digits, "0"))] for n in row] for row in given["numbers"]]
+    return np.array(digits), np.vectorize(len)(given["numbers"])
+
+
+def lay(name, task, given):
+    """The inputs of a model, as the task lays what a signature was asked."""
+    lengths = given.get("lengths")
+    if name == "act_sort":
+        return task.lay(given["numbers"], lengths)
+    if name == "act_logic":
+        return task.lay(given["bits"], given["gates_applied"], lengths)
+    if name == "act_addition":
+        return task.lay(*numbers_of(task, given), lengths)
+    if name == "grid_lstm_memorization":
+        symbols = given["symbols"], lengths
+        return task.lay(given["symbols"].shape[1], [symbols], symbols)
+    digits, count = numbers_of(task, given)
+    parts = [(digits[:, i], count[:, i]) for i in (0, 1)]
+    return task.lay(task.digits, parts, parts[0])
+
+
+@pytest.mark.parametrize("name", ["act_parity", "act_logic", "act_addition", "act_sort"])
+def test_what_a_model_tells_of_itself_is_handed_on_where_it_is_asked_for(name):
+    entry = zoo.info(name)
+    task, model = zoo.task_of(entry), zoo.build(name, **entry.small)
+    room = importlib.import_module(f"ponderzoo.zoo.signatures.{entry.task}")
+    lines = []
+    for told in (entry.told, {}):
+        serve = room.signatures(model, task, told)["serve"]
+        tensors = {key: tf.constant(value) for key, value in serve.sample.items()}
+        outputs = {key: value.numpy() for key, value in serve.function(**tensors).items()}
+        assert outputs.keys() == serve.outputs.keys()
+        assert told.keys() == outputs.keys() & entry.told.keys()
+        shown = room.notation(task)["serve"].show(serve.sample, outputs)
+        assert all(("updates" in text) == bool(told) for text in shown)
+        lines.append("\n".join(shown))
+    assert len(lines[1]) < len(lines[0])
+
+
+def test_what_a_machine_with_memory_tells_of_every_step_is_one_row_a_step():
+    task = zoo.task_of(zoo.info("ntm_copy"), bits=3)
+    sequence = keras.Input((None, 4), name="sequence")
+    lengths = keras.Input((), dtype="int32", name="lengths")
+    heads = keras.ops.stack([sequence + 1, sequence + 2], axis=2)
+    tells = {"heads": heads, "steps": sequence[..., 0] + 5}
+    model = keras.Model(
+        {"sequence": sequence, "lengths": lengths}, {"bits": sequence[..., :3], **tells}
+    )
+    serve = signatures(model, task, dict.fromkeys(tells, "what it tells"))["serve"]
+    told = serve.function(tf.zeros((2, 6, 4)), tf.constant([6, 4]))
+    assert told["heads"].shape == (2, 6, 8) and told["steps"].shape == (2, 6)
+    assert told["heads"][0, 0].numpy().tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert told["steps"][1].numpy().tolist() == [5, 5, 5, 5, 0, 0]
+    assert not told["heads"][1, 4:].numpy().any()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["act_sort", "act_logic", "act_addition", "grid_lstm_memorization", "grid_lstm_addition"],
+)
+def test_a_signature_lays_what_it_is_asked_as_the_task_does(name):
+    entry, seen = zoo.info(name), []
+    task, model = zoo.task_of(entry), zoo.build(name, **entry.small)
+
+    def watched(inputs):
+        seen.append(inputs)
+        return model(inputs)
+
+    room = importlib.import_module(f"ponderzoo.zoo.signatures.{entry.task}")
+    serve = room.signatures(watched, task, {})["serve"]
+    serve.function(**{key: tf.constant(value) for key, value in serve.sample.items()})
+    expected, _ = lay(name, task, serve.sample)
+    assert seen[0].keys() == expected.keys()
+    for key, value in seen[0].items():
+        np.testing.assert_array_equal(value, expected[key])
 
 
 @pytest.mark.parametrize(

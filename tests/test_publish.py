@@ -243,15 +243,15 @@ def test_the_card_says_what_was_measured(installed):
     assert all(len(caption) > 30 and caption.endswith(".") for _, caption in pictures)
 
 
-def test_the_card_has_the_words_of_the_entry(installed, published, runs):
+def test_the_card_has_the_words_of_the_entry(installed, published, runs, monkeypatch):
+    assert installed.notes and installed.notes in installed.card
     ours = _trained.Run.read(str(runs / "ours"))
-    words = {"paper_result": "below 5 %, |tau| small", "notes": "Seed 3 did *not* learn.\n"}
-    entry = _registry.Entry(**{**vars(installed), **words})
+    monkeypatch.setattr(_registry.Entry, "notes", "Seed 3 did *not* learn.\n")
+    entry = _registry.Entry(**{**vars(installed), "paper_result": "below 5 %, |tau| small"})
     ours = _trained.Run(ours.directory, entry, ours.task, ours.config, ours.metrics)
     card = _card.card_of(ours, installed.metrics, {"ACT": ours.history}, {}, 0.1)
     assert "| sequence error | below 5 %, \\|tau\\| small | " in card
     assert card.endswith("## Notes\n\nSeed 3 did *not* learn.\n")
-    assert installed.notes in installed.card
 
 
 def test_no_path_of_this_machine_is_published(published, runs):

@@ -372,7 +372,7 @@ def test_served_texts_are_translated_as_the_task_does(small):
     texts = [
         task.read("source", row[:n]).title() for row, n in zip(inputs["source"], inputs["lengths"])
     ]
-    signatures = serving.translation_signatures(model, task)
+    signatures = serving.signatures(model, task, {})
     served = signatures["serve"].function(tf.constant(texts))
     said = task.translate(model, inputs["source"], inputs["lengths"])
     expected = [task.read("target", row) for row in said]
@@ -389,7 +389,7 @@ def test_served_texts_are_translated_as_the_task_does(small):
 
 def test_a_translation_s_cost_is_that_of_its_words_and_of_its_end(small):
     task, models = small
-    score = serving.translation_signatures(models["grid"], task)["score"].function
+    score = serving.signatures(models["grid"], task, {})["score"].function
     pairs = task.pairs("test")[:4]
     texts = [[" ".join(pair[side]) for pair in pairs] for side in (0, 1)]
     scored = score(*map(tf.constant, texts))
