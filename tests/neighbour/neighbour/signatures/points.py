@@ -9,7 +9,9 @@ def signatures(model, task, told):
     import tensorflow as tf
 
     def serve(points):
-        return {"nats": model({"points": points, "seed": tf.zeros_like(points[:, 0], "int32")})["nats"]}
+        return {
+            "nats": model({"points": points, "seed": tf.zeros_like(points[:, 0], "int32")})["nats"]
+        }
 
     def sample(seed):
         points = tf.zeros((tf.shape(seed)[0], 2))

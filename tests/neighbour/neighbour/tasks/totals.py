@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 from ponderzoo.trainers import Task
 from ponderzoo.trainers._metrics import TargetError
 from ponderzoo.trainers._syllabus import Syllabus

@@ -3,7 +3,9 @@
 import keras
 from ponderzoo.zoo._registry import Entry, Paper, register
 
-PAPER = Paper("curriculum", "Learning and development in neural networks", "Jeffrey Elman", 1993, "")
+PAPER = Paper(
+    "curriculum", "Learning and development in neural networks", "Jeffrey Elman", 1993, ""
+)
 
 
 def build(task, units):
