@@ -4,12 +4,11 @@
 `ssl.config`, where there is one, how it encrypts gRPC; `run/` has the recipes to start one.
 """
 
-import contextlib
-import fcntl
 import os
 import re
 import ssl
 
+from ..trainers._files import locked, write_file
 from . import _recipes, _schema
 from ._config import (
     CONFIG,
@@ -27,12 +26,9 @@ _POLICY = re.compile(r"all|latest:[1-9][0-9]*|specific:[0-9]+(?:,[0-9]+)*")
 _LABEL = re.compile(r"[A-Za-z0-9_]+")
 
 
-@contextlib.contextmanager
 def alone(output):
-    """Holds the directory's lock, which the kernel frees however the holder ends."""
-    with open(os.path.join(output, ".lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Holds the directory's lock; others wait."""
+    return locked(os.path.join(output, ".lock"))
 
 
 def sync(path):
@@ -45,18 +41,9 @@ def sync(path):
 
 
 def replace(path, text, mode=0o644):
-    """Writes a text file beside and renames it: readers see the old one or the new one, whole."""
-    folder, name = os.path.split(path)
-    draft = os.path.join(folder, f".{name}.writing")
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(draft)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    os.replace(draft, path)
-    sync(folder)
+    """`write_file` whose new name is on disk, too, before anything else is written."""
+    write_file(path, text, mode)
+    sync(os.path.dirname(path))
 
 
 def read(output):

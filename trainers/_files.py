@@ -6,12 +6,17 @@ import json
 import os
 
 
-def write_file(path, content):
-    """Writes bytes or text whole or not at all: beside `path`, to the disk, and renamed."""
+def write_file(path, content, mode=0o666):
+    """Writes bytes or text whole or not at all: beside `path`, to the disk, and renamed.
+
+    `mode` says who may read the file, from its first byte on, less what the umask takes away.
+    """
     data = content.encode() if isinstance(content, str) else content
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     beside = f"{path}.part"
-    with open(beside, "wb") as file:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(beside)
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -24,16 +29,24 @@ def write_json(path, value):
 
 
 @contextlib.contextmanager
-def alone(run_dir):
-    """Holds the run directory's lock, which the kernel frees however the holder ends."""
-    path = os.path.join(run_dir, "backup", "lock")
+def locked(path, busy=None):
+    """Holds the lock of a file, which the kernel frees however the holder ends.
+
+    Waits while another holds it, or raises `ValueError(busy)` where that is given.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
-            raise ValueError(f"another process is training in {run_dir}") from None
+            raise ValueError(busy) from None
         yield
+
+
+def alone(run_dir):
+    """Holds a run directory's lock. Raises `ValueError` where another process does."""
+    path = os.path.join(run_dir, "backup", "lock")
+    return locked(path, busy=f"another process is training in {run_dir}")
 
 
 def read_json(path):
