@@ -18,10 +18,12 @@ class Mixture(keras.layers.Layer):
         super().__init__(**kwargs)
         self.components = components
 
-    def build(self, shape, seed_shape=None):
+    def build(self, points_shape, seed_shape):
         spread = keras.initializers.RandomNormal(1.5)
         self.means = self.add_weight((self.components, 2), spread, name="means")
-        self.scales = self.add_weight((self.components,), "zeros", name="scales")
+        self.scales = self.add_weight(
+            (self.components,), keras.initializers.Constant(-1.0), name="scales"
+        )
         self.logits = self.add_weight((self.components,), "zeros", name="logits")
 
     def call(self, points, seed):

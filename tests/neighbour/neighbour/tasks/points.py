@@ -1,4 +1,4 @@
-"""Points on two rings: data without targets."""
+"""Points at the corners of a square: data without targets."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from ponderzoo.trainers.figures._panels import COLOURS, subplots
 
 @dataclasses.dataclass(frozen=True)
 class Points(Task):
-    """Points in the plane, at the distance 1 or 2 from the origin, with noise.
+    """Points in the plane, 1 to either side of both axes, with noise.
 
     Inputs: `points`, `(batch, 2)` float32. There are no targets: models give their `nats`, and
     `sample`, `(batch, 2)`.
     """
 
-    noise: float = 0.1
+    noise: float = 0.2
     captions = {"samples": "Points of the task, and samples of the model."}
 
     @property
@@ -24,9 +24,7 @@ class Points(Task):
         return {"points": ((2,), "float32")}
 
     def batch(self, rng, size, difficulty=None, split="train"):
-        angle = 2 * np.pi * rng.random(size)
-        distance = rng.integers(1, 3, size) + self.noise * rng.normal(size=size)
-        points = distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        points = rng.choice([-1.0, 1.0], (size, 2)) + self.noise * rng.normal(size=(size, 2))
         return {"points": points.astype("float32")}, {}
 
     def describe(self, inputs, targets, outputs):

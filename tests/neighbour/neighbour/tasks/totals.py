@@ -11,8 +11,8 @@ from ponderzoo.trainers._syllabus import Syllabus
 class Totals(Task):
     """The sum of 1 to `count` numbers from 0 to `largest`; a lesson narrows both.
 
-    Inputs: `numbers`, `(batch, count)` float32. Targets: `total`, `(batch,)` int32. The model output
-    `total` is logits, `(batch, count * largest + 1)`.
+    Inputs: `numbers`, `(batch, count)` float32. Targets: `total`, `(batch,)` int32. The model
+    output `total` is logits, `(batch, count * largest + 1)`.
     """
 
     count: int = 3

@@ -26,7 +26,7 @@ register(
         build=build,
         config={"components": 12},
         train={
-            "learning_rate": 0.05,
+            "learning_rate": 0.02,
             "updates": 200,
             "steps_per_epoch": 40,
             "batch_size": 64,
