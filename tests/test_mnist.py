@@ -371,9 +371,9 @@ def test_confusion_counts_truth_in_rows_and_answers_in_columns():
 @pytest.mark.parametrize("count", [1, 16, 17, 200])
 def test_pictures_of_any_number_of_digits_stay_small(count):
     rng = np.random.default_rng(0)
-    digits, answers = rng.integers(0, 10, (2, count))
+    truth, answers = rng.integers(0, 10, (2, count))
     strokes = (rng.random((count, 28, 28)) < 0.15).astype("float32")
-    figure = digits.grid(strokes, digits, answers)
+    figure = digits.grid(strokes, truth, answers)
     assert len(figure.axes[0].images) == min(count, 80)
     assert len(small_png(figure)) < 80_000
 
