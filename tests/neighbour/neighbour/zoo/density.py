@@ -27,8 +27,8 @@ register(
         config={"components": 12},
         train={
             "learning_rate": 0.02,
-            "updates": 200,
-            "steps_per_epoch": 40,
+            "updates": 500,
+            "steps_per_epoch": 100,
             "batch_size": 64,
             "evaluation_rows": 500,
         },
