@@ -72,6 +72,7 @@ class NTMCell(keras.layers.Layer):
         controller: a `Dense` layer or a cell.
         heads: the `Dense` layer from its output to the parameters of all heads: keys, strengths,
             gates, shifts, powers (read heads first in each), erases, adds.
+        parameter_sizes: how many there are of each of these kinds, in this order.
         initial_state, initial_reads: the learned state of controller and reads before the first
             step. Weightings start on the first slot.
 
@@ -134,7 +135,7 @@ class NTMCell(keras.layers.Layer):
         ]
         self.output_size = self.units + self.read_heads * self.word_size
         heads, words = self.read_heads + self.write_heads, self.write_heads * self.word_size
-        self._sizes = [
+        self.parameter_sizes = [
             heads * self.word_size,
             heads,
             heads,
@@ -144,7 +145,7 @@ class NTMCell(keras.layers.Layer):
             words,
         ]
         self.heads = keras.layers.Dense(
-            sum(self._sizes),
+            sum(self.parameter_sizes),
             kernel_initializer=self.kernel_initializer,
             bias_initializer=self.bias_initializer,
             dtype=self.controller.dtype_policy,
@@ -272,7 +273,7 @@ class NTMCell(keras.layers.Layer):
         """What the heads are told, by name, of `(..., size)` out of the layer `heads`."""
         if self.head_limit is not None:
             raw = ops.clip(raw, -self.head_limit, self.head_limit)
-        ends = [sum(self._sizes[: i + 1]) for i in range(len(self._sizes) - 1)]
+        ends = [sum(self.parameter_sizes[: i + 1]) for i in range(len(self.parameter_sizes) - 1)]
         key, strength, gate, shift, power, erase, add = ops.split(raw, ends, axis=-1)
         batch = ops.shape(raw)[:-1]
 
