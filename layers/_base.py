@@ -48,28 +48,3 @@ def sequence_spec(name, shape, what="sequence"):
             f"got {tuple(shape)}"
         )
     return keras.layers.InputSpec(ndim=3, axes={-1: shape[-1]})
-
-
-def at_least_a_step(sequence, mask=None):
-    """A sequence with a step of padding, where it has none or nobody knows whether it has one.
-
-    A loop that stores what it does must be able to do something.
-
-    Args:
-        sequence: `(batch, time, features)`.
-        mask: `(batch, time)` or None.
-
-    Returns:
-        The sequence; the mask, boolean and False at padding, or None; how many steps were given;
-        and how many there are now. The latter two are the same object where nothing was added.
-    """
-    mask = None if mask is None else ops.cast(mask, "bool")
-    batch, given = ops.shape(sequence)[:2]
-    if isinstance(given, int) and given:
-        return sequence, mask, given, given
-    steps = ops.maximum(given, 1)
-    missing = ops.zeros((batch, steps - given, sequence.shape[-1]), sequence.dtype)
-    sequence = ops.concatenate([sequence, missing], axis=1)
-    if mask is not None:
-        mask = ops.concatenate([mask, ops.zeros((batch, steps - given), "bool")], axis=1)
-    return sequence, mask, given, steps

@@ -21,6 +21,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
+from ._padding import longer
 
 
 class LSTMTransform:
@@ -369,13 +370,6 @@ def weights_of(cells):
         )
         for group in block.groups
     ]
-
-
-def longer(x, axis, count):
-    """`count` zeros behind the end of an axis."""
-    shape = list(ops.shape(x))
-    shape[axis] = count
-    return ops.concatenate([x, ops.zeros(shape, x.dtype)], axis=axis)
 
 
 def skewed(x, dimensions):

@@ -89,19 +89,19 @@ def best_path(logits, blank):
     return ops.where(ops.logical_and(is_new(best), best != blank), best, -1)
 
 
-def _lowest(logits):
+def lowest_logit(logits):
     """The logit of an impossible class, which float16 cannot hold."""
     return -65504.0 if keras.backend.standardize_dtype(logits.dtype) == "float16" else IMPOSSIBLE
 
 
-def _summable(logits):
+def summable(logits):
     """Logits in the dtype of sums, and impossible ones finite."""
-    lowest = _lowest(logits)
+    lowest = lowest_logit(logits)
     logits = ops.cast(logits, sum_dtype(logits.dtype))
     return ops.where(logits <= lowest, IMPOSSIBLE, logits)
 
 
-def _check_logits(logits, lengths, blank):
+def check_logits(logits, lengths, blank):
     """`blank` as an int. Raises `ValueError` where the arguments do not fit one another."""
     check_rank("logits", logits, "(batch, time, classes)")
     if logits.shape[1] == 0:

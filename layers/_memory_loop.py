@@ -298,7 +298,7 @@ class _Recurrent:
 
     def forward(self, weights, row, reads, state):
         outer = row + reads @ weights[0]
-        state, saved = self.step.advance(outer, self.step._recurrent(weights, state), state)
+        state, saved = self.step.advance(outer, self.step.recurrent(weights, state), state)
         return state[0], state, saved
 
     def prepare(self, weights):
@@ -330,7 +330,10 @@ class _AnyCell(Generic):
 
     def backward(self, weights, row, reads, state, saved):
         leaves, pull_back = backend.vjp(
-            lambda row, reads, *state: self._call(weights, row, reads, state), row, reads, *state
+            lambda row, reads, *state: self.call_with(weights, row, reads, state),
+            row,
+            reads,
+            *state,
         )
 
         def pull(d_output, d_state):
@@ -342,6 +345,6 @@ class _AnyCell(Generic):
 
     def weight_gradients(self, weights, rows, reads, state, d_rows, memo, times):
         _, pull_back = backend.vjp(
-            lambda *weights: self._call(weights, rows, reads, state, times=times), *weights
+            lambda *weights: self.call_with(weights, rows, reads, state, times=times), *weights
         )
         return list(pull_back(memo))

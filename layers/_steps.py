@@ -56,13 +56,14 @@ class Projected:
     def leaves(self, output, state):
         return list(state)
 
-    def _recurrent(self, weights, state):
+    def recurrent(self, weights, state):
+        """What the state adds to the gates, `(batch, width)`."""
         inner = state[0] @ weights[1]
         return inner + weights[2] if self.bias_count else inner
 
     def forward(self, weights, row, flag, state):
         outer = row + flag * weights[0]
-        state, saved = self.advance(outer, self._recurrent(weights, state), state)
+        state, saved = self.advance(outer, self.recurrent(weights, state), state)
         return state[0], state, saved
 
     def prepare(self, weights):
@@ -186,7 +187,8 @@ class Generic:
     def leaves(self, output, state):
         return [*state, output]
 
-    def _call(self, weights, row, flag, state, times=1):
+    def call_with(self, weights, row, flag, state, times=1):
+        """The new state and then the output, of `times` batches below one another."""
         self.dropout.repeat(times)
         inputs = ops.concatenate([row, flag], axis=-1)
         state = pack_state(self.cell, state)
@@ -198,7 +200,7 @@ class Generic:
         return [*keras.tree.flatten(state), output]
 
     def forward(self, weights, row, flag, state):
-        *state, output = self._call(weights, row, flag, state)
+        *state, output = self.call_with(weights, row, flag, state)
         return output, state, []
 
     def prepare(self, weights):
@@ -206,7 +208,10 @@ class Generic:
 
     def backward(self, weights, row, flag, state, saved):
         leaves, pull_back = backend.vjp_and_uses(
-            lambda weights, row, *state: self._call(weights, row, flag, state), weights, row, *state
+            lambda weights, row, *state: self.call_with(weights, row, flag, state),
+            weights,
+            row,
+            *state,
         )
 
         def pull(d_leaves):
@@ -233,7 +238,7 @@ class Generic:
                 for pairs in self.uses
             ]
         _, pull_back = backend.vjp(
-            lambda *weights: self._call(weights, row, flag, state, times=BLOCK), *weights
+            lambda *weights: self.call_with(weights, row, flag, state, times=BLOCK), *weights
         )
         return pull_back(memo)
 

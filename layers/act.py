@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import at_least_a_step, sequence_spec, serializable, sum_dtype
+from ._base import sequence_spec, serializable, sum_dtype
 from ._halting_loop import Setting, halting_loop
+from ._padding import RealSteps
 from ._steps import Dropout, output_size, pack_state, step_of
 
 
@@ -38,6 +39,7 @@ class ACT(keras.layers.Layer):
         memory_budget: bytes that training may use to remember the updates of the whole batch. What
             does not fit is computed again. Half of the rows, and a quarter, that go on alone may
             use as much each.
+        zero_output_for_mask: whether the output of masked steps is zero.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -57,8 +59,8 @@ class ACT(keras.layers.Layer):
             3.
 
     Masking:
-        A masked step costs nothing: the state passes it, the output repeats the one before (zero at
-        the beginning), as in `keras.layers.RNN`, and N = R = 0.
+        A masked step costs nothing: the state passes it, and N = R = 0. Its output repeats the one
+        before (zero at the beginning), as in `keras.layers.RNN`, or is zero.
 
     Attributes:
         cell: the cell.
@@ -85,6 +87,7 @@ class ACT(keras.layers.Layer):
         return_state=False,
         return_ponder=False,
         memory_budget=2**27,
+        zero_output_for_mask=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -112,6 +115,7 @@ class ACT(keras.layers.Layer):
         self.return_state = return_state
         self.return_ponder = return_ponder
         self.memory_budget = int(memory_budget)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
         self.supports_masking = True
         self.halting = keras.layers.Dense(
             1, bias_initializer="ones", name="halting", dtype=self.dtype_policy
@@ -135,14 +139,11 @@ class ACT(keras.layers.Layer):
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
         sequence = ops.cast(sequence, self.cell.compute_dtype)
-        sequence, mask, given, steps = at_least_a_step(sequence, mask)
-        batch = ops.shape(sequence)[0]
+        real = RealSteps(sequence, mask)
+        sequence, batch = real.pack(sequence), ops.shape(sequence)[0]
         if initial_state is None:
             initial_state = _zero_state(self.cell, batch)
         state = [ops.cast(s, self.cell.compute_dtype) for s in keras.tree.flatten(initial_state)]
-        order, rank, lengths = _compaction(mask, batch, given)
-        if order is not None:
-            sequence = ops.take_along_axis(sequence, order[:, :, None], axis=1)
 
         first = ops.concatenate([sequence[:, 0], ops.ones_like(sequence[:, 0, :1])], axis=-1)
         dropout = Dropout(self.cell, first, pack_state(self.cell, state), training)
@@ -152,23 +153,22 @@ class ACT(keras.layers.Layer):
             ops.cast(backend.value(self.halting.kernel), self._sum_dtype)[:, 0],
             ops.cast(backend.value(self.halting.bias), self._sum_dtype)[0],
         )
-        setting = Setting(step, steps, self.max_ponder, 1 - self.epsilon, self.memory_budget)
+        setting = Setting(step, real.length, self.max_ponder, 1 - self.epsilon, self.memory_budget)
         output, updates, remainder, state = halting_loop(
-            setting, rows, weights, halting, state, lengths, save=bool(training)
+            setting, rows, weights, halting, state, real.count, save=bool(training)
         )
         dropout.release()
         if self.time_penalty:
             ponder = ops.sum(updates + remainder) / ops.cast(ops.maximum(batch, 1), updates.dtype)
             self.add_loss(self.time_penalty * ponder)
         output = ops.cast(output, self.compute_dtype)
-        if rank is not None:
-            output, updates, remainder = (_spread(x, rank) for x in (output, updates, remainder))
-            # The loop's answer for a masked step is the one before; it took no updates of its own.
-            real = ops.cast(mask, updates.dtype)
-            updates, remainder = updates * real, remainder * real
-        output = output[:, :given] if self.return_sequences else output[:, -1]
+        if self.return_sequences:
+            output = real.spread(output, self.zero_output_for_mask)
+        else:
+            output = real.last(output, ops.zeros_like(output[:, 0]))
+        updates, remainder = (real.spread(x, True) for x in (updates, remainder))
         state = [ops.cast(s, self.compute_dtype) for s in state]
-        return self._pack(output, state, updates[:, :given], remainder[:, :given])
+        return self._pack(output, state, updates, remainder)
 
     def _pack(self, output, state, updates, remainder):
         result = [output]
@@ -209,6 +209,7 @@ class ACT(keras.layers.Layer):
             "return_state": self.return_state,
             "return_ponder": self.return_ponder,
             "memory_budget": self.memory_budget,
+            "zero_output_for_mask": self.zero_output_for_mask,
         }
 
     @classmethod
@@ -223,28 +224,3 @@ def _zero_state(cell, batch):
     return [
         ops.zeros((batch, size), cell.compute_dtype) for size in keras.tree.flatten(cell.state_size)
     ]
-
-
-def _compaction(mask, batch, steps):
-    """How the steps that a mask lets pass are brought to the front, and back.
-
-    Returns:
-        order `(batch, time)`: the original step of each step at the front; rank `(batch, time)`:
-        where the last real step up to each step went, -1 before the first; lengths `(batch,)`: how
-        many there are.
-    """
-    if mask is None:
-        return None, None, ops.full((batch,), steps, dtype="int32")
-    mask = ops.cast(mask, "int32")
-    steps = ops.shape(mask)[1]
-    order = ops.argsort((1 - mask) * steps + ops.arange(steps, dtype="int32"), axis=1)
-    return order, ops.cumsum(mask, axis=1) - 1, ops.sum(mask, axis=1)
-
-
-def _spread(values, rank):
-    """Undoes the compaction; zero where no real step came yet."""
-    seen = ops.cast(rank >= 0, values.dtype)
-    rank = ops.maximum(rank, 0)
-    if len(values.shape) == 3:
-        seen, rank = seen[:, :, None], rank[:, :, None]
-    return ops.take_along_axis(values, rank, axis=1) * seen

@@ -7,8 +7,9 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import at_least_a_step, is_whole, sequence_spec, serializable, sum_dtype, whole
+from ._base import is_whole, sequence_spec, serializable, sum_dtype, whole
 from ._memory_loop import Setting, memory_loop
+from ._padding import RealSteps
 
 
 @serializable
@@ -232,6 +233,7 @@ class AssociativeLSTM(keras.layers.Layer):
         kernel_initializer, recurrent_initializer, bias_initializer: as in the cell.
         return_sequences: whether to return the output of every step or of the last one.
         return_state: whether to return the last states as well.
+        zero_output_for_mask: whether the output of masked steps is zero.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -249,7 +251,8 @@ class AssociativeLSTM(keras.layers.Layer):
         ValueError: an argument is not what it must be; the message says what that is.
 
     Masking:
-        A masked step changes no state, and its output repeats the one before.
+        A masked step changes no state. Its output repeats the one before (zero at the beginning),
+        as in `keras.layers.RNN`, or is zero.
 
     Attributes:
         cell: the `AssociativeLSTMCell` that has all weights.
@@ -276,6 +279,7 @@ class AssociativeLSTM(keras.layers.Layer):
         bias_initializer="zeros",
         return_sequences=False,
         return_state=False,
+        zero_output_for_mask=False,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -293,6 +297,7 @@ class AssociativeLSTM(keras.layers.Layer):
         )
         self.return_sequences = return_sequences
         self.return_state = return_state
+        self.zero_output_for_mask = bool(zero_output_for_mask)
         self.supports_masking = True
 
     def build(self, sequence_shape, initial_state_shape=None):
@@ -303,36 +308,34 @@ class AssociativeLSTM(keras.layers.Layer):
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
         cell, dtype = self.cell, self.cell.compute_dtype
-        sequence, mask, given, steps = at_least_a_step(ops.cast(sequence, dtype), mask)
-        batch = ops.shape(sequence)[0]
-        if steps is not given and mask is None:
-            mask = ops.broadcast_to(ops.arange(steps) < given, (batch, steps))
-        rows = ops.transpose(sequence, (1, 0, 2))
-        mask = None if mask is None else ops.transpose(mask)
-        h, c = cell.get_initial_state(batch) if initial_state is None else initial_state
+        real = RealSteps(sequence, mask)
+        rows = ops.transpose(real.clear(ops.cast(sequence, dtype)), (1, 0, 2))
+        mask = None if mask is None else ops.transpose(real.mask)
+        if initial_state is None:
+            initial_state = cell.get_initial_state(ops.shape(sequence)[0])
+        h, c = ops.cast(initial_state[0], dtype), cell.split(initial_state[1])
         order, back = cell.orders()
         setting = Setting(
             _Both(),
             functools.partial(cell.access, order=order, back=back),
-            steps,
+            real.length,
             keep=False,
             masked=mask is not None,
             states=0,
             memories=2,
         )
-        _, outputs, _, h, memory, _ = memory_loop(
-            setting,
-            rows,
-            [],
-            cell.joint_weights(),
-            [],
-            ops.cast(h, dtype),
-            cell.split(c),
-            mask,
-            save=bool(training),
+        weights = cell.joint_weights()
+        _, outputs, _, last, memory, _ = memory_loop(
+            setting, rows, [], weights, [], h, c, mask, save=bool(training)
         )
-        output = ops.transpose(outputs[:given], (1, 0, 2)) if self.return_sequences else h
-        return (output, h, cell.join(memory)) if self.return_state else output
+        if self.return_sequences:
+            output = real.finish(ops.transpose(outputs, (1, 0, 2)), self.zero_output_for_mask)
+        else:
+            output = ops.where(real.count[:, None] > 0, last, ops.zeros_like(last))
+        if not self.return_state:
+            return output
+        memory = [real.after(a, b) for a, b in zip(memory, c)]
+        return output, real.after(last, h), cell.join(memory)
 
     def compute_output_spec(self, sequence, mask=None, initial_state=None, training=False):
         if not self.built:
@@ -359,6 +362,7 @@ class AssociativeLSTM(keras.layers.Layer):
             **super().get_config(),
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
+            "zero_output_for_mask": self.zero_output_for_mask,
         }
 
 

@@ -11,17 +11,18 @@ from ._base import serializable
 from ._labels import (
     IMPOSSIBLE,
     AlignmentLoss,
-    _check_logits,
-    _lowest,
-    _summable,
     add_logs,
     check_blank,
     check_labels,
     check_lengths,
+    check_logits,
     check_rank,
     fits,
     is_new,
+    lowest_logit,
+    summable,
 )
+from ._scan import scan
 
 
 def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
@@ -54,7 +55,7 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
         Unsegmented Sequence Data with Recurrent Neural Networks", 2006.
     """
     logits, labels = ops.convert_to_tensor(logits), ops.convert_to_tensor(labels)
-    blank = _check_logits(logits, logit_lengths, blank)
+    blank = check_logits(logits, logit_lengths, blank)
     batch, _, classes = logits.shape
     if not fits(labels.shape, (batch, None)):
         raise ValueError(
@@ -82,7 +83,7 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
 
 def _forward_backward(logits, labels, frames, places, blank):
     """The loss of each row, `(batch,)`, and its gradient by the logits."""
-    logits = _summable(logits)
+    logits = summable(logits)
     batch, time, classes = ops.shape(logits)
     width = ops.shape(labels)[1]
     real = ops.arange(time) < frames[:, None]
@@ -154,35 +155,8 @@ def _sums(emit_blank, emit_label, differs, start):
 
     nowhere = ops.full_like(start[:, 1:], IMPOSSIBLE)
     start = start, nowhere
-    end, (blanks, labels) = _scan(step, start, (emit_blank, emit_label), start)
+    end, (blanks, labels) = scan(step, start, (emit_blank, emit_label), start)
     return blanks, labels, ready(*end)
-
-
-def _scan(step, carry, rows, likes, reverse=False):
-    """`ops.scan` that may return something else than it carries.
-
-    Args:
-        step: `step(carry, rows of a frame) -> (carry, answers)`.
-        carry: tuple of tensors.
-        rows: tuple of tensors, time first.
-        likes: tuple of tensors like the answers of a frame.
-        reverse: whether to begin at the last frame.
-
-    Returns:
-        The carry at the end, and the answers of all frames, time first.
-    """
-    time = ops.shape(rows[0])[0]
-
-    def body(i, carry, buffers):
-        t = time - 1 - i if reverse else i
-        carry, answers = step(carry, tuple(x[t] for x in rows))
-        return i + 1, carry, backend.write_all(buffers, t, answers)
-
-    buffers = tuple(backend.buffer(time, like) for like in likes)
-    _, carry, buffers = ops.while_loop(
-        lambda i, *_: i < time, body, (0, carry, buffers), maximum_iterations=time
-    )
-    return carry, tuple(backend.stack(x) for x in buffers)
 
 
 @serializable
@@ -203,8 +177,8 @@ class CTCLoss(AlignmentLoss):
         sample_weight: optional `(batch,)`, multiplies the rows.
 
     Example:
-        >>> logits = keras.ops.zeros((1, 2, 2))
-        >>> float(CTCLoss()(keras.ops.array([[1, -1]]), logits))  # three paths of four: -ln 3/4
+        >>> logits = ops.zeros((1, 2, 2))
+        >>> float(CTCLoss()(ops.array([[1, -1]]), logits))  # three paths of four: -ln 3/4
         0.28768205642700195
     """
 
@@ -237,7 +211,7 @@ def sure_of_blank(logits, lengths, blank=0):
     check_lengths("logit", lengths, logits.shape[0], logits.shape[1])
     blank = check_blank(blank, logits.shape[-1])
     time, classes = ops.shape(logits)[1], logits.shape[-1]
-    sure = ops.where(ops.arange(classes) == blank, 0.0, _lowest(logits))
+    sure = ops.where(ops.arange(classes) == blank, 0.0, lowest_logit(logits))
     sure = ops.cast(sure, logits.dtype)
     real = ops.arange(time) < ops.cast(lengths, "int32")[:, None]
     real = ops.reshape(real, (-1, time, *[1] * (len(logits.shape) - 2)))

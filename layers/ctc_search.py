@@ -10,8 +10,8 @@ import numpy as np
 from keras import ops
 
 from ._base import whole
-from ._labels import IMPOSSIBLE, _check_logits, _summable, add_logs, best_path
-from .ctc_loss import _scan
+from ._labels import IMPOSSIBLE, add_logs, best_path, check_logits, summable
+from ._scan import scan
 
 
 def ctc_best_path(logits, lengths, blank=0):
@@ -32,7 +32,7 @@ def ctc_best_path(logits, lengths, blank=0):
         ValueError: shapes do not fit, `blank` is no class, or a known length is out of range.
     """
     logits = ops.convert_to_tensor(logits)
-    blank = _check_logits(logits, lengths, blank)
+    blank = check_logits(logits, lengths, blank)
     labels = best_path(logits, blank)
     real = ops.arange(ops.shape(labels)[1]) < ops.cast(lengths, "int32")[:, None]
     return _packed(ops.where(real, labels, -1))
@@ -72,11 +72,11 @@ def ctc_beam_search(logits, lengths, width, blank=0, n_best=1):
             a known length is.
     """
     logits = ops.convert_to_tensor(logits)
-    blank = _check_logits(logits, lengths, blank)
+    blank = check_logits(logits, lengths, blank)
     width, n_best = whole("width", width, 1), whole("n_best", n_best, 1)
     if n_best > width:
         raise ValueError(f"n_best must be at most the width, {width}; got {n_best}")
-    logits = _summable(logits)
+    logits = summable(logits)
     batch, time, classes = ops.shape(logits)
     real = ops.arange(time) < ops.cast(lengths, "int32")[:, None]
     sure = ops.where(ops.arange(classes) == blank, 0.0, IMPOSSIBLE)
@@ -89,7 +89,7 @@ def ctc_beam_search(logits, lengths, width, blank=0, n_best=1):
     none = ops.zeros((batch, width), "int32")
     marks = ops.zeros((batch, width, 2), "uint32")
     beam = in_blank, ops.full_like(in_blank, IMPOSSIBLE), none - 1, marks, marks
-    beam, (origins, added) = _scan(
+    beam, (origins, added) = scan(
         lambda beam, rows: _advance(beam, rows[0], width, blank), beam, (scores,), (none, none)
     )
 
@@ -99,7 +99,7 @@ def ctc_beam_search(logits, lengths, width, blank=0, n_best=1):
 
     total, order = ops.top_k(add_logs(beam[0], beam[1]), n_best)
     order = ops.cast(order, "int32")
-    _, (labels,) = _scan(back, (order,), (origins, added), (order,), reverse=True)
+    _, (labels,) = scan(back, (order,), (origins, added), (order,), reverse=True)
     labels = ops.reshape(ops.transpose(labels, (1, 2, 0)), (batch * n_best, time))
     labels, frames = (ops.reshape(x, (batch, n_best, time)) for x in _packed(labels))
     found = total > IMPOSSIBLE / 10
@@ -189,7 +189,7 @@ def ctc_prefix_search(logits, lengths, blank=0, threshold=0.9999, max_expansions
         RuntimeError: `max_expansions` were not enough.
     """
     logits = np.asarray(ops.convert_to_numpy(logits), "float64")
-    blank = _check_logits(logits, lengths, blank)
+    blank = check_logits(logits, lengths, blank)
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must be above 0 and at most 1; got {threshold!r}")
     found = []

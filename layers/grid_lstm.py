@@ -10,11 +10,11 @@ from ._grid_loop import (
     PlainTransform,
     Setting,
     grid_loop,
-    longer,
     skewed,
     straightened,
     weights_of,
 )
+from ._padding import RealSteps, longer
 
 BLOCK = (
     "priority",
@@ -175,6 +175,7 @@ class GridLSTM(keras.layers.Layer):
             as the paper does with images. Layers then wait for one another.
         kernel_initializer, bias_initializer: of the blocks and of the projection.
         return_state: whether to return the last states along time as well; for sequences.
+        zero_output_for_mask: whether the output of masked steps is zero.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -194,8 +195,9 @@ class GridLSTM(keras.layers.Layer):
         ValueError: an argument is not what it must be; the message says what that is.
 
     Masking:
-        A masked step leaves the state along time as it was; its output is zero. With
-        `alternate_corners` sequences cannot be masked.
+        A masked step changes no state along time. Its output is zero, or repeats the one before
+        (zero at the beginning), as in `keras.layers.RNN`. With `alternate_corners` sequences cannot
+        be masked.
 
     Attributes:
         cells: a `GridLSTMCell` for each layer, or one for all of them.
@@ -223,6 +225,7 @@ class GridLSTM(keras.layers.Layer):
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         return_state=False,
+        zero_output_for_mask=True,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -231,6 +234,7 @@ class GridLSTM(keras.layers.Layer):
         self.tied = bool(tied)
         self.alternate_corners = bool(alternate_corners)
         self.return_state = bool(return_state)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
         self.supports_masking = True
         # Wrong settings are told here, whatever the input will be.
         block = GridLSTMCell(
@@ -289,7 +293,8 @@ class GridLSTM(keras.layers.Layer):
     def call(self, inputs, mask=None, initial_state=None, training=False):
         self._check(mask, initial_state)
         block, spatial = self.cells[0].block, self.dimensions - 1
-        entering = self.projection(inputs)
+        real = RealSteps(inputs, mask) if spatial else None
+        entering = self.projection(real.clear(inputs) if spatial else inputs)
         entering = ops.split(entering, 2, axis=-1) if block.transforms[0].has_memory else [entering]
         entering = [ops.moveaxis(x, 0, -2) for x in entering]
         entering[1:] = [ops.cast(x, block.dtype) for x in entering[1:]]
@@ -302,18 +307,20 @@ class GridLSTM(keras.layers.Layer):
             state = [ops.swapaxes(x, 0, 1) for x in initial_state]
             state = [ops.cast(x, like.dtype) for x, like in zip(state, entering)]
         if not self.alternate_corners:
-            output, state = self._grid(entering, self.cells, self.layers, mask, state, training)
+            output, state = self._grid(entering, self.cells, self.layers, real, state, training)
         else:
             output = entering
             for number in range(self.layers):
                 far = [axis for axis in range(spatial) if number >> axis & 1]
                 turned = [ops.flip(x, far) if far else x for x in output]
                 cells = [self.cells[0 if self.tied else number]]
-                turned, _ = self._grid(turned, cells, 1, None, None, training)
+                turned, _ = self._grid(turned, cells, 1, real, None, training)
                 output = [ops.flip(x, far) if far else x for x in turned]
         output = self._output(output)
-        if mask is not None:
-            output = ops.where(mask[..., None], output, ops.zeros_like(output))
+        if mask is None:
+            output = output[..., : real.given, :]
+        else:
+            output = real.fill(output, self.zero_output_for_mask)
         if self.return_state:
             state = [ops.cast(ops.swapaxes(x, 0, 1), self.compute_dtype) for x in state]
             return (output, *state)
@@ -340,35 +347,28 @@ class GridLSTM(keras.layers.Layer):
         setting = Setting(self.cells[0].block, self.layers, 1, False)
         return grid_loop(setting, weights_of(self.cells), entering, save=bool(training))
 
-    def _grid(self, entering, cells, layers, mask, state, training):
+    def _grid(self, entering, cells, layers, real, state, training):
         """Runs layers over `(*spatial, batch, units)`; gives what leaves them, and the state."""
         block, spatial = cells[0].block, self.dimensions - 1
         shape = ops.shape(entering[0])
-        sizes, batch, given = list(shape[:spatial]), shape[spatial], shape[spatial - 1]
-        if not isinstance(given, int) or given == 0:
-            # A loop that stores what it does must be able to do something.
-            sizes[-1] = 1 if isinstance(given, int) else ops.maximum(given, 1)
-            entering = [longer(x, spatial - 1, sizes[-1] - given) for x in entering]
-        real = ops.ones((layers, *sizes, 1, 1), "bool")
-        if mask is not None or sizes[-1] is not given:
-            told = ops.ones((batch, given), "bool") if mask is None else ops.cast(mask, "bool")
-            told = ops.transpose(told)[..., None]
-            told = longer(told, 0, sizes[-1] - given) if sizes[-1] is not given else told
-            real = ops.logical_and(real, told)
-        keep = skewed(real, self.dimensions)
+        sizes, batch = shape[:spatial], shape[spatial]
+        keep = ops.ones((layers, *sizes, 1, 1), "bool")
+        if real.mask is not None:
+            keep = ops.logical_and(keep, ops.transpose(real.mask)[..., None])
+        keep = skewed(keep, self.dimensions)
         entering = [longer(skewed(x, spatial), 0, layers - 1) for x in entering]
         slots = (layers, *sizes[:-1])
         if state is None:
             dtypes = [entering[0].dtype] + [block.dtype] * block.transforms[-1].has_memory
             state = [ops.zeros((*slots, batch, self.units), dtype) for dtype in dtypes]
         steps = sizes[-1] + sum(size - 1 for size in slots)
-        kept = mask is not None or sizes[-1] is not given or any(size != 1 for size in slots)
+        kept = real.mask is not None or any(size != 1 for size in slots)
         setting = Setting(block, steps, self.dimensions, kept)
-        leaving, state = grid_loop(
+        leaving, end = grid_loop(
             setting, weights_of(cells), state, entering, keep, save=bool(training)
         )
-        leaving = [straightened(x[layers - 1 :], spatial) for x in leaving]
-        return [x[:given] if spatial == 1 else x for x in leaving], state
+        end = [real.after(a, b) for a, b in zip(end, state)]
+        return [straightened(x[layers - 1 :], spatial) for x in leaving], end
 
     def compute_output_spec(self, inputs, mask=None, initial_state=None, training=False):
         if not self.built:
@@ -394,6 +394,7 @@ class GridLSTM(keras.layers.Layer):
             **self._block_config,
             "alternate_corners": self.alternate_corners,
             "return_state": self.return_state,
+            "zero_output_for_mask": self.zero_output_for_mask,
         }
 
 

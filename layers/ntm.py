@@ -7,8 +7,9 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import at_least_a_step, sequence_spec, serializable, sum_dtype, whole
+from ._base import sequence_spec, serializable, sum_dtype, whole
 from ._memory_loop import SequenceDropout, Setting, controller_of, memory_loop
+from ._padding import RealSteps
 from ._steps import output_size, pack_state
 
 SOFTENING = 1e-6  # under the roots of the cosine; rows much shorter than 1e-3 resemble nothing
@@ -71,6 +72,7 @@ class NTMCell(keras.layers.Layer):
         controller: a `Dense` layer or a cell.
         heads: the `Dense` layer from its output to the parameters of all heads: keys, strengths,
             gates, shifts, powers (read heads first in each), erases, adds.
+        parameter_sizes: how many there are of each of these kinds, in this order.
         initial_state, initial_reads: the learned state of controller and reads before the first
             step. Weightings start on the first slot.
 
@@ -133,7 +135,7 @@ class NTMCell(keras.layers.Layer):
         ]
         self.output_size = self.units + self.read_heads * self.word_size
         heads, words = self.read_heads + self.write_heads, self.write_heads * self.word_size
-        self._sizes = [
+        self.parameter_sizes = [
             heads * self.word_size,
             heads,
             heads,
@@ -143,7 +145,7 @@ class NTMCell(keras.layers.Layer):
             words,
         ]
         self.heads = keras.layers.Dense(
-            sum(self._sizes),
+            sum(self.parameter_sizes),
             kernel_initializer=self.kernel_initializer,
             bias_initializer=self.bias_initializer,
             dtype=self.controller.dtype_policy,
@@ -271,7 +273,7 @@ class NTMCell(keras.layers.Layer):
         """What the heads are told, by name, of `(..., size)` out of the layer `heads`."""
         if self.head_limit is not None:
             raw = ops.clip(raw, -self.head_limit, self.head_limit)
-        ends = [sum(self._sizes[: i + 1]) for i in range(len(self._sizes) - 1)]
+        ends = [sum(self.parameter_sizes[: i + 1]) for i in range(len(self.parameter_sizes) - 1)]
         key, strength, gate, shift, power, erase, add = ops.split(raw, ends, axis=-1)
         batch = ops.shape(raw)[:-1]
 
@@ -374,6 +376,7 @@ class NTM(keras.layers.Layer):
         return_sequences: whether to return the output of every step or of the last one.
         return_state: whether to return the last states as well.
         return_trace: whether to return, last, what the heads did at every step.
+        zero_output_for_mask: whether the output of masked steps is zero.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -396,8 +399,9 @@ class NTM(keras.layers.Layer):
         ValueError: an argument is not what it must be; the message says what that is.
 
     Masking:
-        A masked step changes no state. The output repeats the one before (zero at the beginning),
-        as in `keras.layers.RNN`. In the trace weightings, reads and memory stay, all else is zero.
+        A masked step changes no state. Its output repeats the one before (zero at the beginning),
+        as in `keras.layers.RNN`, or is zero. In the trace weightings, reads and memory stay, all
+        else is zero.
 
     Attributes:
         cell: the `NTMCell` that has all weights.
@@ -428,6 +432,7 @@ class NTM(keras.layers.Layer):
         return_sequences=False,
         return_state=False,
         return_trace=False,
+        zero_output_for_mask=False,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -449,6 +454,7 @@ class NTM(keras.layers.Layer):
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.return_trace = return_trace
+        self.zero_output_for_mask = bool(zero_output_for_mask)
         self.supports_masking = True
 
     def build(self, sequence_shape, initial_state_shape=None):
@@ -460,10 +466,10 @@ class NTM(keras.layers.Layer):
     def call(self, sequence, mask=None, initial_state=None, training=False):
         cell = self.cell
         dtype = cell.controller.compute_dtype
-        sequence, mask, given, steps = at_least_a_step(ops.cast(sequence, dtype), mask)
+        real = RealSteps(sequence, mask)
         batch, masked = ops.shape(sequence)[0], mask is not None
-        rows = ops.transpose(sequence, (1, 0, 2))
-        mask = ops.transpose(mask) if masked else None
+        rows = ops.transpose(real.clear(ops.cast(sequence, dtype)), (1, 0, 2))
+        mask = ops.transpose(real.mask) if masked else None
         start = cell.get_initial_state(batch) if initial_state is None else initial_state
         start = keras.tree.flatten(start)
         state, reads, memory = cell._split(start)
@@ -476,7 +482,7 @@ class NTM(keras.layers.Layer):
         rows, weights = controller.enter(rows)
         heads = [ops.cast(backend.value(x), dtype) for x in (cell.heads.kernel, cell.heads.bias)]
         setting = Setting(
-            controller, cell.access, steps, self.return_trace, masked, len(state), len(memory)
+            controller, cell.access, real.length, self.return_trace, masked, len(state), len(memory)
         )
         outputs, reads_of, *end, kept = memory_loop(
             setting, rows, weights, heads, state, reads, memory, mask, save=bool(training)
@@ -484,28 +490,22 @@ class NTM(keras.layers.Layer):
         dropout.release()
         specs = self._state_specs(None)
         start, end = cell._join(state, reads, memory, specs), cell._join(*end, specs)
-        if steps is not given:
-            end = [ops.where(given > 0, a, b) for a, b in zip(end, start)]
+        end = [real.after(a, b) for a, b in zip(end, start)]
         outputs = ops.concatenate([outputs, reads_of], axis=-1)
         outputs = ops.transpose(ops.cast(outputs, self.compute_dtype), (1, 0, 2))
-        if masked:
-            outputs = _repeat(outputs, mask)
-        outputs = outputs[:, :given] if self.return_sequences else outputs[:, -1]
-        if steps is not given and not self.return_sequences:
-            outputs = ops.where(given > 0, outputs, ops.zeros_like(outputs))
-        trace = self._trace(kept, reads_of, mask, given) if self.return_trace else None
+        if self.return_sequences:
+            outputs = real.fill(outputs, self.zero_output_for_mask)
+        else:
+            outputs = real.last(real.pack(outputs), ops.zeros_like(outputs[:, 0]))
+        trace = self._trace(kept, reads_of, real) if self.return_trace else None
         return self._pack(outputs, end, trace)
 
-    def _trace(self, kept, reads, mask, given):
+    def _trace(self, kept, reads, real):
         cell = self.cell
-        raw, *moved = (ops.swapaxes(x, 0, 1)[:, :given] for x in kept)
-        reads = ops.cast(ops.swapaxes(reads, 0, 1)[:, :given], cell.memory_dtype)
-        told = cell.parameters(raw)
-        if mask is not None:
-            real = ops.transpose(mask)[:, :given]
-            for name, x in told.items():
-                seen = ops.reshape(real, (*ops.shape(x)[:2], *[1] * (len(x.shape) - 2)))
-                told[name] = ops.where(seen, x, ops.zeros_like(x))
+        raw, *moved = (ops.swapaxes(x, 0, 1) for x in kept)
+        moved = [x[:, : real.given] for x in moved]
+        reads = ops.cast(ops.swapaxes(reads, 0, 1)[:, : real.given], cell.memory_dtype)
+        told = {name: real.fill(x, True) for name, x in cell.parameters(raw).items()}
         trace = {name: told.pop(name) for name in ("erases", "adds")}
         for name, x in told.items():
             trace[f"read_{name}"] = x[:, :, : cell.read_heads]
@@ -567,6 +567,7 @@ class NTM(keras.layers.Layer):
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
             "return_trace": self.return_trace,
+            "zero_output_for_mask": self.zero_output_for_mask,
         }
 
     @classmethod
@@ -609,13 +610,3 @@ def _turn(weights, shifts):
         shifts[..., i : i + 1] * around[..., 2 * farthest - i : 2 * farthest - i + slots]
         for i in range(2 * farthest + 1)
     )
-
-
-def _repeat(outputs, mask):
-    """The outputs of masked steps: those of the last real step before, zero where none was."""
-    mask = ops.cast(ops.transpose(mask), "int32")
-    steps, rank = ops.shape(mask)[1], ops.cumsum(mask, axis=1) - 1
-    order = ops.argsort((1 - mask) * steps + ops.arange(steps, dtype="int32"), axis=1)
-    last = ops.take_along_axis(order, ops.maximum(rank, 0), axis=1)
-    seen = ops.cast(rank >= 0, outputs.dtype)[:, :, None]
-    return ops.take_along_axis(outputs, last[:, :, None], axis=1) * seen

@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import at_least_a_step, sequence_spec, serializable, sum_dtype, whole
+from ._base import sequence_spec, serializable, sum_dtype, whole
+from ._padding import RealSteps
 from ._recurrent_loop import recurrent_loop
 
 
@@ -35,6 +36,7 @@ class PeepholeLSTM(keras.layers.Layer):
         return_sequences: whether to return the output of every step or of the last one; the last
             of the backward direction is that at the first step.
         return_state: whether to return the last states as well.
+        zero_output_for_mask: whether the output of masked steps is zero.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -45,11 +47,15 @@ class PeepholeLSTM(keras.layers.Layer):
             again.
 
     Returns:
-        `(batch, time, units)`, or twice the units with the backward direction behind, 0 at masked
-        steps; or without the time; then, if asked for, h and c of each direction.
+        `(batch, time, units)`, or twice the units with the backward direction behind; or without
+        the time; then, if asked for, h and c of each direction.
 
     Raises:
         ValueError: an argument is not what it must be; the message says what that is.
+
+    Masking:
+        A masked step changes no state. Its output is zero, or, as in `keras.layers.RNN`, repeats
+        for each direction the one that was read before it (zero at the beginning).
 
     Example:
         >>> layer = PeepholeLSTM(4, bidirectional=True)
@@ -73,6 +79,7 @@ class PeepholeLSTM(keras.layers.Layer):
         forget_bias=0.0,
         return_sequences=True,
         return_state=False,
+        zero_output_for_mask=True,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -88,6 +95,7 @@ class PeepholeLSTM(keras.layers.Layer):
         self.forget_bias = float(forget_bias)
         self.return_sequences = return_sequences
         self.return_state = return_state
+        self.zero_output_for_mask = bool(zero_output_for_mask)
         self.supports_masking = True
 
     @property
@@ -121,37 +129,46 @@ class PeepholeLSTM(keras.layers.Layer):
         return self.bias_initializer(shape, dtype=dtype) + self.forget_bias * is_forget
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
-        wide = sum_dtype(self.compute_dtype)
-        sequence, mask, given, steps = at_least_a_step(ops.cast(sequence, self.compute_dtype), mask)
-        batch = ops.shape(sequence)[0]
-        places = _Places(mask, batch, given, steps)
-        sequence = places.pack(sequence)
-        rows, weights = [], []
-        for d in range(len(self._directions)):
-            kernel = ops.cast(backend.value(self.kernels[d]), sequence.dtype)
-            bias = ops.cast(backend.value(self.biases[d]), wide)
-            # Turned and reversed before the product: what the gates get is wider, mostly.
-            read = ops.transpose(places.reverse(sequence) if d else sequence, (1, 0, 2))
-            row = ops.reshape(read, (-1, sequence.shape[-1])) @ kernel
-            row = ops.reshape(ops.cast(row, wide) + bias, (steps, batch, 4 * self.units))
-            rows.append(row)
-            peeps = None
-            if self.peepholes:
-                peeps = ops.cast(backend.value(self.peephole_weights[d]), wide)
-            weights.append((ops.cast(backend.value(self.recurrent_kernels[d]), wide), peeps))
-        start = self._start(initial_state, batch)
+        sequence = ops.cast(sequence, self.compute_dtype)
+        read, masks = [sequence], [mask]
+        if self.bidirectional:
+            # From the end, where padding may come first.
+            read.append(ops.flip(sequence, axis=1))
+            masks.append(None if mask is None else ops.flip(mask, axis=1))
+        real = [RealSteps(x, m) for x, m in zip(read, masks)]
+        rows = [self._enter(d, real[d].pack(x)) for d, x in enumerate(read)]
+        weights = [self._recurrent_weights(d) for d in range(len(read))]
+        start = self._start(initial_state, ops.shape(sequence)[0])
         found = recurrent_loop(
-            rows, weights, start, steps, self.clip_derivatives, save=bool(training)
+            rows, weights, start, real[0].length, self.clip_derivatives, save=bool(training)
         )
         found = [[ops.transpose(x, (1, 0, 2)) for x in pair] for pair in found]
-        end = [places.last(x, first) for pair, s in zip(found, start) for x, first in zip(pair, s)]
+        end = [r.last(x, s) for r, xs, ss in zip(real, found, start) for x, s in zip(xs, ss)]
         if self.return_sequences:
-            outputs = [places.reverse(h) if d else h for d, (h, _) in enumerate(found)]
-            output = places.spread(ops.concatenate(outputs, axis=-1))[:, :given]
+            outputs = [r.spread(h, self.zero_output_for_mask) for r, (h, _) in zip(real, found)]
+            outputs[1:] = [ops.flip(h, axis=1) for h in outputs[1:]]
         else:
-            output = ops.concatenate(end[::2], axis=-1)
-        output, *end = (ops.cast(x, self.compute_dtype) for x in (output, *end))
+            outputs = end[::2]
+        answers = [ops.concatenate(outputs, axis=-1), *end]
+        output, *end = (ops.cast(x, self.compute_dtype) for x in answers)
         return (output, *end) if self.return_state else output
+
+    def _enter(self, direction, sequence):
+        """What the gates get from the input `(batch, time, features)`; time comes first."""
+        wide = sum_dtype(self.compute_dtype)
+        kernel = ops.cast(backend.value(self.kernels[direction]), sequence.dtype)
+        bias = ops.cast(backend.value(self.biases[direction]), wide)
+        batch, steps, features = ops.shape(sequence)
+        # Turned before the product: what the gates get is wider, mostly.
+        rows = ops.reshape(ops.transpose(sequence, (1, 0, 2)), (-1, features)) @ kernel
+        return ops.reshape(ops.cast(rows, wide) + bias, (steps, batch, 4 * self.units))
+
+    def _recurrent_weights(self, direction):
+        weights = [self.recurrent_kernels[direction], None]
+        if self.peepholes:
+            weights[1] = self.peephole_weights[direction]
+        wide = sum_dtype(self.compute_dtype)
+        return [w if w is None else ops.cast(backend.value(w), wide) for w in weights]
 
     def _start(self, initial_state, batch):
         count = 2 * len(self._directions)
@@ -197,52 +214,8 @@ class PeepholeLSTM(keras.layers.Layer):
             "forget_bias": self.forget_bias,
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
+            "zero_output_for_mask": self.zero_output_for_mask,
         }
-
-
-class _Places:
-    """Which steps are real, and the ways between a sequence, its real steps and their reverse."""
-
-    def __init__(self, mask, batch, given, steps):
-        self.masked = mask is not None
-        self.count = ops.broadcast_to(ops.cast(given, "int32"), (batch,))
-        self.steps = ops.arange(steps, dtype="int32")
-        if self.masked:
-            mask = ops.cast(mask, "int32")
-            self.count = ops.sum(mask, axis=1)
-            rank = ops.cumsum(mask, axis=1)
-            self.rank = ops.maximum(rank - 1, 0)
-            self.real = mask > 0
-            self.order = ops.argsort((1 - mask) * steps + self.steps, axis=1)
-
-    def pack(self, x):
-        """The real steps to the front, 0 behind them."""
-        if not self.masked:
-            return x
-        x = ops.take_along_axis(x, self.order[..., None], axis=1)
-        there = (self.steps < self.count[:, None])[..., None]
-        return ops.where(there, x, ops.zeros_like(x))
-
-    def spread(self, x):
-        """The real steps back to where they were, 0 elsewhere."""
-        if not self.masked:
-            return x
-        x = ops.take_along_axis(x, self.rank[..., None], axis=1)
-        return ops.where(self.real[..., None], x, ops.zeros_like(x))
-
-    def reverse(self, x):
-        """The real steps from the last to the first; those behind stay."""
-        if not self.masked:
-            return ops.flip(x, axis=1)
-        back = self.count[:, None] - 1 - self.steps
-        place = ops.where(back >= 0, back, self.steps)
-        return ops.take_along_axis(x, place[..., None], axis=1)
-
-    def last(self, x, first):
-        """What stands at the last real step of every row; `first` where there is none."""
-        place = ops.maximum(self.count - 1, 0)[:, None, None]
-        x = ops.take_along_axis(x, place, axis=1)[:, 0]
-        return ops.where(self.count[:, None] > 0, x, first)
 
 
 @serializable
@@ -259,6 +232,7 @@ class DeepLSTM(keras.layers.Layer):
             bias_initializer, forget_bias: as in `PeepholeLSTM`.
         skips: whether all layers see the input and are seen at the output.
         return_state: whether to return the last states as well.
+        zero_output_for_mask: whether the output of masked steps is zero.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -270,10 +244,13 @@ class DeepLSTM(keras.layers.Layer):
 
     Returns:
         `(batch, time, size)`, size being the units times the directions, and with `skips` times the
-        layers; 0 at masked steps; then, if asked for, the states.
+        layers; then, if asked for, the states.
 
     Raises:
         ValueError: an argument is not what it must be; the message says what that is.
+
+    Masking:
+        As in `PeepholeLSTM`; all layers leave the same steps out.
 
     Example:
         >>> layer = DeepLSTM(4, layers=2, bidirectional=True)
@@ -298,6 +275,7 @@ class DeepLSTM(keras.layers.Layer):
         bias_initializer="zeros",
         forget_bias=0.0,
         return_state=False,
+        zero_output_for_mask=True,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -315,6 +293,7 @@ class DeepLSTM(keras.layers.Layer):
                 bias_initializer=bias_initializer,
                 forget_bias=forget_bias,
                 return_state=True,
+                zero_output_for_mask=zero_output_for_mask,
                 dtype=self.dtype_policy,
                 name=f"layer_{i}",
             )

@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from ._base import sequence_spec, serializable, whole
-from ._grid_loop import Setting, grid_loop, longer, skewed, straightened, weights_of
+from ._grid_loop import Setting, grid_loop, skewed, straightened, weights_of
+from ._padding import at_least_one, longer
 from .grid_lstm import GridLSTMCell
 
 DEPTH, TARGET = 0, 1
@@ -50,6 +51,10 @@ class Reencoder(keras.layers.Layer):
 
     Raises:
         ValueError: an argument is not what it must be; the message says what that is.
+
+    Masking:
+        There is no mask. What stands behind the length of a source has no influence. What stands
+        behind the end of a target has none on what stands before it.
 
     Attributes:
         cells: a `GridLSTMCell` for each layer, or one for all of them. Their dimension 1 is the
@@ -121,7 +126,7 @@ class Reencoder(keras.layers.Layer):
         lengths = ops.full((batch,), steps) if lengths is None else lengths
         lengths = ops.cast(lengths, "int32")
         # A loop that stores what it does must be able to do something.
-        source, target = _at_least_one(source), _at_least_one(target)
+        source, target = at_least_one(source), at_least_one(target)
         sizes = [ops.shape(target)[1], ops.shape(source)[1]]
         words = _entering(self.source_projection(source), block.dtype)
         begin = _entering(self.target_projection(target), block.dtype)
@@ -168,14 +173,6 @@ class Reencoder(keras.layers.Layer):
             **{name: cell[name] for name in ("hidden_form", "kernel_initializer")},
             "bias_initializer": cell["bias_initializer"],
         }
-
-
-def _at_least_one(x):
-    """`(batch, time, features)` with a vector of zeros where time may be 0."""
-    time = ops.shape(x)[1]
-    if isinstance(time, int):
-        return x if time else longer(x, 1, 1)
-    return longer(x, 1, ops.maximum(1 - time, 0))
 
 
 def _entering(projected, dtype):

@@ -99,6 +99,10 @@ class RNNTransducer(keras.layers.Layer):
     Raises:
         ValueError: an argument is not what it must be; the message says what that is.
 
+    Masking:
+        `lengths` say which frames are padding, a mask is not read. What padded frames hold, and
+        labels behind the last, has no influence on the loss.
+
     Example:
         >>> layer = RNNTransducer(classes=5, units=4, joint_units=3)
         >>> lattice, labels, frames = layer(

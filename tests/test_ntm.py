@@ -374,10 +374,10 @@ def test_weightings_sum_to_one(kind, dtype):
 
 def test_writing_does_not_depend_on_the_order_of_heads():
     cell = NTMCell(UNITS, write_heads=3, dtype="float64", **SIZES)
-    raw, state = draw(1, ROWS, sum(cell._sizes)), draw(2, ROWS, 1 + 3, 6)
+    raw, state = draw(1, ROWS, cell.heads.units), draw(2, ROWS, 1 + 3, 6)
     weights = np.exp(state) / np.exp(state).sum(axis=-1, keepdims=True)
     memory, order = draw(3, ROWS, 3, 6), np.array([2, 0, 1])
-    parts = np.split(raw, np.cumsum(cell._sizes)[:-1], axis=-1)
+    parts = np.split(raw, np.cumsum(cell.parameter_sizes)[:-1], axis=-1)
 
     def reordered(part, heads):
         by_head = part.reshape(ROWS, heads, -1)
@@ -411,7 +411,7 @@ def test_a_thousand_extremes_give_finite_values_and_gradients(limit):
     cell = NTMCell(UNITS, read_heads=2, write_heads=2, head_limit=limit, **SIZES)
     rng = np.random.default_rng(0)
     scales = 10.0 ** rng.uniform(-3, 4, size=(rows, 1))
-    raw = scales * rng.normal(size=(rows, sum(cell._sizes)))
+    raw = scales * rng.normal(size=(rows, cell.heads.units))
     lengths = 10.0 ** rng.uniform(-30, 6, size=(rows, 1, 1))
     memory = lengths * rng.normal(size=(rows, 3, 6)) * (rng.random((rows, 1, 6)) < 0.7)
     at = np.eye(6)[rng.integers(6, size=(rows, 4))]

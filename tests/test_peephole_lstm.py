@@ -54,17 +54,22 @@ def test_gates_see_the_cell_as_the_equations_say(bidirectional):
         np.testing.assert_allclose([s[row] for s in state], ends, atol=1e-12)
 
 
-def test_without_peepholes_it_is_keras_own_bidirectional_lstm():
-    layer = layer_of(PeepholeLSTM, 4, bidirectional=True, peepholes=False)
-    theirs = keras.layers.Bidirectional(
-        keras.layers.LSTM(4, return_sequences=True, zero_output_for_mask=True, dtype="float64"),
-        dtype="float64",
-    )
+@pytest.mark.parametrize("zero", [False, True])
+def test_without_peepholes_it_is_keras_own_lstm_read_both_ways(zero):
+    options = {"zero_output_for_mask": zero}
+    layer = layer_of(PeepholeLSTM, 4, bidirectional=True, peepholes=False, **options)
+    options |= {"return_sequences": True, "dtype": "float64"}
     x, mask = draw(3, 6, 3), np.arange(6) < np.array([[6], [4], [1]])
-    theirs(x, mask=mask)
-    weights = layer.get_weights()
-    theirs.set_weights(weights[::2] + weights[1::2])
-    np.testing.assert_allclose(layer(x, mask=mask), theirs(x, mask=mask), atol=1e-12)
+    mask[0, [0, 3, 5]] = False
+    weights, found = layer.get_weights(), layer(x, mask=mask).numpy()
+    for backwards in (False, True):
+        theirs = keras.layers.LSTM(4, go_backwards=backwards, **options)
+        theirs.build(x.shape)
+        theirs.set_weights(weights[backwards::2])
+        expected = theirs(x, mask=mask).numpy()
+        expected = expected[:, ::-1] if backwards else expected
+        half = found[..., 4:] if backwards else found[..., :4]
+        np.testing.assert_allclose(half, expected, atol=1e-12)
 
 
 def test_masked_steps_are_as_if_they_were_not_there():

@@ -120,7 +120,7 @@ def ideal(layer):
 
     gates = 4 if FLAGS.controller == "lstm" else 1
     width = (UNITS if gates == 4 else 0) + WORD
-    size = sum(layer.cell._sizes)
+    size = layer.cell.heads.units
     parts = {
         "controller": repeated(
             lambda x, w: (1e-3 * (x @ w)[:, :1] + x, w),
