@@ -78,7 +78,7 @@ def test_everything_is_there_and_small(published):
     assert sorted(os.listdir(home)) == expected.split()
     assert os.listdir(home / "logs") == [EVENTS]
     assert (home / "logs" / EVENTS).stat().st_size < 300_000
-    figures = ["difficulty.png", "learning_curves.png", "penalties.png"]
+    figures = ["difficulty.png", "learning_curves.png", "trade_off.png"]
     assert sorted(os.listdir(home / "figures")) == figures
     for name in figures:
         assert (home / "figures" / name).stat().st_size < 80_000
@@ -130,7 +130,7 @@ def test_a_published_entry_is_published_again_with_its_baseline(published, runs,
     again = tmp_path / "zoo" / "act_parity"
     old, new = (read_json(folder / "metrics.json") for folder in (home, again))
     assert "sweep" in new and new == old
-    for name in ("history.json", "config.json", "model.keras", "figures/penalties.png"):
+    for name in ("history.json", "config.json", "model.keras", "figures/trade_off.png"):
         assert (again / name).read_bytes() == (home / name).read_bytes()
     _publish.publish(again, runs / "baseline", runs / "sweep", tmp_path / "zoo")
     assert read_json(again / "metrics.json") == old
@@ -227,7 +227,8 @@ def test_the_card_says_what_was_measured(installed):
         if len(cells) > 2
     }
     for name in ("sequence_error", "ponder", "parameters"):
-        _, ours, baseline = lines[_card.spelled(name)]
+        words = {"ponder": "ponder (updates N per input)"}
+        _, ours, baseline = lines[_card.spelled(name, words)]
         assert ours.strip() == _card.shown(name, metrics[name])
         assert baseline.strip() == _card.shown(name, metrics["baseline"][name])
     assert float(lines["sequence error"][1].strip(" %")) == pytest.approx(
@@ -249,7 +250,7 @@ def test_the_card_has_the_words_of_the_entry(installed, published, runs, monkeyp
     monkeypatch.setattr(_registry.Entry, "notes", "Seed 3 did *not* learn.\n")
     entry = _registry.Entry(**{**vars(installed), "paper_result": "below 5 %, |tau| small"})
     ours = _trained.Run(ours.directory, entry, ours.task, ours.config, ours.metrics)
-    card = _card.card_of(ours, installed.metrics, {"ACT": ours.history}, {}, 0.1)
+    card = _card.card_of(ours, {}, installed.metrics, {"ACT": ours.history}, {}, 0.1)
     assert "| sequence error | below 5 %, \\|tau\\| small | " in card
     assert card.endswith("## Notes\n\nSeed 3 did *not* learn.\n")
 
@@ -273,7 +274,9 @@ def test_a_failure_leaves_the_files_that_were_there(published, runs, tmp_path, m
 
     for place in ("card_of", "_replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(_publish, "_measure", lambda model, task: {"parameters": 1})
+            patch.setattr(
+                _publish, "_measured", lambda run, model: (run.metrics | {"parameters": 1}, {})
+            )
             patch.setattr(_publish, place, fail)
             with pytest.raises(OSError, match="the disk is full"):
                 _publish.publish(str(runs / "ours"), output=str(output))
@@ -389,13 +392,13 @@ def test_the_table_of_results_goes_between_the_marks(installed, tmp_path):
     table, _, below = rest.partition("\n<!-- results:end -->")
     assert (above, below) == ("# Top\n", "\nbottom\n")
     head, _, row = table.splitlines()
-    assert head == "| entry | task | paper | ours | baseline | mean ponder | MB | minutes |"
+    assert head == "| entry | task | paper | ours | baseline | measure | MB | minutes |"
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     metrics = installed.metrics
     assert cells[0] == "[act_parity](zoo/pretrained/act_parity/card.md)" and cells[1] == "parity"
     error = _card.shown("sequence_error", metrics["sequence_error"])
     assert cells[3] == f"{error} sequence error"
-    assert cells[5] == f"{metrics['ponder']:.2f}"
+    assert cells[5] == f"{metrics['ponder']:.2f} ponder"
 
 
 def test_text_is_measured_beside_compressors(tmp_path):

@@ -173,7 +173,7 @@ def results_table():
                     shown("minutes", metrics["minutes"]),
                 ]
             )
-    heads = ["entry", "task", "paper", "ours", "baseline", "and", "MB", "minutes"]
+    heads = ["entry", "task", "paper", "ours", "baseline", "measure", "MB", "minutes"]
     return _table(heads, rows)
 
 
