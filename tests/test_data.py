@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ponderzoo import trainers
 from ponderzoo.trainers import data
 from ponderzoo.trainers._evaluate import evaluate
+from ponderzoo.trainers._metrics import Ponder
 from ponderzoo.trainers.data import _store, enwiki
 from ponderzoo.trainers.tasks import characters
 
@@ -231,7 +232,8 @@ class Guessing:
 
 def test_a_uniform_guess_costs_8_bits(text):
     task = trainers.task("characters", root=text, length=50)
-    result = evaluate(Guessing(), task, rows=20)
+    measures = {"updates": [Ponder()]}
+    result = evaluate(Guessing(), task, rows=20, measures=lambda model: measures)
     assert result["bits_per_character"] == pytest.approx(8)
     assert result.keys() == {"bits_per_character", "error", "ponder"}
     assert "ponder" not in evaluate(Guessing(ponders=False), task, rows=20)

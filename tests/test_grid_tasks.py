@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from ponderzoo import trainers
-from ponderzoo.trainers._evaluate import evaluate, sweep
+from ponderzoo.trainers._evaluate import difficulty_sweep, evaluate, figures_of
 
 TASKS = ("bit_parity", "digit_addition", "memorization")
 SYMBOLS = ("digit_addition", "memorization")
@@ -167,7 +167,8 @@ def test_the_loss_is_a_sum_over_the_answer(name):
 def test_the_figure_shows_the_error_at_every_level(name):
     task = trainers.task(name, **SMALL[name])
     model = Knowing(task, wrong=10)
-    figures = task.figures(model, rows=20)
+    sweep = difficulty_sweep(model, task, rows=20)
+    figures = figures_of(model, task, sweep=sweep)
     assert figures.keys() == {"difficulty"} and isinstance(figures["difficulty"], Figure)
     (panel,) = figures["difficulty"].axes
     assert panel.get_xlabel() == task.axis
@@ -346,5 +347,5 @@ def test_bits_are_told_as_far_as_a_person_reads_them():
 def test_a_sweep_of_250_bits_has_few_points():
     task = trainers.task("bit_parity")
     model = Knowing(task)
-    points = sweep(model, task, rows=5, batch_size=5)
+    points = difficulty_sweep(model, task, rows=5, batch_size=5)
     assert len(points) == len(model.sizes) == len(task.difficulties) <= 30

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from ponderzoo import trainers
 from ponderzoo.trainers._describe import after, verdict
-from ponderzoo.trainers._evaluate import evaluate, sweep
+from ponderzoo.trainers._evaluate import difficulty_sweep, evaluate, figures_of
 from ponderzoo.trainers._metrics import (
     AtCap,
     BitsPerCharacter,
     Ponder,
     SequenceCrossentropy,
     SequenceError,
+    StepMean,
     TargetError,
 )
 from ponderzoo.trainers.figures import curves, ponder
@@ -582,28 +583,33 @@ class Knowing:
         return outputs
 
 
+def pondering(model):
+    """What an entry that ponders tells of its models."""
+    return {"updates": [Ponder(), AtCap(9)], "remainder": [StepMean("remainder")]}
+
+
 def test_sweep_measures_every_level():
     task, model = trainers.task("parity", bits=9), Knowing(6)
-    points = sweep(model, task, rows=70, batch_size=32)
+    points = difficulty_sweep(model, task, 70, 32, measures=pondering)
     assert model.sizes == {32}, "a partial batch would compile the model again"
     assert json.loads(json.dumps(points)) == points
     assert [p["difficulty"] for p in points] == list(range(1, 10))
     assert [p["sequence_error"] for p in points] == [0.0] * 6 + [1.0] * 3
     assert [p["ponder"] for p in points] == [float(n) for n in range(2, 11)]
     assert {(p["rows"], p["ponder_std"], p["remainder"]) for p in points} == {(70, 0.0, 0.25)}
-    assert "ponder" not in sweep(Knowing(6, ponders=False), task, 10, 10)[0]
+    assert "ponder" not in difficulty_sweep(Knowing(6, ponders=False), task, 10, 10)[0]
 
 
 def test_evaluate_gives_the_metrics_by_name():
     task, model = trainers.task("parity", bits=9), Knowing(6)
-    result = evaluate(model, task, rows=3000, batch_size=128, seed=5)
+    result = evaluate(model, task, rows=3000, batch_size=128, seed=5, measures=pondering)
     assert json.loads(json.dumps(result)) == result
-    assert result.keys() == {"sequence_error", "error", "ponder", "at_cap"}
+    assert result.keys() == {"sequence_error", "error", "ponder", "at_cap", "remainder"}
     assert result["sequence_error"] == pytest.approx(3 / 9, abs=0.04)
     assert result["ponder"] == pytest.approx(6, abs=0.2)
     assert result["at_cap"] == pytest.approx(2 / 9, abs=0.04)
-    assert result == evaluate(model, task, rows=3000, batch_size=128, seed=5)
-    one = evaluate(model, task, rows=1, batch_size=64)
+    assert result == evaluate(model, task, rows=3000, batch_size=128, seed=5, measures=pondering)
+    one = evaluate(model, task, rows=1, batch_size=64, measures=pondering)
     assert one["sequence_error"] in (0, 1) and one["ponder"] == round(one["ponder"])
     assert evaluate(Knowing(9, ponders=False), task, rows=50).keys() == {"sequence_error", "error"}
 
@@ -705,9 +711,9 @@ def assert_drawn(figure, panels):
 
 def test_difficulty_figure():
     task = trainers.task("parity", bits=5)
-    points = sweep(Knowing(3), task, 20, 20)
+    points = difficulty_sweep(Knowing(3), task, 20, 20, measures=pondering)
     assert_drawn(curves.difficulty(points, task.axis), 2)
-    plain = sweep(Knowing(0, ponders=False), task, 20, 20)
+    plain = difficulty_sweep(Knowing(0, ponders=False), task, 20, 20)
     figure = curves.difficulty({"ACT": points, "no ACT": plain}, task.axis)
     assert_drawn(figure, 2)
     assert [text.get_text() for text in figure.axes[1].get_legend().texts] == ["ACT", "no ACT"]
@@ -715,13 +721,13 @@ def test_difficulty_figure():
 
 
 @pytest.mark.parametrize("penalties", [(1e-3, 1e-2, None), (0.0, 1e-3), (1e-3,)])
-def test_penalties_figure(penalties):
+def test_trade_off_figure(penalties):
     rows = [
         {"time_penalty": tau, "seed": seed, "sequence_error": 0.1 * seed, "ponder": 2.0 + seed}
         for tau in penalties
         for seed in (1, 2)
     ]
-    assert_drawn(curves.penalties(rows), 2)
+    assert_drawn(curves.trade_off(rows, "time_penalty", "ponder"), 2)
 
 
 def test_ponder_over_text_figure():
@@ -738,13 +744,16 @@ def test_ponder_per_step_figure():
 def test_learning_curves_figure():
     history = [{"updates": 500 * i, "parity_sequence_error": 1 / i, "loss": 1.0} for i in (1, 2, 3)]
     pondering = [{**row, "updates_ponder": 2.0} for row in history]
-    assert_drawn(curves.learning_curves({"seed 1": pondering, "no ACT": history}), 2)
+    words = {"ponder": "updates N per input"}
+    both = {"seed 1": pondering, "no ACT": history}
+    assert_drawn(curves.learning_curves(both, words=words), 2)
+    assert_drawn(curves.learning_curves(both), 1)
     assert_drawn(curves.learning_curves({"seed 1": history}, "loss"), 1)
     with pytest.raises(ValueError, match="no metric 'speed'"):
         curves.learning_curves({"seed 1": history}, "speed")
 
 
-def test_tasks_draw_their_figures():
-    figures = trainers.task("parity", bits=4).figures(Knowing(2), rows=10)
+def test_tasks_with_levels_have_their_sweep_drawn():
+    figures = figures_of(Knowing(2), trainers.task("parity", bits=4), pondering)
     assert figures.keys() == {"difficulty"}
     assert_drawn(figures["difficulty"], 2)

@@ -312,8 +312,8 @@ def test_who_knows_the_language_translates_it(task):
     assert all("(ok)" in line for line in shown)
     values = translation.influence(model, task, task.pairs("test")[-1])
     assert values.shape == (9, 8) and (np.abs(values) > 1).sum() == 8, "a word for a word"
-    figures = task.figures(model, rows=5)
-    assert figures.keys() == {"difficulty", "influence"}
+    figures = task.figures(model)
+    assert figures.keys() == {"influence"}
     assert all(isinstance(figure, Figure) for figure in figures.values())
 
 

@@ -5,8 +5,6 @@ import numpy as np
 
 from ._task import SPLITS, seeds
 
-DIFFICULTY_ROWS = 1000
-
 
 def nothing(model):
     """The measures of a model that tells nothing of itself."""
@@ -24,7 +22,7 @@ def measure(model, task, rows=10_000, measures=nothing):
     metrics = task.measure(model, "test", rows, measures)
     metrics |= {"parameters": model.count_params(), **task.report(model)}
     if task.difficulties:
-        metrics["difficulty"] = difficulty_sweep(model, task, DIFFICULTY_ROWS, measures=measures)
+        metrics["difficulty"] = difficulty_sweep(model, task, measures=measures)
     return metrics, figures_of(model, task, measures, metrics.get("difficulty"))
 
 
@@ -32,7 +30,7 @@ def figures_of(model, task, measures=nothing, sweep=None):
     """The task's own figures and, of tasks with levels, that of the sweep of difficulty."""
     figures = task.figures(model)
     if task.difficulties:
-        sweep = sweep or difficulty_sweep(model, task, DIFFICULTY_ROWS, measures=measures)
+        sweep = sweep or difficulty_sweep(model, task, measures=measures)
         figures["difficulty"] = drawn_difficulty({"": sweep}, task, words_of(measures(model)))
     return figures
 

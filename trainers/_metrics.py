@@ -217,9 +217,6 @@ class StepMean(Fraction):
         steps = ops.convert_to_tensor(y_pred)
         self.add(steps, steps > 0, sample_weight)
 
-    def values(self, output):
-        return output[output > 0]
-
     def get_config(self):
         return {**super().get_config(), "words": self.words}
 
@@ -230,6 +227,9 @@ class Ponder(StepMean):
 
     def __init__(self, name="ponder", words="ponder (updates N per input)"):
         super().__init__(name, words)
+
+    def values(self, output):
+        return output[output > 0]
 
 
 @serializable
