@@ -7,7 +7,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help demo test fuzz soak lint bench-act bench-serving bench-memory bench-grid \
+.PHONY: help demo test test-entries fuzz soak lint bench-act bench-serving bench-memory bench-grid \
 	bench-recurrent bench-ctc bench-transduction clean
 
 help: ## lists these targets
@@ -18,6 +18,9 @@ demo: .venv/installed ## packages, serves and asks the pretrained act_addition
 
 test: .venv/developer ## runs every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-entries: .venv/developer ## gates the shipped weights of every entry, before publishing
+	$(BIN)/python -m pytest -n 2 -m entries
 
 fuzz: .venv/developer ## sends, serves and loads nonsense for MINUTES=5
 	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \

@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import re
+import subprocess
 import unittest.mock
 
 import keras
@@ -26,13 +27,17 @@ LAYERS = {
     for name, cls in vars(layers).items()
     if isinstance(cls, type) and issubclass(cls, keras.layers.Layer)
 }
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROWS = 4
-MOST_PRETRAINED_BYTES = 30_000_000
+MOST_PRETRAINED_BYTES, MOST_BYTES = 80_000_000, 4_000_000
 MOST_EVENT_BYTES = 300_000
 
 each_layer = pytest.mark.parametrize("name", LAYERS)
 each_task = pytest.mark.parametrize("name", trainers.tasks())
 each_entry = pytest.mark.parametrize("name", zoo.list())
+one_entry_of_each_task = pytest.mark.parametrize(
+    "name", sorted({zoo.info(name).task: name for name in reversed(zoo.list())}.values())
+)
 
 
 def flat(outputs):
@@ -270,7 +275,9 @@ def small():
     def build(name):
         if name not in models:
             keras.utils.set_random_seed(0)
-            models[name] = zoo.build(name, **zoo.info(name).small)
+            entry = zoo.info(name)
+            task = zoo.task_of(entry, **entry.small_task)
+            models[name] = entry.build(task, **{**entry.config, **entry.small})
         return models[name]
 
     return build
@@ -283,7 +290,7 @@ def batch_of(root):
     def draw(name):
         entry = zoo.info(name)
         fields = zoo.task_of(entry).__dataclass_fields__
-        task = zoo.task_of(entry, **with_data(fields, root))
+        task = zoo.task_of(entry, **{**with_data(fields, root), **entry.small_task})
         return task, *task.batch(np.random.default_rng(0), ROWS)
 
     return draw
@@ -355,7 +362,7 @@ def test_entry_under_xla_gives_the_same_numbers(name, small, batch_of):
     assert_same(flat(compiled(tensors)), flat(model(inputs)))
 
 
-@each_entry
+@one_entry_of_each_task
 def test_entry_exports_and_passes_the_gate(name, small, batch_of, tmp_path):
     model, (task, _, _) = small(name), batch_of(name)
     signatures = zoo.info(name).signatures(model, task)
@@ -493,7 +500,33 @@ def test_pretrained_weights_are_those_that_were_measured(name):
 
 
 def test_pretrained_weights_stay_small():
-    assert sum(zoo.info(name).bytes for name in zoo.list()) < MOST_PRETRAINED_BYTES
+    sizes = {name: zoo.info(name).bytes for name in zoo.list()}
+    assert sum(sizes.values()) < MOST_PRETRAINED_BYTES
+    assert {name: size for name, size in sizes.items() if size > MOST_BYTES} == {}
+
+
+@pytest.mark.entries
+@each_entry
+def test_pretrained_weights_pass_the_gate(name, tmp_path):
+    entry, model = shipped(name), zoo.load(name)
+    version = package(model, entry.signatures(model, zoo.task_of(entry)), name, tmp_path)
+    assert os.path.exists(os.path.join(version, "saved_model.pb"))
+
+
+def test_cards_name_commits_of_the_history():
+    """The commit of every run and of its baseline: whole, and part of this history."""
+    if not os.path.isdir(os.path.join(ROOT, ".git")):
+        pytest.skip("no git checkout")
+    found = {}
+    for entry in map(zoo.info, zoo.list()):
+        for run in (entry.metrics, entry.metrics.get("baseline", {})):
+            if "commit" in run:
+                found.setdefault(run["commit"], entry.name)
+    command = ["git", "-C", ROOT, "rev-list", "HEAD"]
+    history = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if os.path.exists(os.path.join(ROOT, ".git", "shallow")):
+        pytest.skip("a shallow checkout has no history")
+    assert {commit: name for commit, name in found.items() if commit not in history} == {}
 
 
 @each_entry

@@ -32,13 +32,13 @@ class Task:
         axis: what difficulty counts, in words ("bits set").
         evaluation_batch: rows that are measured at once.
         captions: what the pictures and the tables of `report` show, by their names.
-        words: what cards call a number, by its name.
+        called: what cards call a number, by its name.
     """
 
     axis = "difficulty"
     evaluation_batch = 250
     captions = {}
-    words = {}
+    called = {}
 
     @property
     def name(self):

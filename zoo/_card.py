@@ -42,7 +42,7 @@ def card_of(ours, told, metrics, histories, figures, megabytes):
     heads = ["ours", f"baseline {names_of(entry)[1]}"][: len(both)]
     captions = {**CAPTIONS, **ours.task.captions, **_seen(ours, told, metrics, histories)}
     settings = {**ours.config["config"], **ours.config["task_config"]}
-    words = {**ours.task.words, **told}
+    words = {**ours.task.called, **told}
     results = [
         [spelled(name, words), "", *(shown(name, one.get(name, "")) for one in both)]
         for name in (*ours.task.measured, *told, "parameters")

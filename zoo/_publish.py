@@ -186,7 +186,11 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
     shutil.copyfile(os.path.join(ours.directory, "model.keras"), place("model.keras"))
     write_file(place("logs", EVENTS), _events(os.path.join(ours.directory, "logs", EVENTS)))
     write_json(place("config.json"), ours.config)
-    np.savez_compressed(place("golden.npz"), **golden(models[0], ours.task))
+    published = os.path.join(ours.directory, "golden.npz")
+    if os.path.exists(published):
+        shutil.copyfile(published, place("golden.npz"))
+    else:
+        np.savez_compressed(place("golden.npz"), **golden(models[0], ours.task))
 
     with open(place("model.keras"), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -337,8 +341,14 @@ def _draw(ours, told, metrics, histories):
         same = "baseline" in metrics and not rows[0]["task"]
         if same and all(row[setting] is not None for row in rows):
             rows = [*rows, {**metrics["baseline"], setting: None}]
-        figures["trade_off"] = curves.trade_off(rows, setting, measure, first, told)
+        without = ", ".join([names_of(ours.entry)[1], *_on_task(rows)])
+        figures["trade_off"] = curves.trade_off(rows, setting, measure, first, told, without)
     return figures
+
+
+def _on_task(rows):
+    """What the task of a sweep has other than that of the entry, in words."""
+    return [f"{value} {spelled(name)}" for name, value in rows[0]["task"].items()]
 
 
 def _replace(home, draft):

@@ -47,6 +47,7 @@ class Entry:
         told: outputs that signatures hand on beside their answers, where the model has them: name
             -> what it means.
         small: settings of `config` that make a model small enough for tests.
+        small_task: likewise settings of `task_config`.
         own_signatures: `own_signatures(model, task) -> {name: Signature}`, the first of them
             `serve`, in the place of those of the task.
         own_notation: likewise `own_notation(task) -> {name: Notation}`.
@@ -66,6 +67,7 @@ class Entry:
     plain: dict = dataclasses.field(default_factory=dict)
     told: dict = dataclasses.field(default_factory=dict)
     small: dict = dataclasses.field(default_factory=dict)
+    small_task: dict = dataclasses.field(default_factory=dict)
     own_signatures: Callable | None = None
     own_notation: Callable | None = None
 

@@ -131,6 +131,7 @@ register(
     Entry(
         **SHARED,
         name="ntm_ngrams",
+        small_task={"length": 12},
         task="ngrams",
         config={"machine": "lstm", "units": 100, "heads": 1, **MEMORY},
         train={**RECIPE, "updates": 15_000},

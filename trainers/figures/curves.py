@@ -48,7 +48,7 @@ def difficulty(sweeps, axis, metric="sequence_error", words=None):
     return figure
 
 
-def trade_off(rows, setting, measure, metric="sequence_error", words=None):
+def trade_off(rows, setting, measure, metric="sequence_error", words=None, without="without"):
     """Error against a setting that trades it for a measure, and against that measure.
 
     Args:
@@ -58,6 +58,7 @@ def trade_off(rows, setting, measure, metric="sequence_error", words=None):
         measure: name of the measure, as "ponder".
         metric: name of the error.
         words: dict, what setting and measure are called, by their names.
+        without: what the runs without the mechanism are called, with their task if it is another.
     """
     called = {name: (words or {}).get(name) or spelled(name) for name in (setting, measure)}
     is_error = metric.endswith("error")
@@ -78,12 +79,12 @@ def trade_off(rows, setting, measure, metric="sequence_error", words=None):
     left.set(xlabel=called[setting], ylabel=spelled(metric))
     points = {"s": 26, "cmap": "viridis", "norm": _scale(each), "zorder": 3}
     shown = right.scatter(told, wrong, c=values, **points)
-    right.set(xlabel=f"{called[measure]} (mean of a run)", ylabel=spelled(metric))
+    right.set(xlabel=f"{called[measure]}, mean of a run", ylabel=spelled(metric))
     figure.colorbar(shown, ax=right, label=called[setting], pad=0.02)
     for panel in (left, right):
         if plain:
             mean = np.mean(plain)
-            label = f"without ({mean:.1%})" if is_error else f"without ({mean:.3g})"
+            label = f"{without} ({mean:.1%})" if is_error else f"{without} ({mean:.3g})"
             panel.axhline(mean, color=GREY, ls="--", lw=1.2, label=label)
         if is_error:
             in_percent(panel)

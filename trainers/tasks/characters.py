@@ -47,7 +47,7 @@ class Characters(Task):
         "ponder_over_text": "Ponder, surprise at the next byte and entropy of its prediction over "
         "a passage of the test split; spaces are shaded.",
     }
-    words = {"rho": "N + R"}
+    called = {"rho": "N + R"}
     classes = 256
 
     @property
