@@ -9,6 +9,20 @@ sum_t max_b N(b, t) updates of the whole batch, a fixed unroll T * M.
 The gradient is written by hand. Forward stores a trajectory of at most `chunk` updates and the
 loop's carry at the start of every chunk; backward walks the chunks from the last to the first and
 replays those whose trajectory has been overwritten.
+
+What is not obvious:
+- Masks never enter: `ACT` brings the steps that count to the front and spreads the answers back.
+- Where the batch is known, and always under XLA, the loop comes in up to three segments: once half
+  of the rows are finished the others go on among themselves. The gradient walks the segments from
+  the last to the first, on the same carry. Exports have a free batch, and one loop.
+- Outside XLA a scatter in a loop copies its target; finished rows are then collected ragged and
+  scattered once (`backend.commit`).
+- Buffers that a loop carries are only written or only read inside it; XLA copies them at every
+  iteration otherwise.
+- A chunk is as large as is likely to be needed (8 updates an input), not as the cap allows: memory
+  that is touched costs time. With `training=False` no trajectory is kept; a gradient that is asked
+  for nevertheless runs the loop again.
+- Networks without ACT are the same model with `max_ponder=1`: one update an input, the flag at 1.
 """
 
 import copy

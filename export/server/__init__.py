@@ -1,1 +1,18 @@
-"""The embedded server, by gRPC and REST."""
+"""The embedded server, by gRPC and REST: answers as TensorFlow Serving does.
+
+- Its contract is `tests/test_contract.py`, a table of requests, codes and texts that also runs
+  against a real TensorFlow Serving named by `TFS_ADDRESS` and `TFS_REST`. A text that is wrong
+  there is wrong here.
+- A version is used under a lease (`Models.use`). What is no longer wanted is retired and freed by
+  whoever gives the last lease back, so a swap waits for nobody. Loading, retiring and reloading
+  happen one at a time; requests take only the short lock of the tables.
+- A version that failed is tried again, then left alone until another directory has its name. At
+  the start a failure ends the server: nobody waits for ports that never open.
+- `TF_CloseSession` ends runs that are under way, which is how a stop keeps its grace. A run's
+  deadline is TensorFlow's own timeout.
+- Batching follows TensorFlow Serving's scheduler, but a request of another type than its
+  neighbours gets a batch of its own. Padding and splitting of large requests together crash the
+  stock server (its `Concat` checks sizes), so packages do not ask for splitting.
+- Left out on purpose: grpc.aio (measured: no faster, and slower at 32 clients), and running small
+  graphs in the caller's thread (15 to 20 % faster, but TensorFlow then ignores the deadline).
+"""

@@ -1,4 +1,10 @@
-"""What tasks of speech share: a data set, its alphabet, and batches of like length."""
+"""What tasks of speech share: a data set, its alphabet, and batches of like length.
+
+Data sets of speech hand on `Utterance` (`data/_speech.py`), with an alphabet `PHONEMES` and a
+`RATE` in their module; label 0 is the blank. Batches are of utterances of like length, since XLA
+compiles once for each of `buckets` shapes. Models take raw audio, and are sure of blank at padded
+frames (`SureOfBlank`), so that the losses of lattices need no lengths.
+"""
 
 import dataclasses
 import functools
