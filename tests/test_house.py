@@ -101,6 +101,29 @@ def test_no_backend_is_imported_with_a_module(file):
     assert {f for f in found if f[0] in ("tensorflow", "jax", "torch")} <= allowed
 
 
+def modules(tree):
+    """Names that a file knows other files by."""
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level)
+    stems = {file.stem for file in FILES}
+    aliases = (alias for node in nodes for alias in node.names if alias.name in stems)
+    return {alias.asname or alias.name for alias in aliases}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_what_is_private_to_a_file_is_used_in_it_alone(file):
+    """Files may begin with `_`, as plumbing; a name in them that does is theirs."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    known, found = modules(tree), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = {alias.name for alias in node.names if alias.name.startswith("_")}
+            found |= names - {file.stem for file in FILES}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            is_private = node.attr.startswith("_") and not node.attr.startswith("__")
+            found |= {node.attr} if is_private and node.value.id in known else set()
+    assert not found
+
+
 @pytest.mark.parametrize("jax", ["installed", "missing"])
 def test_another_backend_is_refused_in_one_clear_sentence(jax, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
