@@ -133,7 +133,7 @@ def _read(directory):
         entry = info(config["entry"])
         task = find_task(config["task"], **config["task_config"])
         return directory, entry, task, complete(config, task, model_defaults(entry))
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is no config.json of a run ({what})") from error
 
