@@ -4,7 +4,8 @@ differentiable      a function with its own gradient
 vjp                 outputs, and the map from their cotangents to those of the arguments
 vjp_and_uses        the same, and what the weights are multiplied with
 value               the tensor of a variable, never the variable itself
-buffer, write, write_all, read, stack    lists of equal tensors that a loop fills one by one
+buffer, write, write_all, read, stack    lists of equal tensors that a loop fills one by one;
+                    `read` reads tensors as well
 compiles            whether XLA compiles what is traced, so that all sizes are known then
 open_rows, commit, close_rows    a matrix whose rows a loop finishes in any order
 """
@@ -119,7 +120,7 @@ if keras.backend.backend() == "tensorflow":
         return array.write(index, value)
 
     def read(array, index):
-        return array.read(index)
+        return array.read(index) if isinstance(array, tf.TensorArray) else array[index]
 
     def compiles():
         return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
@@ -155,7 +156,8 @@ else:
         return jax.lax.dynamic_update_index_in_dim(array, value, index, 0)
 
     def read(array, index):
-        return jax.lax.dynamic_index_in_dim(array, index, 0, keepdims=False)
+        # By dynamic_index_in_dim an LSTM trains a quarter slower.
+        return array[index]
 
     def compiles():
         return True

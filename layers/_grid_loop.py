@@ -15,13 +15,12 @@ weight gradients are products over the whole grid behind it.
 """
 
 import dataclasses
-import functools
 
-import keras
 from keras import ops
 
 from . import _backend as backend
 from ._padding import longer
+from ._scan import recurrence, stacked
 
 
 class LSTMTransform:
@@ -183,134 +182,87 @@ def grid_loop(setting, weights, state, entering=(), keep=None, save=True):
         `(leaving, state)`: what leaves the last layer at each iteration, as what enters along
         depth, and the state of the last dimension behind its last block.
     """
-    run = backend.differentiable(
-        lambda *tensors: _forward(setting, False, *tensors)[0],
-        functools.partial(_forward, setting, True),
-        functools.partial(_backward, setting),
+    index = [ops.arange(setting.steps)] if setting.dimensions == 1 else []
+    keep = [keep] if setting.kept else []
+    sides, rest = {}, list(entering)
+    for side in setting.sides if rest else ():
+        width = 1 + setting.block.transforms[side].has_memory
+        sides[side], rest = rest[:width], rest[width:]
+    last = setting.dimensions - 1
+    leaving, end = recurrence(
+        _Diagonal(setting),
+        (index, sides, keep),
+        [list(pair) for pair in weights],
+        _at_last(setting.block, state),
+        setting.steps,
         save,
     )
-    flat = [x for pair in weights for x in pair]
-    outputs = run(*flat, *state, *entering, *([keep] if setting.kept else []))
-    count = len(outputs) - len(state)
-    return list(outputs[:count]), list(outputs[count:])
+    return leaving, [x[last] for x in end if last in x]
 
 
-class _Given:
-    """The tensors of the loop by name, out of the flat list that a gradient is taken of."""
+class _Diagonal:
+    """The blocks of a diagonal, as `recurrence` wants them."""
 
-    def __init__(self, setting, tensors):
-        tensors = list(tensors)
-        self.by_step = setting.dimensions == 1
-        self.keep = tensors.pop() if setting.kept else None
-        count = 2 * len(setting.block.groups)
-        self.weights = list(zip(tensors[:count:2], tensors[1:count:2]))
-        state = 1 + setting.block.transforms[-1].has_memory
-        self.state = tensors[count : count + state]
-        rest, self.entering = tensors[count + state :], {}
-        for side in setting.sides if rest else ():
-            width = 1 + setting.block.transforms[side].has_memory
-            self.entering[side], rest = rest[:width], rest[width:]
+    def __init__(self, setting):
+        self.block, self.last = setting.block, setting.dimensions - 1
 
-    def at(self, s, weights):
+    def _at(self, index, weights):
         """Layers are iterations where depth is the only dimension."""
-        if self.by_step:
-            return [[x[s][None] if x.shape[0] > 1 else x for x in some] for some in weights]
+        if index:
+            return [[x[index[0]][None] if x.shape[0] > 1 else x for x in some] for some in weights]
         return weights
 
-
-def _forward(setting, save, *tensors):
-    given, block, last = _Given(setting, tensors), setting.block, setting.dimensions - 1
-
-    def advance(s, hidden, memory):
-        entering = {i: [x[s] for x in some] for i, some in given.entering.items()}
+    def forward(self, weights, row, state):
+        (index, entering, keep), last = row, self.last
         hidden, memory = (
             {i: _arrive(x, i, entering.get(i, ())[k:]) if i < last else x for i, x in some.items()}
-            for k, some in enumerate((hidden, memory))
+            for k, some in enumerate(state)
         )
-        weights = given.at(s, given.weights)
-        new_hidden, new_memory, seen, saved = block.forward(weights, hidden, memory)
-        if setting.kept:
-            keep = given.keep[s]
+        weights = self._at(index, weights)
+        new_hidden, new_memory, seen, saved = self.block.forward(weights, hidden, memory)
+        if keep:
             for new, old in ((new_hidden, hidden), (new_memory, memory)):
-                new |= {i: ops.where(keep, new[i], old[i]) for i in new if i == last}
+                new |= {i: ops.where(keep[0], new[i], old[i]) for i in new if i == last}
         leaving = [x[0][-1] for x in (new_hidden, new_memory) if 0 in x and last > 0]
-        return new_hidden, new_memory, leaving, [*seen, saved, memory] if save else []
+        return (new_hidden, new_memory), leaving, (seen, saved, memory)
 
-    def body(s, hidden, memory, leaving, records):
-        hidden, memory, *new = advance(s, hidden, memory)
-        return (
-            s + 1,
-            hidden,
-            memory,
-            backend.write_all(leaving, s, new[0]),
-            backend.write_all(records, s, new[1]),
+    def prepare(self, weights):
+        return [[ops.swapaxes(kernel, 1, 2)] for kernel, _ in weights]
+
+    def stored(self, rows, start, leaving, records, d_leaving):
+        return (rows, records, d_leaving), ()
+
+    def backward(self, transposed, d_state, row, _):
+        ((index, entering, keep), (_, saved, memory), d_leaving), last = row, self.last
+        d_hidden, d_memory = (
+            {i: _leave(x, i, d) if i < last else x for i, x in some.items()}
+            for some, d in zip(d_state, (d_leaving[:1], d_leaving[1:]))
         )
-
-    hidden, memory = _at_last(block, given.state)
-    *_, leaving, records = advance(0, hidden, memory)
-    leaving, records = _buffers(leaving, setting.steps), _buffers(records, setting.steps)
-    _, hidden, memory, leaving, records = ops.while_loop(
-        lambda s, *_: s < setting.steps,
-        body,
-        (0, hidden, memory, leaving, records),
-        maximum_iterations=setting.steps,
-    )
-    state = [x[last] for x in (hidden, memory) if last in x]
-    return (*map(backend.stack, leaving), *state), (tensors, records)
-
-
-def _backward(setting, residuals, cotangents):
-    tensors, records = residuals
-    given, block, last = _Given(setting, tensors), setting.block, setting.dimensions - 1
-    count = len(cotangents) - len(given.state)
-    d_leaving, d_state = list(cotangents[:count]), list(cotangents[count:])
-    transposed = [[ops.swapaxes(kernel, 1, 2)] for kernel, _ in given.weights]
-
-    def reverse(s, d_hidden, d_memory):
-        *_, saved, memory = keras.tree.map_structure(lambda x: backend.read(x, s), records)
-        d = [x[s] for x in d_leaving]
-        d_hidden = {i: _leave(x, i, d[:1]) if i < last else x for i, x in d_hidden.items()}
-        d_memory = {i: _leave(x, i, d[1:]) if i < last else x for i, x in d_memory.items()}
         d_old = []
-        if setting.kept:
-            keep = given.keep[s]
+        if keep:
             for x in (d_hidden, d_memory):
                 if last in x:
                     nothing = ops.zeros_like(x[last])
-                    d_old.append(ops.where(keep, nothing, x[last]))
-                    x[last] = ops.where(keep, x[last], nothing)
-        weights = given.at(s, transposed)
-        d_hidden, d_memory, d_z = block.backward(weights, memory, saved, d_hidden, d_memory)
+                    d_old.append(ops.where(keep[0], nothing, x[last]))
+                    x[last] = ops.where(keep[0], x[last], nothing)
+        weights = self._at(index, transposed)
+        d_hidden, d_memory, d_z = self.block.backward(weights, memory, saved, d_hidden, d_memory)
         for x, d in zip((d_hidden, d_memory), d_old):
             x[last] = x[last] + d
-        d_entering = [
-            x[i][(*(slice(None),) * i, 0)]
-            for i in given.entering
-            for x in (d_hidden, d_memory)
-            if i in x
-        ]
-        return d_hidden, d_memory, [*d_z, *d_entering]
+        d_entering = {
+            i: [x[i][(*(slice(None),) * i, 0)] for x in (d_hidden, d_memory) if i in x]
+            for i in entering
+        }
+        return (d_hidden, d_memory), (d_z, d_entering)
 
-    def body(s, d_hidden, d_memory, buffers):
-        d_hidden, d_memory, values = reverse(s, d_hidden, d_memory)
-        return s - 1, d_hidden, d_memory, backend.write_all(buffers, s, values)
-
-    d_hidden, d_memory = _at_last(block, d_state)
-    *_, values = reverse(setting.steps - 1, d_hidden, d_memory)
-    _, d_hidden, d_memory, buffers = ops.while_loop(
-        lambda s, *_: s >= 0,
-        body,
-        (setting.steps - 1, d_hidden, d_memory, _buffers(values, setting.steps)),
-        maximum_iterations=setting.steps,
-    )
-    d_weights, d_all = [], [backend.stack(x) for x in buffers]
-    for seen, d_z, (kernel, _) in zip(map(backend.stack, records[:-2]), d_all, given.weights):
-        if kernel.shape[0] > 1 and last > 0:
-            seen, d_z = ops.swapaxes(seen, 0, 1), ops.swapaxes(d_z, 0, 1)
-        d_weights += _weight_gradients(seen, d_z, kernel.shape[0])
-    d_state = [x[last] for x in (d_hidden, d_memory) if last in x]
-    d_entering = d_all[len(given.weights) :]
-    return (*d_weights, *d_state, *d_entering, *([None] if setting.kept else []))
+    def gradients(self, weights, rows, start, leaving, records, memo):
+        (index, _, keep), (all_seen, _, _), (all_d_z, d_entering) = rows, records, memo
+        d_weights = []
+        for seen, d_z, (kernel, _) in zip(stacked(all_seen), all_d_z, weights):
+            if kernel.shape[0] > 1 and self.last > 0:
+                seen, d_z = ops.swapaxes(seen, 0, 1), ops.swapaxes(d_z, 0, 1)
+            d_weights.append(_weight_gradients(seen, d_z, kernel.shape[0]))
+        return ([None for _ in index], d_entering, [None for _ in keep]), d_weights
 
 
 def _weight_gradients(rows, d_z, grids):
@@ -346,10 +298,6 @@ def _leave(d_arrived, axis, d_leaving):
     slots = (slice(None),) * axis
     end = d_leaving[0][None] if axis == 0 else ops.zeros_like(d_arrived[(*slots, slice(0, 1))])
     return ops.concatenate([d_arrived[(*slots, slice(1, None))], end], axis=axis)
-
-
-def _buffers(values, steps):
-    return keras.tree.map_structure(lambda x: backend.buffer(steps, x), values)
 
 
 def weights_of(cells):

@@ -11,12 +11,12 @@ weight gradients are products over the whole sequence behind the loop.
 """
 
 import dataclasses
-import functools
 
 import keras
 from keras import ops
 
 from . import _backend as backend
+from ._scan import recurrence, stacked
 from ._steps import Dropout, Generic, Projected, step_of
 
 
@@ -29,17 +29,12 @@ class Setting:
         access: `access(parameters, memory) -> (reads, memory)`, memory being a list of tensors.
         steps: T, at least 1.
         keep: whether to return the parameters and the memory of every step as well.
-        masked: whether there is a mask.
-        states, memories: how many tensors the states of controller and memory have.
     """
 
     controller: object
     access: object
     steps: int
-    keep: bool
-    masked: bool
-    states: int
-    memories: int
+    keep: bool = False
 
 
 def memory_loop(setting, rows, weights, heads, state, reads, memory, mask=None, save=True):
@@ -60,152 +55,93 @@ def memory_loop(setting, rows, weights, heads, state, reads, memory, mask=None, 
         Controller outputs and reads of all steps, `(time, batch, size)`; the state, reads and
         memory at the end; and the parameters and the memory of all steps, where `keep` asks.
     """
-    run = backend.differentiable(
-        lambda *tensors: _forward(setting, False, *tensors)[0],
-        functools.partial(_forward, setting, True),
-        functools.partial(_backward, setting),
+    (outputs, reads_of, *kept), (state, reads, memory) = recurrence(
+        _Step(setting),
+        (rows, [] if mask is None else [mask]),
+        (list(weights), list(heads)),
+        (list(state), reads, list(memory)),
+        setting.steps,
         save,
     )
-    mask = [mask] if setting.masked else []
-    outputs, reads_of, *rest = run(rows, *weights, *heads, *state, reads, *memory, *mask)
-    state, rest = rest[: setting.states], rest[setting.states :]
-    reads, memory, kept = rest[0], rest[1 : 1 + setting.memories], rest[1 + setting.memories :]
     return outputs, reads_of, state, reads, memory, kept
 
 
-class _Inputs:
-    """The tensors of the loop by name, out of the flat list that a gradient is taken of."""
+class _Step:
+    """A step of controller, heads and memory, as `recurrence` wants it."""
 
-    def __init__(self, setting, tensors):
-        tensors = list(tensors)
-        self.mask = tensors.pop() if setting.masked else None
-        self.memory = [tensors.pop() for _ in range(setting.memories)][::-1]
-        self.reads = tensors.pop()
-        self.state = [tensors.pop() for _ in range(setting.states)][::-1]
-        self.bias, self.kernel = tensors.pop(), tensors.pop()
-        self.rows, *self.weights = tensors
+    def __init__(self, setting):
+        self.controller, self.access = setting.controller, setting.access
+        self.steps, self.keep = setting.steps, setting.keep
 
-    def masked(self, t, x):
-        """The mask of a step in the shape of `x`."""
-        mask = self.mask[t]
-        return ops.reshape(mask, (-1, *[1] * (len(x.shape) - 1)))
+    def forward(self, weights, row, before):
+        (weights, (kernel, bias)), (row, mask), (state, reads, memory) = weights, row, before
+        output, new_state, saved = self.controller.forward(weights, row, reads, state)
+        output = ops.cast(output, kernel.dtype)
+        z = ops.cast(output @ kernel + bias, memory[0].dtype)
+        new_reads, new_memory = self.access(z, memory)
+        new = list(new_state), ops.cast(new_reads, reads.dtype), list(new_memory)
+        if mask:
+            new = keras.tree.map_structure(lambda a, b: _where(mask, a, b), new, before)
+        answers = [output, new[1], *([z, *new[2]] if self.keep else [])]
+        return new, answers, (z, saved, before)
 
+    def prepare(self, weights):
+        weights, (kernel, _) = weights
+        return self.controller.prepare(weights), ops.transpose(kernel)
 
-def _forward(setting, save, *tensors):
-    inputs = _Inputs(setting, tensors)
-    controller, dtype = setting.controller, inputs.memory[0].dtype
+    def stored(self, rows, start, answers, records, d_answers):
+        return (rows, records, d_answers), ()
 
-    def advance(t, row, state, reads, memory):
-        output, new_state, saved = controller.forward(inputs.weights, row, reads, state)
-        output = ops.cast(output, inputs.kernel.dtype)
-        z = ops.cast(output @ inputs.kernel + inputs.bias, dtype)
-        new_reads, new_memory = setting.access(z, memory)
-        new = [new_state, ops.cast(new_reads, reads.dtype), new_memory]
-        if setting.masked:
-            new = keras.tree.map_structure(
-                lambda a, b: ops.where(inputs.masked(t, a), a, b), new, [state, reads, memory]
+    def backward(self, prepared, d_after, read, _):
+        prepared, transposed = prepared
+        (row, mask), (z, saved, (state, reads, memory)), (d_output, d_reads_of, *d_kept) = read
+        d_state, d_reads, d_memory = d_after
+        d_reads = d_reads + d_reads_of
+        if self.keep:
+            d_memory = _add(d_memory, d_kept[1:])
+        d_passed = None
+        if mask:
+            d_after = d_state, d_reads, d_memory
+            d_passed = keras.tree.map_structure(lambda d: _where(mask, 0, d), d_after)
+            d_state, d_reads, d_memory = keras.tree.map_structure(
+                lambda d: _where(mask, d, 0), d_after
             )
-        new_state, new_reads, new_memory = new
-        answers = [output, new_reads, *([z, *new_memory] if setting.keep else [])]
-        record = [z, *saved, *state, reads, *memory] if save else []
-        return new_state, new_reads, new_memory, answers, record
-
-    def body(t, row, state, reads, memory, answers, records):
-        state, reads, memory, new_answers, new_records = advance(t, row, state, reads, memory)
-        answers, records = (
-            backend.write_all(answers, t, new_answers),
-            backend.write_all(records, t, new_records),
-        )
-        # Carried to the next step: XLA would fuse reading it with the controller's arithmetic,
-        # which then takes a number at a time.
-        row = inputs.rows[ops.minimum(t + 1, setting.steps - 1)]
-        return t + 1, row, state, reads, memory, answers, records
-
-    start = inputs.rows[0], inputs.state, inputs.reads, inputs.memory
-    *_, answers, records = advance(0, *start)
-    buffers = [[backend.buffer(setting.steps, x) for x in some] for some in (answers, records)]
-    _, _, state, reads, memory, answers, records = ops.while_loop(
-        lambda t, *_: t < setting.steps,
-        body,
-        (0, *start, *buffers),
-        maximum_iterations=setting.steps,
-    )
-    answers = [backend.stack(x) for x in answers]
-    residuals = tensors, answers[0], records
-    return (*answers[:2], *state, reads, *memory, *answers[2:]), residuals
-
-
-def _backward(setting, residuals, cotangents):
-    tensors, outputs, records = residuals
-    inputs = _Inputs(setting, tensors)
-    controller, states, memories = setting.controller, setting.states, setting.memories
-    d_outputs, d_reads_of, *rest = cotangents
-    d_state, d_reads, rest = rest[:states], rest[states], rest[states + 1 :]
-    d_memory, d_kept = rest[:memories], rest[memories:]
-    transposed = ops.transpose(inputs.kernel)
-    prepared = controller.prepare(inputs.weights)
-    add = functools.partial(keras.tree.map_structure, lambda a, b: a + b)
-
-    def reverse(t, d_state, d_reads, d_memory):
-        z, *record = (backend.read(x, t) for x in records)
-        memory, record = record[-memories:], record[:-memories]
-        reads, record = record[-1], record[:-1]
-        state, saved = record[len(record) - states :], record[: len(record) - states]
-        d_reads = d_reads + d_reads_of[t]
-        if setting.keep:
-            d_memory = [d + of[t] for d, of in zip(d_memory, d_kept[1:])]
-        d_new, d_old = [d_state, d_reads, d_memory], None
-        if setting.masked:
-            d_old = keras.tree.map_structure(
-                lambda d: ops.where(inputs.masked(t, d), ops.zeros_like(d), d), d_new
-            )
-            d_new = keras.tree.map_structure(
-                lambda d: ops.where(inputs.masked(t, d), d, ops.zeros_like(d)), d_new
-            )
-        d_state, d_reads, d_memory = d_new
         # A list that is flat: what GradientTape takes.
         (new_reads, *_), pull = backend.vjp(
-            lambda z, *memory: _flat(setting.access(z, list(memory))), z, *memory
+            lambda z, *memory: _flat(self.access(z, list(memory))), z, *memory
         )
         d_z, *d_memory = pull([ops.cast(d_reads, new_reads.dtype), *d_memory])
-        if setting.keep:
-            d_z = d_z + d_kept[0][t]
-        d_z = ops.cast(d_z, d_outputs.dtype)
-        d_output = d_outputs[t] + d_z @ transposed
-        pull = controller.backward(prepared, inputs.rows[t], reads, state, saved)
-        d_row, d_reads, d_state, memo = pull(d_output, d_state)
-        new = [d_state, d_reads, d_memory]
-        return *(add(new, d_old) if setting.masked else new), [d_row, d_z, *memo]
+        if self.keep:
+            d_z = d_z + d_kept[0]
+        d_z = ops.cast(d_z, d_output.dtype)
+        pull = self.controller.backward(prepared, row, reads, state, saved)
+        d_row, d_reads, d_state, memo = pull(d_output + d_z @ transposed, d_state)
+        d_before = list(d_state), d_reads, list(d_memory)
+        return _add(d_before, d_passed) if mask else d_before, (d_row, d_z, memo)
 
-    def body(t, d_state, d_reads, d_memory, buffers):
-        *d, values = reverse(t, d_state, d_reads, d_memory)
-        return t - 1, *d, backend.write_all(buffers, t, values)
+    def gradients(self, weights, rows, start, answers, records, memo):
+        (weights, _), (rows, mask), (_, _, (state, reads, _)) = weights, rows, records
+        d_rows, d_z, memo = memo
+        state, reads, seen, memo = keras.tree.map_structure(
+            _rows, (stacked(state), stacked(reads), d_rows, memo)
+        )
+        d_weights = self.controller.weight_gradients(
+            weights, _rows(rows), reads, state, seen, memo, self.steps
+        )
+        d_z = _rows(d_z)
+        d_heads = [ops.transpose(_rows(answers[0])) @ d_z, ops.sum(d_z, axis=0)]
+        return (d_rows, [None for _ in mask]), (list(d_weights), d_heads)
 
-    last = setting.steps - 1
-    *_, values = reverse(last, d_state, d_reads, d_memory)
-    buffers = [backend.buffer(setting.steps, x) for x in values]
-    _, d_state, d_reads, d_memory, buffers = ops.while_loop(
-        lambda t, *_: t >= 0,
-        body,
-        (last, d_state, d_reads, d_memory, buffers),
-        maximum_iterations=setting.steps,
-    )
-    d_rows, d_z, *memo = (backend.stack(x) for x in buffers)
-    before = [_rows(backend.stack(x)) for x in records[1 : len(records) - memories]]
-    state, reads = before[len(before) - 1 - states : -1], before[-1]
-    d_weights = controller.weight_gradients(
-        inputs.weights,
-        _rows(inputs.rows),
-        reads,
-        state,
-        _rows(d_rows),
-        [_rows(x) for x in memo],
-        setting.steps,
-    )
-    d_z = _rows(d_z)
-    d_kernel, d_bias = ops.transpose(_rows(outputs)) @ d_z, ops.sum(d_z, axis=0)
-    mask = [None] if setting.masked else []
-    return d_rows, *d_weights, d_kernel, d_bias, *d_state, d_reads, *d_memory, *mask
+
+def _add(a, b):
+    return keras.tree.map_structure(lambda a, b: a + b, a, b)
+
+
+def _where(mask, a, b):
+    """`a` where the one mask in a list of `(batch,)` holds, else `b`."""
+    like = b if hasattr(b, "shape") else a
+    mask = ops.reshape(mask[0], (-1, *[1] * (len(like.shape) - 1)))
+    return ops.where(mask, a, b)
 
 
 def _rows(x):

@@ -1,32 +1,108 @@
-"""The loop over the steps of a sequence."""
+"""The loop over the steps of a sequence, and the one gradient by hand that such loops share.
 
-from keras import ops
+A step that writes its own gradient stores what it needs on the way, walks back over it, and never
+multiplies by a weight twice: the gradients of all weights are products over the whole sequence
+behind the loop.
+"""
+
+import functools
+
+from keras import ops, tree
 
 from . import _backend as backend
 
 
-def scan(step, carry, rows, likes, reverse=False):
+def scan(step, carry, steps, rows=(), ahead=(), reverse=False):
     """`ops.scan` that may return something else than it carries.
 
     Args:
-        step: `step(carry, rows of a frame) -> (carry, answers)`.
-        carry: tuple of tensors.
-        rows: tuple of tensors, time first.
-        likes: tuple of tensors like the answers of a frame.
-        reverse: whether to begin at the last frame.
+        step: `step(carry, rows, ahead) -> (carry, answers)`, nests of tensors.
+        carry: nest of tensors before the first step.
+        steps: T, at least 1.
+        rows: nest of what a step reads, `(T, ...)` each, tensors or answers of another scan.
+        ahead: the same, but read a step before it is needed: XLA fuses reading with the arithmetic
+            that uses it, which then takes a number at a time.
+        reverse: whether to begin at the last step.
 
     Returns:
-        The carry at the end, and the answers of all frames, time first.
+        The carry at the end, and a nest of the answers of all steps, which `stacked` makes tensors.
     """
-    time = ops.shape(rows[0])[0]
+    first = steps - 1 if reverse else 0
 
-    def body(i, carry, buffers):
-        t = time - 1 - i if reverse else i
-        carry, answers = step(carry, tuple(x[t] for x in rows))
-        return i + 1, carry, backend.write_all(buffers, t, answers)
+    def at(t, some):
+        return tree.map_structure(lambda x: backend.read(x, t), some)
 
-    buffers = tuple(backend.buffer(time, like) for like in likes)
-    _, carry, buffers = ops.while_loop(
-        lambda i, *_: i < time, body, (0, carry, buffers), maximum_iterations=time
+    def body(t, read, carry, buffers):
+        carry, answers = step(carry, at(t, rows), read)
+        buffers = backend.write_all(buffers, t, answers)
+        following = ops.maximum(t - 1, 0) if reverse else ops.minimum(t + 1, steps - 1)
+        return t - 1 if reverse else t + 1, at(following, ahead), carry, buffers
+
+    read = at(first, ahead)
+    _, answers = step(carry, at(first, rows), read)
+    buffers = tree.map_structure(lambda x: backend.buffer(steps, x), answers)
+    _, _, carry, buffers = ops.while_loop(
+        lambda t, *_: t >= 0 if reverse else t < steps,
+        body,
+        (first, read, carry, buffers),
+        maximum_iterations=steps,
     )
-    return carry, tuple(backend.stack(x) for x in buffers)
+    return carry, buffers
+
+
+def stacked(answers):
+    """A nest of the answers of a scan as tensors, `(T, ...)`."""
+    return tree.map_structure(backend.stack, answers)
+
+
+def recurrence(step, rows, weights, state, steps, save=True):
+    """Takes a step after the other, with the gradient that the step writes.
+
+    Args:
+        step: has these functions of nests of tensors:
+            `forward(weights, row, state) -> (state, answers, record)`, with a list of answers and
+            what the gradient needs of the step;
+            `prepare(weights)`, what the way back needs of the weights;
+            `stored(rows, state, answers, records, d_answers) -> (rows, ahead)`, what it reads of
+            all steps, in either way of `scan`;
+            `backward(prepared, d_state, row, ahead) -> (d_state, memo)`;
+            `gradients(weights, rows, state, answers, records, memo) -> (d_rows, d_weights)`, of
+            all steps at once; None where there is no gradient.
+        rows: nest of what steps read, `(T, ...)` each.
+        weights: nest of what stays the same for all of them.
+        state: nest of tensors before the first step.
+        steps: T, at least 1.
+        save: whether to store what the gradient needs, or to compute it again if one is asked for.
+
+    Returns:
+        A list of the answers of all steps, `(T, ...)` each, and the state behind the last.
+    """
+    given, count = (rows, weights, state), len(tree.flatten(state))
+
+    def run(save, *tensors):
+        rows, weights, state = tree.pack_sequence_as(given, tensors)
+
+        def advance(state, _, row):
+            state, answers, record = step.forward(weights, row, state)
+            return state, (answers, record if save else ())
+
+        end, (answers, records) = scan(advance, state, steps, ahead=rows)
+        # No list of tensors leaves what XLA compiled; elsewhere a stack is a copy.
+        answers, records = stacked(answers), stacked(records) if backend.compiles() else records
+        return (*answers, *tree.flatten(end)), (tensors, answers, records)
+
+    def backward(residuals, cotangents):
+        tensors, answers, records = residuals
+        rows, weights, state = tree.pack_sequence_as(given, tensors)
+        d_state = tree.pack_sequence_as(state, cotangents[-count:])
+        read = step.stored(rows, state, answers, records, list(cotangents[:-count]))
+        reverse = functools.partial(step.backward, step.prepare(weights))
+        d_state, memo = scan(reverse, d_state, steps, *read, reverse=True)
+        d = step.gradients(weights, rows, state, answers, records, stacked(memo))
+        return tree.flatten((*d, d_state))
+
+    differentiable = backend.differentiable(
+        lambda *tensors: run(False, *tensors)[0], functools.partial(run, True), backward, save
+    )
+    outputs = differentiable(*tree.flatten(given))
+    return list(outputs[:-count]), tree.pack_sequence_as(state, outputs[-count:])

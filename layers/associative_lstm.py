@@ -315,15 +315,8 @@ class AssociativeLSTM(keras.layers.Layer):
             initial_state = cell.get_initial_state(ops.shape(sequence)[0])
         h, c = ops.cast(initial_state[0], dtype), cell.split(initial_state[1])
         order, back = cell.orders()
-        setting = Setting(
-            _Both(),
-            functools.partial(cell.access, order=order, back=back),
-            real.length,
-            keep=False,
-            masked=mask is not None,
-            states=0,
-            memories=2,
-        )
+        access = functools.partial(cell.access, order=order, back=back)
+        setting = Setting(_Both(), access, real.length)
         weights = cell.joint_weights()
         _, outputs, _, last, memory, _ = memory_loop(
             setting, rows, [], weights, [], h, c, mask, save=bool(training)

@@ -22,7 +22,7 @@ from ._labels import (
     lowest_logit,
     summable,
 )
-from ._scan import scan
+from ._scan import scan, stacked
 
 
 def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
@@ -145,7 +145,7 @@ def _sums(emit_blank, emit_label, differs, start):
     def ready(blank, label):
         return add_logs(blank, ops.pad(label, ((0, 0), (1, 0)), constant_values=IMPOSSIBLE))
 
-    def step(carry, emitted):
+    def step(carry, emitted, _):
         blank, label = carry
         at_blank, at_label = emitted
         either = ready(blank, label)
@@ -154,9 +154,9 @@ def _sums(emit_blank, emit_label, differs, start):
         return (blank, label), (blank, label)
 
     nowhere = ops.full_like(start[:, 1:], IMPOSSIBLE)
-    start = start, nowhere
-    end, (blanks, labels) = scan(step, start, (emit_blank, emit_label), start)
-    return blanks, labels, ready(*end)
+    time = ops.shape(emit_blank)[0]
+    end, answers = scan(step, (start, nowhere), time, (emit_blank, emit_label))
+    return *stacked(answers), ready(*end)
 
 
 @serializable

@@ -11,7 +11,7 @@ from keras import ops
 
 from ._base import whole
 from ._labels import IMPOSSIBLE, add_logs, best_path, check_logits, summable
-from ._scan import scan
+from ._scan import scan, stacked
 
 
 def ctc_best_path(logits, lengths, blank=0):
@@ -89,18 +89,18 @@ def ctc_beam_search(logits, lengths, width, blank=0, n_best=1):
     none = ops.zeros((batch, width), "int32")
     marks = ops.zeros((batch, width, 2), "uint32")
     beam = in_blank, ops.full_like(in_blank, IMPOSSIBLE), none - 1, marks, marks
-    beam, (origins, added) = scan(
-        lambda beam, rows: _advance(beam, rows[0], width, blank), beam, (scores,), (none, none)
+    beam, history = scan(
+        lambda beam, scores, _: _advance(beam, scores, width, blank), beam, time, scores
     )
 
-    def back(chosen, rows):
-        origins, added = (ops.take_along_axis(x, chosen[0], axis=-1) for x in rows)
-        return (origins,), (added,)
+    def back(chosen, rows, _):
+        return [ops.take_along_axis(x, chosen, axis=-1) for x in rows]
 
     total, order = ops.top_k(add_logs(beam[0], beam[1]), n_best)
     order = ops.cast(order, "int32")
-    _, (labels,) = scan(back, (order,), (origins, added), (order,), reverse=True)
-    labels = ops.reshape(ops.transpose(labels, (1, 2, 0)), (batch * n_best, time))
+    _, labels = scan(back, order, time, history, reverse=True)
+    labels = ops.transpose(stacked(labels), (1, 2, 0))
+    labels = ops.reshape(labels, (batch * n_best, time))
     labels, frames = (ops.reshape(x, (batch, n_best, time)) for x in _packed(labels))
     found = total > IMPOSSIBLE / 10
     labels, frames = (ops.where(found[..., None], x, -1) for x in (labels, frames))

@@ -467,9 +467,9 @@ class NTM(keras.layers.Layer):
         cell = self.cell
         dtype = cell.controller.compute_dtype
         real = RealSteps(sequence, mask)
-        batch, masked = ops.shape(sequence)[0], mask is not None
+        batch = ops.shape(sequence)[0]
         rows = ops.transpose(real.clear(ops.cast(sequence, dtype)), (1, 0, 2))
-        mask = ops.transpose(real.mask) if masked else None
+        mask = None if mask is None else ops.transpose(real.mask)
         start = cell.get_initial_state(batch) if initial_state is None else initial_state
         start = keras.tree.flatten(start)
         state, reads, memory = cell._split(start)
@@ -481,9 +481,7 @@ class NTM(keras.layers.Layer):
         controller = controller_of(cell.controller, rows.shape[-1], training, dropout)
         rows, weights = controller.enter(rows)
         heads = [ops.cast(backend.value(x), dtype) for x in (cell.heads.kernel, cell.heads.bias)]
-        setting = Setting(
-            controller, cell.access, real.length, self.return_trace, masked, len(state), len(memory)
-        )
+        setting = Setting(controller, cell.access, real.length, self.return_trace)
         outputs, reads_of, *end, kept = memory_loop(
             setting, rows, weights, heads, state, reads, memory, mask, save=bool(training)
         )

@@ -164,11 +164,9 @@ class PeepholeLSTM(keras.layers.Layer):
         return ops.reshape(ops.cast(rows, wide) + bias, (steps, batch, 4 * self.units))
 
     def _recurrent_weights(self, direction):
-        weights = [self.recurrent_kernels[direction], None]
-        if self.peepholes:
-            weights[1] = self.peephole_weights[direction]
-        wide = sum_dtype(self.compute_dtype)
-        return [w if w is None else ops.cast(backend.value(w), wide) for w in weights]
+        weights = [self.recurrent_kernels[direction]]
+        weights += [self.peephole_weights[direction]] if self.peepholes else []
+        return [ops.cast(backend.value(w), sum_dtype(self.compute_dtype)) for w in weights]
 
     def _start(self, initial_state, batch):
         count = 2 * len(self._directions)

@@ -16,6 +16,7 @@ from ._labels import (
     check_rank,
     fits,
 )
+from ._scan import scan, stacked
 
 # Sums of products of exponentials under this have lost terms that count.
 _FAINT = 1e-30
@@ -428,16 +429,12 @@ def _walk(state, stay, move):
     A node is reached from its own place, over `stay`, or from the place before, over `move`. All
     lattices stand in one row, where no arc moves into the first place of one.
     """
-    (diagonals, _) = ops.shape(stay)
 
-    def body(s, state, states):
-        states = backend.write(states, s, state)
+    def step(state, arcs, _):
+        stay, move = arcs
         # XLA makes one loop of vectors out of a pad; of a roll or a concatenation it does not.
         moved = ops.pad(state[:-1], [[1, 0]], constant_values=IMPOSSIBLE)
-        return s + 1, add_logs(state + stay[s], moved + move[s]), states
+        return add_logs(state + stay, moved + move), state
 
-    start = 0, state, backend.buffer(diagonals, state)
-    _, state, states = ops.while_loop(
-        lambda s, *_: s < diagonals, body, start, maximum_iterations=diagonals
-    )
-    return backend.stack(states), state
+    state, states = scan(step, state, ops.shape(stay)[0], (stay, move))
+    return stacked(states), state
