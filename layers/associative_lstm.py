@@ -399,11 +399,10 @@ def _inner(a, b):
 
 
 def _bound(z):
-    """`z` with moduli of 1 at most, and what it was multiplied by, 1 within the unit circle."""
+    """`z` with moduli of 1 at most, what it was multiplied by, and where that was not 1."""
     square = _inner(z, z)
-    outside = square > 1
-    scale = ops.where(outside, ops.rsqrt(ops.where(outside, square, 1.0)), 1.0)
-    return _scaled(scale, z), (scale, outside)
+    scale = ops.rsqrt(ops.maximum(1.0, square))
+    return _scaled(scale, z), (scale, square > 1)
 
 
 def _bound_gradient(bounded, change, d):
