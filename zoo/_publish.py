@@ -35,8 +35,8 @@ def publish(run_dir, baseline=None, sweep=None, output=None):
         run_dir: a finished run; or a published entry, whose numbers stay, with those of its
             baseline and of its sweep where no others are given.
         baseline: a finished run of the same entry, task and size without the paper's mechanism.
-        sweep: a directory of runs of the entry: of several time penalties; or, where the model has
-            none, of several seeds, of other settings, or of both.
+        sweep: a directory of runs of the entry: of several values of the setting that trades off;
+            or, where it has none, of several seeds, of other settings, or of both.
         output: directory of all entries, the zoo's own by default.
 
     Returns:

@@ -115,13 +115,13 @@ def compile_model(model, task, recipe, measures):
 
     Where the task has no loss, the model's own, its output `nats`, is what is learned.
     """
-    loss = task.loss() or {NATS: OwnLoss()}
+    loss = task.loss()
     metrics = {name: list(some) for name, some in task.metrics().items()}
-    for name, function in task.loss().items():
+    for name, function in loss.items():
         metrics.setdefault(name, []).append(MeanLoss(function))
     model.compile(
         optimizer=recipe.make_optimizer(),
-        loss=loss,
+        loss=loss or {NATS: OwnLoss()},
         metrics={**metrics, **measures},
         jit_compile=recipe.jit_compile,
     )
