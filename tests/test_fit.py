@@ -373,6 +373,25 @@ if __name__ == "__main__":
     run(sys.argv[1])
 
 
+def test_muon_turns_and_stretches_without_decay():
+    """A matrix moves along the orthogonal part of its gradient, a vector as Adam's at a tenth
+    of the rate, and a weight whose gradient is 0 stays: nothing decays."""
+    optimizer = Recipe(optimizer="muon", learning_rate=0.01, clipnorm=0.0).make_optimizer()
+    matrix, vector = (keras.Variable(x, dtype="float32") for x in (np.eye(3, 5), np.ones(4)))
+    rng = np.random.default_rng(0)
+    gradient = np.zeros((3, 5), "float32")
+    gradient[:2] = rng.normal(size=(2, 5))
+    optimizer.build([matrix, vector])
+    optimizer.apply([keras.ops.convert_to_tensor(gradient), keras.ops.ones(4)])
+    step = np.eye(3, 5) - keras.ops.convert_to_numpy(matrix)
+    left, _, right = np.linalg.svd(gradient, full_matrices=False)
+    orthogonal = left[:, :2] @ right[:2]
+    cosine = np.sum(step * orthogonal) / np.linalg.norm(step) / np.linalg.norm(orthogonal)
+    assert cosine > 0.97  # five steps of Newton and Schulz come near, not to, the orthogonal part
+    assert np.all(step[2] == 0)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(vector), 1 - 0.001, 1e-5)
+
+
 @pytest.mark.parametrize("clip", [{"clipvalue": 0.5}, {"clipnorm": 0.0}])
 def test_rmsprop_is_that_of_graves(clip):
     """Graves (2013), equations 38 to 41, written out for one variable."""

@@ -8,7 +8,7 @@ import keras
 
 from . import _rooms
 
-OPTIMIZERS = ("adam", "adagrad", "rmsprop")
+OPTIMIZERS = ("adam", "adagrad", "muon", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -20,12 +20,13 @@ class Recipe:
         learning: the way of learning, a file of `learning/`, whose `Recipe` extends this one.
         updates: optimizer steps in all; a multiple of `steps_per_epoch`, or smaller than it.
         batch_size: rows in a batch.
-        optimizer: "adam", "adagrad", or "rmsprop" in the centred form with momentum of Graves
-            (2013), arXiv:1308.0850, equations 38 to 41.
+        optimizer: "adam", "adagrad", "muon" (Keras's, without weight decay; whatever is no
+            matrix gets Adam at a tenth of the rate), or "rmsprop" in the centred form with
+            momentum of Graves (2013), arXiv:1308.0850, equations 38 to 41.
         learning_rate: of the optimizer, at the start.
         learning_rate_schedule: "constant", or "cosine" or "linear" from `learning_rate` down to 0.
         decay_from: share of the updates after which the learning rate begins to fall.
-        beta_1, beta_2, adam_epsilon: Adam's.
+        beta_1, beta_2, adam_epsilon: Adam's, also within Muon.
         clipnorm: greatest global norm of the gradient, 0 for none.
         clipvalue: greatest size of an element of the gradient, 0 for none; where it is given,
             clipnorm does not count.
@@ -125,6 +126,17 @@ class Recipe:
             )
         if self.optimizer == "adagrad":
             return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.0, **common)
+        if self.optimizer == "muon":
+            return keras.optimizers.Muon(
+                rate,
+                adam_beta_1=self.beta_1,
+                adam_beta_2=self.beta_2,
+                epsilon=self.adam_epsilon,
+                adam_lr_ratio=0.1,
+                weight_decay=0.0,
+                adam_weight_decay=0.0,
+                **common,
+            )
         return keras.optimizers.Adam(
             rate, beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.adam_epsilon, **common
         )
