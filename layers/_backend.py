@@ -120,7 +120,7 @@ if keras.backend.backend() == "tensorflow":
         return array.write(index, value)
 
     def read(array, index):
-        return array.read(index) if isinstance(array, tf.TensorArray) else array[index]
+        return array.read(index) if isinstance(array, tf.TensorArray) else tf.gather(array, index)
 
     def compiles():
         return not tf.executing_eagerly() and GraphOrParentsInXlaContext(

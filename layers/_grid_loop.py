@@ -230,10 +230,10 @@ class _Diagonal:
         return [[ops.swapaxes(kernel, 1, 2)] for kernel, _ in weights]
 
     def stored(self, rows, start, leaving, records, d_leaving):
-        return (rows, records, d_leaving), ()
+        return rows, (records[1:], d_leaving)
 
-    def backward(self, transposed, d_state, row, _):
-        ((index, entering, keep), (_, saved, memory), d_leaving), last = row, self.last
+    def backward(self, transposed, d_state, row, ahead):
+        (index, entering, keep), ((saved, memory), d_leaving), last = row, ahead, self.last
         d_hidden, d_memory = (
             {i: _leave(x, i, d) if i < last else x for i, x in some.items()}
             for some, d in zip(d_state, (d_leaving[:1], d_leaving[1:]))

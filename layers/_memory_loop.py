@@ -90,11 +90,13 @@ class _Step:
         return self.controller.prepare(weights), ops.transpose(kernel)
 
     def stored(self, rows, start, answers, records, d_answers):
-        return (rows, records, d_answers), ()
+        z, *others = records
+        return (rows, others), (z, d_answers)
 
-    def backward(self, prepared, d_after, read, _):
+    def backward(self, prepared, d_after, row, ahead):
         prepared, transposed = prepared
-        (row, mask), (z, saved, (state, reads, memory)), (d_output, d_reads_of, *d_kept) = read
+        (row, mask), (saved, (state, reads, memory)) = row
+        z, (d_output, d_reads_of, *d_kept) = ahead
         d_state, d_reads, d_memory = d_after
         d_reads = d_reads + d_reads_of
         if self.keep:

@@ -28,15 +28,17 @@ def scan(step, carry, steps, rows=(), ahead=(), reverse=False):
         The carry at the end, and a nest of the answers of all steps, which `stacked` makes tensors.
     """
     first = steps - 1 if reverse else 0
+    carried = backend.compiles()
 
     def at(t, some):
         return tree.map_structure(lambda x: backend.read(x, t), some)
 
     def body(t, read, carry, buffers):
-        carry, answers = step(carry, at(t, rows), read)
+        carry, answers = step(carry, at(t, rows), read if carried else at(t, ahead))
         buffers = backend.write_all(buffers, t, answers)
         following = ops.maximum(t - 1, 0) if reverse else ops.minimum(t + 1, steps - 1)
-        return t - 1 if reverse else t + 1, at(following, ahead), carry, buffers
+        read = at(following, ahead) if carried else ()
+        return t - 1 if reverse else t + 1, read, carry, buffers
 
     read = at(first, ahead)
     _, answers = step(carry, at(first, rows), read)
@@ -44,7 +46,7 @@ def scan(step, carry, steps, rows=(), ahead=(), reverse=False):
     _, _, carry, buffers = ops.while_loop(
         lambda t, *_: t >= 0 if reverse else t < steps,
         body,
-        (first, read, carry, buffers),
+        (first, read if carried else (), carry, buffers),
         maximum_iterations=steps,
     )
     return carry, buffers
