@@ -15,7 +15,7 @@ URI = "data:audio/wav;base64,"
 
 def audio_inputs(task):
     """The inputs of a signature that takes samples, and a sample of them, of noise."""
-    samples = task.rate // 4
+    samples = task.rate // 8
     noise = np.random.default_rng(0).normal(size=(2, samples)).astype("float32") / 10
     inputs = {
         "audio": ((None, None), "float32"),
