@@ -4,6 +4,7 @@ differentiable      a function with its own gradient
 vjp                 outputs, and the map from their cotangents to those of the arguments
 vjp_and_uses        the same, and what the weights are multiplied with
 value               the tensor of a variable, never the variable itself
+dense               a ragged or sparse tensor with its rows filled up, all others as they are
 buffer, write, write_all, read, stack    lists of equal tensors that a loop fills one by one;
                     `read` reads tensors as well
 compiles            whether XLA compiles what is traced, so that all sizes are known then
@@ -44,7 +45,8 @@ if keras.backend.backend() == "tensorflow":
 
             return outputs, gradient
 
-        return function
+        # A variable is a tensor to Keras, and none to TensorFlow where gradients are written.
+        return lambda *tensors: function(*map(tf.convert_to_tensor, tensors))
 
     def vjp(function, *primals):
         with tf.GradientTape() as tape:
@@ -113,6 +115,11 @@ if keras.backend.backend() == "tensorflow":
     def value(variable):
         return tf.convert_to_tensor(variable.value)
 
+    def dense(x, padding):
+        if isinstance(x, tf.SparseTensor):
+            return tf.sparse.to_dense(x, padding)
+        return x.to_tensor(padding) if isinstance(x, tf.RaggedTensor) else x
+
     def buffer(size, like):
         return tf.TensorArray(like.dtype, size, element_shape=like.shape, clear_after_read=False)
 
@@ -148,6 +155,9 @@ else:
 
     def value(variable):
         return variable.value
+
+    def dense(x, padding):
+        return x
 
     def buffer(size, like):
         return ops.zeros((size, *like.shape), like.dtype)

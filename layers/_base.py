@@ -10,14 +10,43 @@ def serializable(cls):
 
 
 class RowLoss(keras.losses.Loss):
-    """A loss whose `call` gives a number for each row, averaged over rows in its own dtype."""
+    """A loss whose `call` gives a number for each row, reduced as Keras does in its own dtype.
+
+    `sample_weight` is `(batch,)` or `(batch, 1)`, or one number for all rows.
+    """
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         # Keras's own rounds float64 to float32, and drops padded steps a second time by their mask.
-        rows = self.call(y_true, y_pred)
+        rows = ops.reshape(self.call(y_true, y_pred), (-1,))
         if sample_weight is not None:
-            rows = rows * ops.cast(sample_weight, rows.dtype)
-        return ops.mean(rows)
+            sample_weight = _by_row(ops.cast(sample_weight, rows.dtype), rows)
+        reduce = _Given(self.name, self.reduction, rows.dtype)
+        return reduce(rows, rows, sample_weight)
+
+    def get_config(self):
+        return {"name": self.name, "reduction": self.reduction}
+
+
+class _Given(keras.losses.Loss):
+    """Losses of rows as they are: what reduces them, and shares them out to replicas, is Keras."""
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+
+def _by_row(weights, rows):
+    shape, batch = weights.shape, rows.shape[0]
+    if getattr(shape, "rank", 1) is None:  # a graph for weights of both shapes
+        return ops.reshape(weights, ops.shape(rows))
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] not in (1, None)):
+        raise ValueError(
+            f"sample_weight must have a number for each row, (batch,) or (batch, 1); got {shape}"
+        )
+    if len(shape) == 0:
+        return ops.broadcast_to(weights, ops.shape(rows))
+    if None not in (shape[0], batch) and shape[0] != batch:
+        raise ValueError(f"sample_weight must be {batch} numbers, one for each row; got {shape}")
+    return ops.reshape(weights, ops.shape(rows))
 
 
 def sum_dtype(dtype):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from . import _backend as backend
 from ._base import RowLoss, is_whole, sum_dtype, whole
 
 IMPOSSIBLE = -1e30  # the logarithm of 0: finite, since inf - inf is no number
@@ -12,12 +13,12 @@ IMPOSSIBLE = -1e30  # the logarithm of 0: finite, since inf - inf is no number
 class AlignmentLoss(RowLoss):
     """What losses with a blank have in common."""
 
-    def __init__(self, blank, name):
-        super().__init__(name=name)
+    def __init__(self, blank, name, reduction):
+        super().__init__(name=name, reduction=reduction)
         self.blank = whole("blank", blank, 0)
 
     def get_config(self):
-        return {"name": self.name, "blank": self.blank}
+        return {**super().get_config(), "blank": self.blank}
 
 
 def add_logs(a, b):
@@ -69,12 +70,46 @@ def check_labels(labels, lengths, classes, blank):
     if values is None or ends is None:
         return
     values = values[np.arange(values.shape[1]) < ends[:, None]]
-    wrong = values[~((values >= 0) & (values < classes) & (values != blank))]
+    wrong = values[~_are_labels(values, classes, blank)]
     if wrong.size:
         raise ValueError(
             f"labels must be classes, 0 to {classes - 1}, and not {blank}, which is blank; "
             f"got {wrong[0]}"
         )
+
+
+def _are_labels(values, classes, blank):
+    return (values >= 0) & (values < classes) & (values != blank) & (values % 1 == 0)
+
+
+def settled(labels, frames, lengths, steps, classes, blank):
+    """Labels and lengths as int32 that can be counted with, whatever they were.
+
+    Behind its length a row is blank. A row that `check_labels` or `check_lengths` would refuse,
+    were its values known, gets -1 frames, by which a loss knows that it is impossible.
+
+    Args:
+        labels, frames, lengths: `(batch, places)`, `(batch,)` and `(batch,)`.
+        steps: the most frames.
+        classes, blank: of the labels.
+    """
+    # Bytes cannot be compared with a class that they cannot hold.
+    labels = ops.cast(labels, keras.backend.result_type(labels.dtype, "int32"))
+    width = ops.shape(labels)[1]
+    real = ops.arange(width) < ops.cast(lengths, "int32")[:, None]
+    known = _are_labels(labels, classes, blank)
+    right = ops.all(ops.logical_or(known, ops.logical_not(real)), axis=1)
+    for count, most in ((frames, steps), (lengths, width)):
+        count = ops.cast(count, "int32")
+        right = ops.logical_and(right, ops.logical_and(count >= 0, count <= most))
+    labels = ops.where(ops.logical_and(real, known), ops.cast(labels, "int32"), blank)
+    frames = ops.where(right, ops.cast(frames, "int32"), -1)
+    return labels, frames, ops.clip(ops.cast(lengths, "int32"), 0, width)
+
+
+def padded(labels):
+    """Labels as a tensor; behind the rows of a ragged or sparse one stands -1."""
+    return ops.convert_to_tensor(backend.dense(labels, -1))
 
 
 def is_new(labels):

@@ -20,6 +20,8 @@ from ._labels import (
     fits,
     is_new,
     lowest_logit,
+    padded,
+    settled,
     summable,
 )
 from ._scan import scan, stacked
@@ -36,7 +38,8 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
     Args:
         logits: `(batch, time, classes)`, not normalised, of a frame at least. float64 is summed in
             float64, all others in float32. Frames beyond a row's length may hold anything.
-        labels: `(batch, places)` integers. Places beyond a row's length may hold anything.
+        labels: `(batch, places)` integers, on TensorFlow a ragged or sparse tensor as well. Places
+            beyond a row's length may hold anything.
         logit_lengths: `(batch,)` integers, frames of each row.
         label_lengths: `(batch,)` integers, labels of each row.
         blank: the class that stands for no label.
@@ -44,7 +47,8 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
     Returns:
         `(batch,)` nats, float64 for float64 logits and float32 for all others. A labelling that has
         no path, for want of frames or because a class is impossible (a logit of -1e30 or less, or
-        the lowest of its dtype), costs inf, and its gradient is 0.
+        the lowest of its dtype), costs inf, and its gradient is 0. So does, in a function that is
+        being compiled, a row with a length out of range, or with a label that is blank or no class.
 
     Raises:
         ValueError: shapes do not fit, `blank` is no class, or, where values are known, a length is
@@ -54,7 +58,7 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
         Graves, Fernandez, Gomez and Schmidhuber, "Connectionist Temporal Classification: Labelling
         Unsegmented Sequence Data with Recurrent Neural Networks", 2006.
     """
-    logits, labels = ops.convert_to_tensor(logits), ops.convert_to_tensor(labels)
+    logits, labels = ops.convert_to_tensor(logits), padded(labels)
     blank = check_logits(logits, logit_lengths, blank)
     batch, _, classes = logits.shape
     if not fits(labels.shape, (batch, None)):
@@ -63,8 +67,9 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
         )
     check_lengths("label", label_lengths, batch, labels.shape[1])
     check_labels(labels, label_lengths, classes, blank)
-    labels, frames, places = (ops.cast(x, "int32") for x in (labels, logit_lengths, label_lengths))
-
+    frames, places = (ops.convert_to_tensor(x) for x in (logit_lengths, label_lengths))
+    steps = ops.shape(logits)[1]
+    labels, frames, places = settled(labels, frames, places, steps, classes, blank)
     dtype = logits.dtype
 
     # All tensors are arguments: a function with a gradient of its own may close over none in JAX.
@@ -87,7 +92,6 @@ def _forward_backward(logits, labels, frames, places, blank):
     batch, time, classes = ops.shape(logits)
     width = ops.shape(labels)[1]
     real = ops.arange(time) < frames[:, None]
-    labels = ops.where(ops.arange(width) < places[:, None], labels, blank)
 
     # Frames beyond a row's own are sure of blank, which changes no probability.
     at_label = ops.take_along_axis(
@@ -112,7 +116,7 @@ def _forward_backward(logits, labels, frames, places, blank):
     normalizer = ops.logsumexp(logits, axis=-1, keepdims=True)
     spent = ops.sum(ops.where(real, (normalizer - best)[..., 0], 0.0), axis=-1)
     loss = spent - total
-    possible = loss < -IMPOSSIBLE / 10
+    possible = ops.logical_and(loss < -IMPOSSIBLE / 10, frames >= 0)
 
     def occupancy(sums, emitted):
         joint = sums[:, :batch] + ops.flip(sums[:, batch:], (0, 2)) - emitted - total[:, None]
@@ -161,7 +165,7 @@ def _sums(emit_blank, emit_label, differs, start):
 
 @serializable
 class CTCLoss(AlignmentLoss):
-    """`ctc_loss` in nats, averaged over rows.
+    """`ctc_loss` in nats, by default averaged over rows.
 
     `y_pred` has no lengths: what a network says beyond a row's end must be sure of blank, a logit
     of 0 there and of -1e30, or the lowest of its dtype, at all other classes, as
@@ -169,12 +173,19 @@ class CTCLoss(AlignmentLoss):
 
     Args:
         blank: the class that stands for no label.
+        name: of the loss.
+        reduction: over rows, as in `keras.losses.Loss`.
 
     Call arguments:
-        y_true: `(batch, places)`, labels, and behind them -1 up to the end.
+        y_true: `(batch, places)`, labels, and behind them -1 up to the end; or ragged or sparse, as
+            `ctc_loss` takes them.
         y_pred: logits, `(batch, time, classes)`. The loss of float64 logits is float64, of all
             others float32. A row without enough frames makes it inf, and has no gradient.
-        sample_weight: optional `(batch,)`, multiplies the rows.
+        sample_weight: optional `(batch,)` or `(batch, 1)`, multiplies the rows.
+
+    Raises:
+        ValueError: as `ctc_loss`. In a compiled step labels that are padded with the blank, or are
+            no classes, make the loss inf instead.
 
     Example:
         >>> logits = ops.zeros((1, 2, 2))
@@ -182,11 +193,11 @@ class CTCLoss(AlignmentLoss):
         0.28768205642700195
     """
 
-    def __init__(self, blank=0, name="ctc_loss"):
-        super().__init__(blank, name)
+    def __init__(self, blank=0, name="ctc_loss", reduction="sum_over_batch_size"):
+        super().__init__(blank, name, reduction)
 
     def call(self, y_true, y_pred):
-        labels, logits = ops.cast(y_true, "int32"), ops.convert_to_tensor(y_pred)
+        labels, logits = padded(y_true), ops.convert_to_tensor(y_pred)
         check_rank("logits", logits, "(batch, time, classes)")
         frames = ops.full((ops.shape(labels)[0],), ops.shape(logits)[1], dtype="int32")
         places = ops.sum(ops.cast(labels >= 0, "int32"), axis=-1)

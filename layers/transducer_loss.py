@@ -15,6 +15,8 @@ from ._labels import (
     check_lengths,
     check_rank,
     fits,
+    padded,
+    settled,
 )
 from ._scan import scan, stacked
 
@@ -22,7 +24,7 @@ from ._scan import scan, stacked
 _FAINT = 1e-30
 
 
-def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0):
+def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0, clamp=-1.0):
     """-ln Pr(y|x), summed over all alignments of labels and blanks (Graves, 2012, section 2.4).
 
     A node `(t, u)` of the lattice stands for `t` frames read and `u` labels put out. Blank leads to
@@ -37,17 +39,20 @@ def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0):
     Args:
         logits: `(batch, time, labels + 1, classes)`, not normalised. Those of float64 are summed in
             float64, all others in float32.
-        labels: `(batch, labels)`, classes other than blank. What stands behind the length of a row
-            may be anything.
+        labels: `(batch, labels)`, classes other than blank, on TensorFlow a ragged or sparse tensor
+            as well. What stands behind the length of a row may be anything.
         logit_lengths: `(batch,)`, the frames T of each row. What logits hold behind them, or behind
             the labels, has no influence, and the gradient there is zero.
         label_lengths: `(batch,)`, the labels U of each row.
         blank: the class that puts out nothing.
+        clamp: bound of what each logit adds to the gradient of a row's loss, before that is
+            weighed; none where it is not positive.
 
     Returns:
         `(batch,)` nats. The loss is infinite, and its gradient zero, for a row that no alignment
         fits: one with labels and no frames, or one whose every alignment needs a logit of -1e30 or
-        less. A row with neither frames nor labels has the loss 0.
+        less; and, in a function that is being compiled, one with a label or a length out of range.
+        A row with neither frames nor labels has the loss 0.
 
     Raises:
         ValueError: shapes do not fit each other, `blank` is no class, or, where values are known
@@ -63,11 +68,12 @@ def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0):
     """
     logits = ops.convert_to_tensor(logits)
     check_rank("logits", logits, "(batch, time, labels + 1, classes)")
-    targets = _targets(logits.shape, labels, logit_lengths, label_lengths, blank)
+    steps = ops.shape(logits)[1]
+    targets = _targets(logits.shape, steps, labels, logit_lengths, label_lengths, blank)
     run = backend.differentiable(
         lambda *tensors: _forward(blank, *tensors)[0],
         functools.partial(_forward, blank),
-        functools.partial(_backward, blank),
+        functools.partial(_backward, blank, clamp),
     )
     (loss,) = run(logits, *targets)
     return loss
@@ -115,7 +121,8 @@ def factored_transducer_loss(
             f"{tuple(transcription.shape)}; got {tuple(prediction.shape)}"
         )
     shape = (batch, steps, prediction.shape[1], classes)
-    targets = _targets(shape, labels, transcription_lengths, label_lengths, blank)
+    most = ops.shape(transcription)[1]
+    targets = _targets(shape, most, labels, transcription_lengths, label_lengths, blank)
     run = backend.differentiable(
         lambda *tensors: _factored_forward(blank, *tensors)[0],
         functools.partial(_factored_forward, blank),
@@ -150,14 +157,15 @@ def transducer_arcs(logits, labels, logit_lengths, label_lengths, blank=0):
     """
     logits = ops.convert_to_tensor(logits)
     check_rank("logits", logits, "(batch, time, labels + 1, classes)")
-    targets = _targets(logits.shape, labels, logit_lengths, label_lengths, blank)
+    steps = ops.shape(logits)[1]
+    targets = _targets(logits.shape, steps, labels, logit_lengths, label_lengths, blank)
     _, (*_, by_blank, by_label) = _forward(blank, logits, *targets)
     return by_blank, by_label
 
 
 @serializable
 class TransducerLoss(AlignmentLoss):
-    """`transducer_loss` in nats, averaged over rows.
+    """`transducer_loss` in nats, by default averaged over rows.
 
     All frames of a batch count. One that is padding must be sure of blank: with a logit of 0 for
     blank and of -1e30 (-65504 in float16) for all other classes it adds nothing to the loss, which
@@ -166,11 +174,18 @@ class TransducerLoss(AlignmentLoss):
     Args:
         blank: the class that puts out nothing.
         name: of the loss.
+        reduction: over rows, as in `keras.losses.Loss`.
+        clamp: of the gradient, as in `transducer_loss`.
 
     Call arguments:
-        y_true: `(batch, labels)`, classes; -1 fills up behind the labels of a row.
+        y_true: `(batch, labels)`, classes; -1 fills up behind the labels of a row; or ragged or
+            sparse, as `transducer_loss` takes them.
         y_pred: logits, `(batch, time, labels + 1, classes)`.
-        sample_weight: optional `(batch,)`, multiplies the rows.
+        sample_weight: optional `(batch,)` or `(batch, 1)`, multiplies the rows.
+
+    Raises:
+        ValueError: as `transducer_loss`. In a compiled step labels that are padded with the blank,
+            or are no classes, make the loss inf instead.
 
     Example:
         >>> logits = ops.zeros((1, 2, 2, 3))  # two alignments of three arcs of 1/3
@@ -181,30 +196,37 @@ class TransducerLoss(AlignmentLoss):
         Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, arXiv:1211.3711.
     """
 
-    def __init__(self, blank=0, name="transducer_loss"):
-        super().__init__(blank, name)
+    def __init__(
+        self, blank=0, name="transducer_loss", reduction="sum_over_batch_size", clamp=-1.0
+    ):
+        super().__init__(blank, name, reduction)
+        self.clamp = float(clamp)
 
     def call(self, y_true, y_pred):
-        labels, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        labels, logits = padded(y_true), ops.convert_to_tensor(y_pred)
         check_rank("y_true", labels, "(batch, labels)")
         check_rank("y_pred", logits, "(batch, time, labels + 1, classes)")
         lengths = ops.sum(ops.cast(labels >= 0, "int32"), axis=1)
         frames = ops.zeros_like(lengths) + ops.shape(logits)[1]
-        return transducer_loss(logits, labels, frames, lengths, self.blank)
+        return transducer_loss(logits, labels, frames, lengths, self.blank, self.clamp)
+
+    def get_config(self):
+        return {**super().get_config(), "clamp": self.clamp}
 
 
-def _targets(shape, labels, frames, lengths, blank):
+def _targets(shape, most, labels, frames, lengths, blank):
     """Labels `(batch, labels + 1)` that are classes everywhere, and both lengths, all int32.
 
     Args:
-        shape: of the logits.
+        shape: of the logits, as far as it is known.
+        most: the frames of the logits.
         labels, frames, lengths, blank: what a loss was given. It raises `ValueError` as that says.
     """
     batch, steps, columns, classes = shape
     if classes is None:
         raise ValueError(f"the number of classes must be known; got logits of shape {tuple(shape)}")
     check_blank(blank, classes)
-    labels, frames, lengths = (ops.convert_to_tensor(x) for x in (labels, frames, lengths))
+    labels, frames, lengths = padded(labels), *map(ops.convert_to_tensor, (frames, lengths))
     places = None if columns is None else columns - 1
     if not fits(labels.shape, (batch, places)):
         raise ValueError(
@@ -214,9 +236,8 @@ def _targets(shape, labels, frames, lengths, blank):
     check_lengths("logit", frames, batch, steps)
     check_lengths("label", lengths, batch, places)
     check_labels(labels, lengths, classes, blank)
-    labels = ops.clip(ops.cast(labels, "int32"), 0, classes - 1)
-    labels = ops.pad(labels, [[0, 0], [0, 1]])
-    return labels, ops.cast(frames, "int32"), ops.cast(lengths, "int32")
+    labels, frames, lengths = settled(labels, frames, lengths, most, classes, blank)
+    return ops.pad(labels, [[0, 0], [0, 1]]), frames, lengths
 
 
 def _forward(blank, logits, labels, frames, lengths):
@@ -228,9 +249,11 @@ def _forward(blank, logits, labels, frames, lengths):
     return (loss,), (logits, labels, normaliser, *flows)
 
 
-def _backward(blank, residuals, cotangents):
-    logits, labels, normaliser, *flows = residuals
-    by_blank, by_label = (cotangents[0][:, None, None] * x for x in flows)
+def _backward(blank, clamp, residuals, cotangents):
+    logits, labels, normaliser, by_blank, by_label = residuals
+    weights = cotangents[0][:, None, None]
+    if clamp <= 0:
+        by_blank, by_label = weights * by_blank, weights * by_label
     passing = by_blank + by_label
     classes = ops.arange(logits.shape[-1], dtype="int32")
     softmax = ops.exp(ops.cast(logits, normaliser.dtype) - normaliser[..., None])
@@ -240,6 +263,8 @@ def _backward(blank, residuals, cotangents):
     arcs = ops.where(classes == blank, by_blank[..., None], arcs)
     # Padding may hold NaN.
     d = ops.where((passing == 0)[..., None], nothing, softmax * passing[..., None] - arcs)
+    if clamp > 0:
+        d = weights[..., None] * ops.clip(d, -clamp, clamp)
     return ops.cast(d, logits.dtype), None, None, None
 
 
@@ -375,7 +400,7 @@ def _lattice(by_blank, by_label, frames, lengths):
     total = ops.reshape(end, (2, batch, columns))[0, :, -1]
     before, behind = states[:, 0], ops.flip(states[:, 1], (0, 2))
     beside = ops.pad(behind[:, :, 1:], [[0, 0], [0, 0], [0, 1]])
-    possible = total > IMPOSSIBLE / 2
+    possible = ops.logical_and(total > IMPOSSIBLE / 2, frames >= 0)
     real = ops.arange(rows - 1, dtype="int32") < frames[:, None]
     real = ops.logical_and(real, possible[:, None])[..., None]
     flows = []

@@ -349,7 +349,7 @@ def test_the_loss_class_is_the_mean_over_rows_and_padded_frames_are_sure_of_blan
 
 def test_the_loss_class_is_registered_and_trains():
     again = keras.losses.deserialize(keras.losses.serialize(TransducerLoss(blank=2)))
-    assert again.get_config() == {"name": "transducer_loss", "blank": 2}
+    assert again.name == "transducer_loss" and again.blank == 2
     assert keras.saving.get_registered_name(TransducerLoss) == "ponderzoo>TransducerLoss"
     keras.utils.set_random_seed(0)
     logits, labels = batch_of(11, 4, 5, 2, 4)

@@ -56,18 +56,15 @@ class SequenceCrossentropy(RowLoss):
         y_true: `(batch, ...)`, class indices or 0 and 1; -1 is not scored.
         y_pred: logits, `(batch, ..., classes)`, or `(batch, ...)` for targets 0 and 1. The loss of
             float64 logits is float64, of all others float32.
-        sample_weight: optional `(batch,)`, multiplies the rows.
+        sample_weight: optional `(batch,)` or `(batch, 1)`, multiplies the rows.
     """
 
-    def __init__(self, name="sequence_crossentropy"):
-        super().__init__(name=name)
+    def __init__(self, name="sequence_crossentropy", reduction="sum_over_batch_size"):
+        super().__init__(name=name, reduction=reduction)
 
     def call(self, y_true, y_pred):
         nats, _ = _crossentropy(y_true, y_pred)
         return ops.sum(nats, axis=_within_rows(nats))
-
-    def get_config(self):
-        return {"name": self.name}
 
 
 class Fraction(keras.metrics.Metric):
@@ -193,14 +190,11 @@ class MeanOutput(Fraction):
 class OwnLoss(RowLoss):
     """The loss that a model gives itself, `(batch,)`, whatever the targets (none are needed)."""
 
-    def __init__(self, name="own_loss"):
-        super().__init__(name=name)
+    def __init__(self, name="own_loss", reduction="sum_over_batch_size"):
+        super().__init__(name=name, reduction=reduction)
 
     def call(self, y_true, y_pred):
         return y_pred
-
-    def get_config(self):
-        return {"name": self.name}
 
 
 class StepMean(Fraction):
