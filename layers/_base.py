@@ -9,6 +9,74 @@ def serializable(cls):
     return keras.saving.register_keras_serializable(package="ponderzoo")(cls)
 
 
+class SequenceLayer(keras.layers.Layer):
+    """What layers over sequences share with `keras.layers.RNN`, so that Keras's wrappers take them.
+
+    Args:
+        go_backwards: whether to read the sequence from its end. What is returned of all steps comes
+            in the order of reading, as `keras.layers.RNN` has it.
+        stateful: must be False.
+        **kwargs: of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: the layer is to be stateful.
+    """
+
+    return_sequences = True
+    stateful, states = False, None
+
+    def __init__(self, go_backwards=False, stateful=False, **kwargs):
+        super().__init__(**kwargs)
+        if stateful:
+            raise ValueError(
+                f"{type(self).__name__} keeps no state from call to call; with return_state=True "
+                "it returns its state, which the next call takes as initial_state"
+            )
+        self.go_backwards = bool(go_backwards)
+
+    def in_order(self, sequence, mask):
+        """Sequence and mask with the first step to be read in front."""
+        if not self.go_backwards:
+            return sequence, mask
+        return ops.flip(sequence, axis=1), None if mask is None else ops.flip(mask, axis=1)
+
+    def mask_of_sequence(self, mask):
+        """The mask `(batch, time)` of what is returned of all steps."""
+        return mask if mask is None or not self.go_backwards else ops.flip(mask, axis=1)
+
+    def compute_output_shape(self, sequence_shape, initial_state_shape=None):
+        spec = self.compute_output_spec(keras.KerasTensor(sequence_shape, self.compute_dtype))
+        return keras.tree.map_structure(lambda x: x.shape, spec)
+
+    def get_config(self):
+        return {**super().get_config(), "go_backwards": self.go_backwards}
+
+
+class OwnDense(keras.layers.Dense):
+    """A `Dense` layer whose owner reads its kernel itself, which must stay what it is.
+
+    Raises:
+        NotImplementedError: it is to be quantized, or to get LoRA weights.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.quantization_mode:
+            raise self._refusal(f"be {self.dtype_policy.name}")
+
+    def _refusal(self, what):
+        return NotImplementedError(
+            f"{self.path or self.name} cannot {what}: the layer that it belongs to multiplies by "
+            "its kernel itself, inside of its loop"
+        )
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        raise self._refusal("be quantized, and keeps its kernel")
+
+    def enable_lora(self, *args, **kwargs):
+        raise self._refusal("have LoRA weights")
+
+
 class RowLoss(keras.losses.Loss):
     """A loss whose `call` gives a number for each row, reduced as Keras does in its own dtype.
 

@@ -4,14 +4,14 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import sequence_spec, serializable, sum_dtype
+from ._base import OwnDense, SequenceLayer, sequence_spec, serializable, sum_dtype
 from ._halting_loop import Setting, halting_loop
 from ._padding import RealSteps
 from ._steps import Dropout, output_size, pack_state, step_of
 
 
 @serializable
-class ACT(keras.layers.Layer):
+class ACT(SequenceLayer):
     """A recurrent layer that thinks several times per input (Graves, 2016, eqs. 4-13).
 
     For every input the cell is updated until the sum of the halting probabilities, one of a sigmoid
@@ -40,6 +40,8 @@ class ACT(keras.layers.Layer):
             does not fit is computed again. Half of the rows, and a quarter, that go on alone may
             use as much each.
         zero_output_for_mask: whether the output of masked steps is zero.
+        go_backwards: whether to read the sequence from its end, and to return the outputs, N and R
+            in that order.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -88,11 +90,12 @@ class ACT(keras.layers.Layer):
         return_ponder=False,
         memory_budget=2**27,
         zero_output_for_mask=False,
+        go_backwards=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(go_backwards, **kwargs)
         if isinstance(cell, (list, tuple)):
-            cell = keras.layers.StackedRNNCells(cell)
+            cell = keras.layers.StackedRNNCells(cell, dtype=self.dtype_policy)
         if not isinstance(cell, keras.layers.Layer) or not hasattr(cell, "state_size"):
             raise ValueError(
                 f"cell must be a Keras layer with a state_size, such as LSTMCell; got {cell!r}"
@@ -117,9 +120,7 @@ class ACT(keras.layers.Layer):
         self.memory_budget = int(memory_budget)
         self.zero_output_for_mask = bool(zero_output_for_mask)
         self.supports_masking = True
-        self.halting = keras.layers.Dense(
-            1, bias_initializer="ones", name="halting", dtype=self.dtype_policy
-        )
+        self.halting = OwnDense(1, bias_initializer="ones", name="halting", dtype=self.dtype_policy)
 
     @property
     def _sum_dtype(self):
@@ -138,7 +139,7 @@ class ACT(keras.layers.Layer):
             self.halting.build((sequence_shape[0], output_size(self.cell)))
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
-        sequence = ops.cast(sequence, self.cell.compute_dtype)
+        sequence, mask = self.in_order(ops.cast(sequence, self.cell.compute_dtype), mask)
         real = RealSteps(sequence, mask)
         sequence, batch = real.pack(sequence), ops.shape(sequence)[0]
         if initial_state is None:
@@ -194,6 +195,7 @@ class ACT(keras.layers.Layer):
         )
 
     def compute_mask(self, sequence, mask=None):
+        mask = self.mask_of_sequence(mask)
         output = mask if self.return_sequences else None
         state = [None for _ in keras.tree.flatten(self.cell.state_size)]
         return self._pack(output, state, mask, mask)

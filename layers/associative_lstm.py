@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import is_whole, sequence_spec, serializable, sum_dtype, whole
+from ._base import SequenceLayer, is_whole, sequence_spec, serializable, sum_dtype, whole
 from ._memory_loop import Setting, memory_loop
 from ._padding import RealSteps
 
@@ -216,7 +216,7 @@ class AssociativeLSTMCell(keras.layers.Layer):
 
 
 @serializable
-class AssociativeLSTM(keras.layers.Layer):
+class AssociativeLSTM(SequenceLayer):
     """An Associative LSTM over sequences (Danihelka et al., 2016).
 
     It computes what `keras.layers.RNN(AssociativeLSTMCell(...))` does, with a gradient whose
@@ -234,6 +234,8 @@ class AssociativeLSTM(keras.layers.Layer):
         return_sequences: whether to return the output of every step or of the last one.
         return_state: whether to return the last states as well.
         zero_output_for_mask: whether the output of masked steps is zero.
+        go_backwards: whether to read the sequence from its end, and to return its outputs in that
+            order.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -280,9 +282,10 @@ class AssociativeLSTM(keras.layers.Layer):
         return_sequences=False,
         return_state=False,
         zero_output_for_mask=False,
+        go_backwards=False,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(go_backwards, autocast=False, **kwargs)
         self.cell = AssociativeLSTMCell(
             units,
             copies=copies,
@@ -308,6 +311,7 @@ class AssociativeLSTM(keras.layers.Layer):
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
         cell, dtype = self.cell, self.cell.compute_dtype
+        sequence, mask = self.in_order(sequence, mask)
         real = RealSteps(sequence, mask)
         rows = ops.transpose(real.clear(ops.cast(sequence, dtype)), (1, 0, 2))
         mask = None if mask is None else ops.transpose(real.mask)
@@ -346,7 +350,7 @@ class AssociativeLSTM(keras.layers.Layer):
         )
 
     def compute_mask(self, sequence, mask=None):
-        output = mask if self.return_sequences else None
+        output = self.mask_of_sequence(mask) if self.return_sequences else None
         return (output, None, None) if self.return_state else output
 
     def get_config(self):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ._base import serializable, whole
+from ._base import SequenceLayer, serializable, whole
 from ._grid_loop import (
     Block,
     LSTMTransform,
@@ -152,7 +152,7 @@ class GridLSTMCell(keras.layers.Layer):
 
 
 @serializable
-class GridLSTM(keras.layers.Layer):
+class GridLSTM(SequenceLayer):
     """A grid of LSTM blocks over vectors, sequences or images (Kalchbrenner et al., 2015).
 
     The first dimension of the grid is depth. Inputs are projected linearly into the hidden vector
@@ -176,6 +176,8 @@ class GridLSTM(keras.layers.Layer):
         kernel_initializer, bias_initializer: of the blocks and of the projection.
         return_state: whether to return the last states along time as well; for sequences.
         zero_output_for_mask: whether the output of masked steps is zero.
+        go_backwards: whether to read the sequence from its end, and to return its outputs in that
+            order; for sequences.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -226,9 +228,10 @@ class GridLSTM(keras.layers.Layer):
         bias_initializer="zeros",
         return_state=False,
         zero_output_for_mask=True,
+        go_backwards=False,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(go_backwards, autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.layers = whole("layers", layers, 1)
         self.tied = bool(tied)
@@ -268,11 +271,12 @@ class GridLSTM(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(
             ndim=len(inputs_shape), axes={-1: inputs_shape[-1]}
         )
-        if self.return_state and self.dimensions != 2:
-            raise ValueError(
-                "return_state needs inputs of shape (batch, time, features); got "
-                f"{tuple(inputs_shape)}"
-            )
+        for name in ("return_state", "go_backwards"):
+            if getattr(self, name) and self.dimensions != 2:
+                raise ValueError(
+                    f"{name} needs inputs of shape (batch, time, features); got "
+                    f"{tuple(inputs_shape)}"
+                )
         if not self.projection.built:
             self.projection.build(inputs_shape)
         if not self.cells:
@@ -292,6 +296,7 @@ class GridLSTM(keras.layers.Layer):
 
     def call(self, inputs, mask=None, initial_state=None, training=False):
         self._check(mask, initial_state)
+        inputs, mask = self.in_order(inputs, mask)
         block, spatial = self.cells[0].block, self.dimensions - 1
         real = RealSteps(inputs, mask) if spatial else None
         entering = self.projection(real.clear(inputs) if spatial else inputs)
@@ -381,6 +386,7 @@ class GridLSTM(keras.layers.Layer):
         return (output, *[state] * (1 + self.cells[0].block.transforms[1].has_memory))
 
     def compute_mask(self, inputs, mask=None):
+        mask = self.mask_of_sequence(mask)
         if not self.return_state:
             return mask
         return mask, *[None] * (1 + self.cells[0].block.transforms[1].has_memory)

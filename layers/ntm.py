@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import sequence_spec, serializable, sum_dtype, whole
+from ._base import OwnDense, SequenceLayer, sequence_spec, serializable, sum_dtype, whole
 from ._memory_loop import SequenceDropout, Setting, controller_of, memory_loop
 from ._padding import RealSteps
 from ._steps import output_size, pack_state
@@ -144,7 +144,7 @@ class NTMCell(keras.layers.Layer):
             words,
             words,
         ]
-        self.heads = keras.layers.Dense(
+        self.heads = OwnDense(
             sum(self.parameter_sizes),
             kernel_initializer=self.kernel_initializer,
             bias_initializer=self.bias_initializer,
@@ -172,7 +172,7 @@ class NTMCell(keras.layers.Layer):
             options = {"dtype": self.dtype_policy, "name": "controller"}
             if controller == "lstm":
                 return keras.layers.LSTMCell(units, **options)
-            return keras.layers.Dense(units, activation="tanh", **options)
+            return OwnDense(units, activation="tanh", **options)
         if not isinstance(controller, keras.layers.Layer) or not hasattr(controller, "state_size"):
             raise ValueError(
                 "controller must be 'lstm', 'feedforward', a Keras RNN cell or a list of cells; "
@@ -355,7 +355,7 @@ class NTMCell(keras.layers.Layer):
 
 
 @serializable
-class NTM(keras.layers.Layer):
+class NTM(SequenceLayer):
     """A Neural Turing Machine over sequences (Graves et al., 2014); see `NTMCell` for its step.
 
     It computes what `keras.layers.RNN(NTMCell(...))` does, with the input's product for all steps
@@ -377,6 +377,8 @@ class NTM(keras.layers.Layer):
         return_state: whether to return the last states as well.
         return_trace: whether to return, last, what the heads did at every step.
         zero_output_for_mask: whether the output of masked steps is zero.
+        go_backwards: whether to read the sequence from its end, and to return outputs and trace in
+            that order.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -433,9 +435,10 @@ class NTM(keras.layers.Layer):
         return_state=False,
         return_trace=False,
         zero_output_for_mask=False,
+        go_backwards=False,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(go_backwards, autocast=False, **kwargs)
         self.cell = NTMCell(
             units,
             controller,
@@ -466,6 +469,7 @@ class NTM(keras.layers.Layer):
     def call(self, sequence, mask=None, initial_state=None, training=False):
         cell = self.cell
         dtype = cell.controller.compute_dtype
+        sequence, mask = self.in_order(sequence, mask)
         real = RealSteps(sequence, mask)
         batch = ops.shape(sequence)[0]
         rows = ops.transpose(real.clear(ops.cast(sequence, dtype)), (1, 0, 2))
@@ -554,7 +558,7 @@ class NTM(keras.layers.Layer):
         return self._pack(output, self._state_specs(batch), self._trace_specs(batch, steps))
 
     def compute_mask(self, sequence, mask=None):
-        output = mask if self.return_sequences else None
+        output = self.mask_of_sequence(mask) if self.return_sequences else None
         nothing = dict.fromkeys(self._trace_specs(None, None))
         return self._pack(output, [None] * len(self.cell.state_size), nothing)
 

@@ -4,13 +4,13 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import sequence_spec, serializable, sum_dtype, whole
+from ._base import SequenceLayer, sequence_spec, serializable, sum_dtype, whole
 from ._padding import RealSteps
 from ._recurrent_loop import recurrent_loop
 
 
 @serializable
-class PeepholeLSTM(keras.layers.Layer):
+class PeepholeLSTM(SequenceLayer):
     """An LSTM layer whose gates see the cell (Graves, 2013, eqs. 7-11), in one direction or both.
 
         i = sigmoid(W_i x + U_i h + p_i * c_before + b_i)
@@ -37,6 +37,8 @@ class PeepholeLSTM(keras.layers.Layer):
             of the backward direction is that at the first step.
         return_state: whether to return the last states as well.
         zero_output_for_mask: whether the output of masked steps is zero.
+        go_backwards: whether to read the sequence from its end, and to return its outputs in that
+            order; `bidirectional` reads it both ways.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -80,9 +82,10 @@ class PeepholeLSTM(keras.layers.Layer):
         return_sequences=True,
         return_state=False,
         zero_output_for_mask=True,
+        go_backwards=False,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(go_backwards, autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.bidirectional = bool(bidirectional)
         self.peepholes = bool(peepholes)
@@ -129,7 +132,7 @@ class PeepholeLSTM(keras.layers.Layer):
         return self.bias_initializer(shape, dtype=dtype) + self.forget_bias * is_forget
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
-        sequence = ops.cast(sequence, self.compute_dtype)
+        sequence, mask = self.in_order(ops.cast(sequence, self.compute_dtype), mask)
         read, masks = [sequence], [mask]
         if self.bidirectional:
             # From the end, where padding may come first.
@@ -196,7 +199,7 @@ class PeepholeLSTM(keras.layers.Layer):
         return (output, *[state] * (2 * directions))
 
     def compute_mask(self, sequence, mask=None):
-        output = mask if self.return_sequences else None
+        output = self.mask_of_sequence(mask) if self.return_sequences else None
         return (output, *[None] * (2 * len(self._directions))) if self.return_state else output
 
     def get_config(self):
@@ -217,7 +220,7 @@ class PeepholeLSTM(keras.layers.Layer):
 
 
 @serializable
-class DeepLSTM(keras.layers.Layer):
+class DeepLSTM(SequenceLayer):
     """A stack of `PeepholeLSTM` layers (Graves, Mohamed and Hinton, 2013, eqs. 11 and 12).
 
     Each layer reads both directions of the layer below. With `skips` it reads the input as well,
@@ -231,6 +234,8 @@ class DeepLSTM(keras.layers.Layer):
         skips: whether all layers see the input and are seen at the output.
         return_state: whether to return the last states as well.
         zero_output_for_mask: whether the output of masked steps is zero.
+        go_backwards: whether to read the sequence from its end, and to return its outputs in that
+            order; `bidirectional` reads it both ways.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -274,9 +279,10 @@ class DeepLSTM(keras.layers.Layer):
         forget_bias=0.0,
         return_state=False,
         zero_output_for_mask=True,
+        go_backwards=False,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(go_backwards, autocast=False, **kwargs)
         self.skips = bool(skips)
         self.return_state = return_state
         self.supports_masking = True
@@ -321,7 +327,7 @@ class DeepLSTM(keras.layers.Layer):
                     f"c of each direction of each layer; got {len(flat)}"
                 )
             states = [flat[i : i + each] for i in range(0, len(flat), each)]
-        sequence = ops.cast(sequence, self.compute_dtype)
+        sequence, mask = self.in_order(ops.cast(sequence, self.compute_dtype), mask)
         entering, outputs, end = sequence, [], []
         for layer, state in zip(self.layers, states):
             output, *new = layer(entering, mask=mask, initial_state=state, training=training)
@@ -344,6 +350,7 @@ class DeepLSTM(keras.layers.Layer):
         return (output, *[state] * (2 * len(layer._directions) * count))
 
     def compute_mask(self, sequence, mask=None):
+        mask = self.mask_of_sequence(mask)
         if not self.return_state:
             return mask
         return (mask, *[None] * (2 * len(self.layers[0]._directions) * len(self.layers)))

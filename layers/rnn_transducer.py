@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import sequence_spec, serializable, sum_dtype, whole
+from ._base import OwnDense, sequence_spec, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
 from .ctc_loss import sure_of_blank
 from .peephole_lstm import PeepholeLSTM
@@ -132,12 +132,12 @@ class RNNTransducer(keras.layers.Layer):
         self.prediction = PeepholeLSTM(units, peepholes=peepholes, name="prediction", **options)
         width = self.joint_units or self.classes
         self.from_transcription = keras.layers.Dense(width, name="from_transcription", **options)
-        self.from_prediction = keras.layers.Dense(
+        self.from_prediction = OwnDense(
             width, use_bias=not self.joint_units, name="from_prediction", **options
         )
         self.readout = None
         if self.joint_units:
-            self.readout = keras.layers.Dense(self.classes, name="readout", **options)
+            self.readout = OwnDense(self.classes, name="readout", **options)
 
     def build(self, transcription_shape, labels_shape=None, lengths_shape=None):
         sequence_spec("RNNTransducer", transcription_shape, "transcription")

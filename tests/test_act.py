@@ -1220,3 +1220,13 @@ def test_examples_in_docstrings_are_right(name):
 def test_public_layers_are_found():
     assert {"ACT", "SequenceMask"} <= set(PUBLIC)
     assert ponderzoo.layers.ACT is ACT
+
+
+def test_a_list_of_cells_computes_in_the_dtype_of_the_layer():
+    cells = [keras.layers.LSTMCell(3, dtype="float64"), keras.layers.GRUCell(2, dtype="float64")]
+    layer = ACT(cells, dtype="float64", max_ponder=3, return_sequences=True)
+    x = np.random.default_rng(0).normal(size=(2, 3, 4))
+    output = layer(x)
+    assert layer.cell.compute_dtype == output.dtype == "float64"
+    found = tf.function(layer)(x, training=True)
+    np.testing.assert_allclose(found, output, rtol=1e-12)

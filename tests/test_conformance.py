@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.export._package import package
+from ponderzoo.layers._base import OwnDense, SequenceLayer
 from ponderzoo.trainers import _rooms, data
 from ponderzoo.trainers._metrics import MeanLoss
 from ponderzoo.zoo._registry import PRETRAINED
@@ -27,12 +28,15 @@ LAYERS = {
     for name, cls in vars(layers).items()
     if isinstance(cls, type) and issubclass(cls, keras.layers.Layer)
 }
+SEQUENCE_LAYERS = [name for name, cls in LAYERS.items() if issubclass(cls, SequenceLayer)]
+HOLES = np.array([[1, 0, 1, 1], [0, 1, 1, 0]], bool)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROWS = 4
 MOST_PRETRAINED_BYTES, MOST_BYTES = 80_000_000, 4_000_000
 MOST_EVENT_BYTES = 300_000
 
 each_layer = pytest.mark.parametrize("name", LAYERS)
+each_sequence_layer = pytest.mark.parametrize("name", SEQUENCE_LAYERS)
 each_task = pytest.mark.parametrize("name", trainers.tasks())
 each_entry = pytest.mark.parametrize("name", zoo.list())
 one_entry_of_each_task = pytest.mark.parametrize(
@@ -88,7 +92,8 @@ def example(name, dtype):
         if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype)):
             return tf.convert_to_tensor(x)
         ones = np.all(np.asarray(x) == 1)
-        return tf.constant(rng.normal(size=x.shape) if ones else np.asarray(x), dtype)
+        values = rng.normal(size=x.shape) if ones else np.asarray(x)
+        return tf.constant(values, "float64" if dtype == "float64" else "float32")
 
     return layer, *keras.tree.map_structure(draw, (args, kwargs))
 
@@ -130,11 +135,57 @@ def test_layer_says_what_it_will_return(name):
         assert (tuple(spec.shape), spec.dtype) == (real.shape, real.dtype.name)
 
 
+def differentiated(layer, args, kwargs, run=lambda function: function, **options):
+    """Outputs, and the gradient of their sum, each weighed at random, by weights and inputs."""
+
+    def step(args, kwargs):
+        given = [x for x in keras.tree.flatten((args, kwargs)) if x.dtype.is_floating]
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            outputs = keras.tree.flatten(layer(*args, **kwargs, **options))
+            total = sum(tf.cast(loss, "float64") for loss in layer.losses)
+            for seed, x in enumerate(outputs):
+                if x.dtype.is_floating:
+                    weights = np.random.default_rng(seed).normal(size=x.shape)
+                    total += tf.reduce_sum(tf.cast(x, "float64") * weights)
+        weights = [variable.value for variable in layer.trainable_variables]
+        if not weights + given or isinstance(total, int):
+            return outputs, []
+        zero = tf.UnconnectedGradients.ZERO
+        return outputs, tape.gradient(total, [*weights, *given], unconnected_gradients=zero)
+
+    return flat(run(step)(args, kwargs))
+
+
+def compiled(function):
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def in_dtype(name, dtype, like):
+    """The layer in another dtype with the weights of `like`."""
+    layer, args, kwargs = example(name, dtype)
+    layer.set_weights(like.get_weights())
+    return layer, args, kwargs
+
+
 @each_layer
-def test_layer_under_xla_gives_the_same_numbers(name):
-    layer, args, kwargs = example(name, "float32")
-    compiled = tf.function(layer, jit_compile=True)
-    assert_same(flat(compiled(*args, **kwargs)), flat(layer(*args, **kwargs)))
+def test_layer_under_xla_has_the_value_and_gradient_of_float64(name):
+    exact, args, kwargs = example(name, "float64")
+    layer, *single = in_dtype(name, "float32", exact)
+    if name in SEQUENCE_LAYERS:  # whose own tests compile gradients, which takes long
+        found = flat(compiled(layer)(*single[0], **single[1]))
+        assert_same(found, flat(exact(*args, **kwargs)), 1e-4)
+    else:
+        assert_same(
+            differentiated(layer, *single, compiled), differentiated(exact, args, kwargs), 1e-4
+        )
+
+
+@each_layer
+def test_layer_under_mixed_precision_is_about_as_in_float64(name):
+    exact = example(name, "float64")
+    mixed = in_dtype(name, "mixed_bfloat16", exact[0])
+    assert_same(differentiated(*mixed), differentiated(*exact), 0.1)
 
 
 @each_layer
@@ -179,6 +230,114 @@ def test_layer_has_the_gradient_of_its_outputs(name):
                 variables[i].assign(middle)
         slope = (values[0] - values[1]) / (2 * step)
         assert slope == pytest.approx(float(np.sum(gradient * direction)), rel=1e-5, abs=1e-6)
+
+
+# Layers within what Keras has around them.
+
+
+def sequence_layer(name, dtype="float32", **changes):
+    """The layer of the example, with the outputs of all steps alone, and 4 steps for it."""
+    layer, (x, *_), _ = example(name, dtype)
+    config = layer.get_config()
+    changes = {**{key: False for key in config if key.startswith("return_")}, **changes}
+    if "return_sequences" in config:
+        changes["return_sequences"] = True
+    layer = type(layer).from_config({**config, **changes, "name": "layer"})
+    steps = np.random.default_rng(0).normal(size=(2, 4, x.shape[-1]))
+    layer.build(steps.shape)
+    return layer, tf.constant(steps, dtype)
+
+
+@each_sequence_layer
+def test_masked_layer_in_a_graph_has_the_value_and_gradient_of_float64(name):
+    exact, x = sequence_layer(name, "float64", zero_output_for_mask=False)
+    options = {"mask": tf.constant(HOLES), "training": True}
+    expected = differentiated(exact, (x,), {}, **options)
+    single, x = sequence_layer(name, zero_output_for_mask=False)
+    single.set_weights(exact.get_weights())
+    found = differentiated(single, (x,), {}, tf.function, **options)
+    assert_same(found, expected, 1e-4)
+
+
+@each_sequence_layer
+def test_layer_goes_into_time_distributed(name):
+    layer, x = sequence_layer(name)
+    outer = tf.stack([x, 2 * x, -x], axis=1)
+    expected = np.stack([layer(outer[:, i]) for i in range(3)], axis=1)
+    assert_same(flat(keras.layers.TimeDistributed(layer)(outer)), [expected])
+    symbolic = keras.layers.TimeDistributed(layer)(keras.Input(outer.shape[1:]))
+    assert symbolic.shape == (None, *expected.shape[1:])
+
+
+@each_sequence_layer
+@pytest.mark.parametrize("return_state", [False, True], ids=["output", "state"])
+def test_layer_says_its_shape_as_a_symbolic_call_has_it(name, return_state):
+    layer, x = sequence_layer(name, return_state=return_state)
+    said = layer.compute_output_shape((None, *x.shape[1:]))
+    symbolic = layer(keras.Input(x.shape[1:]))
+    assert said == (tuple(x.shape for x in symbolic) if return_state else symbolic.shape)
+
+
+@each_sequence_layer
+def test_layer_goes_into_bidirectional(name):
+    layer, x = sequence_layer(name, return_state=True, zero_output_for_mask=True)
+    both = keras.layers.Bidirectional(layer, merge_mode=None)
+    forward, backward, *states = both(x, mask=HOLES)
+    assert both.backward_layer.go_backwards and not both.forward_layer.go_backwards
+    layer.set_weights(both.forward_layer.get_weights())
+    there, *ends = layer(x, mask=HOLES)
+    layer.set_weights(both.backward_layer.get_weights())
+    back, *others = layer(tf.reverse(x, [1]), mask=tf.reverse(HOLES, [1]))
+    expected = [there, tf.reverse(back, [1]), *ends, *others]
+    assert_same(flat([forward, backward, *states]), flat(expected))
+    plain, _ = sequence_layer(name)
+    model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Bidirectional(plain)])
+    again = keras.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    assert_same(flat(again(x)), flat(model(x)))
+
+
+@each_sequence_layer
+def test_layer_that_goes_backwards_turns_the_mask(name):
+    layer, x = sequence_layer(name, go_backwards=True)
+    np.testing.assert_array_equal(layer.compute_mask(x, HOLES), HOLES[:, ::-1])
+
+
+@each_sequence_layer
+def test_layer_says_where_its_state_is_kept(name):
+    with pytest.raises((ValueError, TypeError), match=r"return_state=True.* as initial_state"):
+        sequence_layer(name, stateful=True)
+
+
+@each_layer
+def test_layer_is_cloned(name):
+    model, inputs = model_of(*example(name, "float32"))
+    again = keras.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    assert_same(flat(again(inputs)), flat(model(inputs)))
+
+
+@each_layer
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_quantized_layer_is_near_or_refuses(name):
+    layer, args, kwargs = example(name, "float32")
+    model, inputs = model_of(layer, args, kwargs)
+    before = [x for x in flat(model(inputs)) if x.dtype == "float32"]
+    for child in layer._flatten_layers(include_self=False):
+        if isinstance(child, OwnDense):
+            with pytest.raises(NotImplementedError, match=f"{child.name} cannot be quantized"):
+                child.quantize("int8")
+            with pytest.raises(NotImplementedError, match=f"{child.name} cannot have LoRA"):
+                child.enable_lora(1)
+    model.quantize("int8")
+    assert_same([x for x in flat(model(inputs)) if x.dtype == "float32"], before, 0.05)
+
+
+@each_layer
+def test_layer_takes_a_variable(name):
+    layer, args, kwargs = example(name, "float32")
+    given = keras.tree.map_structure(tf.Variable, (args, kwargs))
+    assert_same(flat(layer(*given[0], **given[1])), flat(layer(*args, **kwargs)))
 
 
 # Tasks.
