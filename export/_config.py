@@ -7,9 +7,10 @@ from . import _tensors
 from ._schema import read_text
 
 with _tensors.light_protos():
-    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig, ModelType
 
 CONFIG, MONITORING, TLS = "models.config", "monitoring.config", "ssl.config"
+_PLATFORM = "tensorflow"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
@@ -43,12 +44,26 @@ def config_path(path):
 
 
 def parse_config(path):
-    """The `ModelServerConfig` in a text file. Raises `ValueError` where it is none."""
-    return read_text(path, ModelServerConfig())
+    """The `ModelServerConfig` in a text file.
+
+    A folder may have been moved or copied since its paths were written: a model whose folder lies
+    beside the file is that one. Raises `ValueError` where it is none.
+    """
+    config, folder = read_text(path, ModelServerConfig()), os.path.dirname(os.path.abspath(path))
+    for block in config.model_config_list.config:
+        here = os.path.join(folder, os.path.basename(block.base_path.rstrip("/")))
+        if os.path.isabs(block.base_path) and os.path.isdir(here):
+            block.base_path = here
+    return config
 
 
-def check_config(config):
-    """Raises `ValueError` where a `ModelServerConfig` breaks a rule."""
+def check_config(config, served=None):
+    """Raises `ValueError` where a `ModelServerConfig` breaks a rule.
+
+    Args:
+        config: the message.
+        served: name -> `ModelConfig` of the models that are served until now, or None.
+    """
     blocks = config.model_config_list.config
     names = [block.name for block in blocks]
     for block in blocks:
@@ -59,11 +74,30 @@ def check_config(config):
                 f"Expected model {block.name} to have an absolute path or URI; "
                 f"got base_path()={block.base_path}"
             )
-        if block.model_platform != "tensorflow":
+    for block in blocks:
+        platform = _platform(block)
+        before = _platform(served[block.name]) if served and block.name in served else platform
+        if platform != before:
             raise ValueError(
-                f"model {block.name}: model_platform must be tensorflow, "
-                f"got {block.model_platform!r}"
+                f"Illegal to change a model's platform. For model {block.name} platform was "
+                f"{before} and new platform requested is {platform}"
             )
+        if platform != _PLATFORM:
+            raise ValueError(
+                f"model {block.name}: model_platform must be {_PLATFORM}, got {platform!r}"
+            )
+
+
+def _platform(block):
+    fields = "ModelServerConfig::model_type (deprecated) {} ModelServerConfig::model_platform"
+    if block.model_type and block.model_platform:
+        raise ValueError(f"Illegal setting both {fields.format('and')}.")
+    if block.model_type:
+        return _PLATFORM if block.model_type == ModelType.TENSORFLOW else "other"
+    if not block.model_platform:
+        text = f"Illegal setting neither {fields.format('nor')}"
+        raise ValueError(f"{text}, model name is {block.name}")
+    return block.model_platform
 
 
 def versions_to_serve(block, must=True):

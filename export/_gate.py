@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _schema, _tensors
 from ._schema import broken_rules
-from ._session import THREADS, TYPES, StatusError
+from ._session import HALVES, THREADS, TYPES, StatusError
 from ._version import (
     BATCHING,
     CARD,
@@ -223,13 +223,13 @@ def _signature(name, signature):
     where = f"saved_model.pb, signature {name!r}"
     if not _NAME.fullmatch(name):
         yield Failure(where, "a signature's name is snake case", "rename it")
-    served = [dtype.name for dtype in TYPES.values()]
+    served = [dtype.name for number, dtype in TYPES.items() if number not in HALVES]
     for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
         for key, info in sorted(tensors.items()):
             if not _NAME.fullmatch(key):
                 mend = "name it by keras.Input(name=...) and the keys of the returned dict"
                 yield Failure(where, f"the {kind} {key!r} is not snake case", mend)
-            if info.dtype not in TYPES:
+            if info.dtype not in TYPES or info.dtype in HALVES:
                 rule = (
                     f"the {kind} {key!r} has type number {info.dtype} ({_type_name(info.dtype)}), "
                     f"which is none of {served}"

@@ -15,6 +15,7 @@ import os
 import pickle
 import sys
 
+import ml_dtypes
 import numpy as np
 
 STRING = 7
@@ -29,12 +30,17 @@ TYPES = {
     8: np.dtype("complex64"),
     9: np.dtype("int64"),
     10: np.dtype("bool"),
+    14: np.dtype(ml_dtypes.bfloat16),
     17: np.dtype("uint16"),
     18: np.dtype("complex128"),
+    19: np.dtype("float16"),
     22: np.dtype("uint32"),
     23: np.dtype("uint64"),
 }
 """TensorFlow's type numbers, the same in the C API and in `TensorProto.dtype`."""
+
+HALVES = (14, 19)
+"""Those of them that REST cannot read or write, so that no package has them in a signature."""
 
 NUMBERS = {dtype: number for number, dtype in TYPES.items()}
 """The way back from numpy's types."""
@@ -171,6 +177,12 @@ def disable_xla():
     There is no switch for one session, so a process that also trains must not call this.
     """
     _library()["_ZN10tensorflow21DisableXlaCompilationEv"]()
+
+
+def release_memory():
+    """Gives memory that is free back to the system, where the C library can."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Status:

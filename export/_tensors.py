@@ -10,11 +10,15 @@ import types
 
 import numpy as np
 
-from ._session import NUMBERS, STRING, TYPES, varint
+from ._session import HALVES, NUMBERS, STRING, TYPES, varint
 
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", 2**31 - 1)]
 """Channel and server options; gRPC's own default refuses messages over 4 MiB."""
 
+MOST_AXES = 64
+
+_HALVES = {TYPES[number] for number in HALVES}
+_STRING = 32  # bytes that a string takes beside its own, in numpy and in TensorFlow
 _SMALLER = {np.dtype("float64"): np.dtype("float32"), np.dtype("int64"): np.dtype("int32")}
 _FIELDS = {
     "float_val": ("float32", "float32"),
@@ -27,6 +31,7 @@ _FIELDS = {
     "scomplex_val": ("float32", "complex64"),
     "dcomplex_val": ("float64", "complex128"),
     "string_val": ("object", "object"),
+    "half_val": ("int32", "bfloat16 float16"),
 }
 """Typed fields of `TensorProto`: what protobuf keeps in them, and the tensors that use them."""
 
@@ -112,7 +117,9 @@ def to_proto(value, typed=False):
     if number == STRING:
         proto.string_val.extend([_to_bytes(text) for text in array.ravel().tolist()])
     elif typed:
-        getattr(proto, _TYPED[number][0]).extend(array.ravel().tolist())
+        name = _TYPED[number][0]
+        array = array.view("uint16") if number in HALVES else array
+        getattr(proto, name).extend(array.ravel().tolist())
     else:
         proto.tensor_content = array.tobytes()
     return proto
@@ -125,19 +132,26 @@ def _to_bytes(text):
     return text if isinstance(text, bytes) else bytes(memoryview(text))
 
 
-def from_proto(proto):
+def from_proto(proto, largest_fill=math.inf):
     """The numpy array of a `TensorProto`; strings come as `bytes` objects.
 
     Reads the typed fields and `tensor_content`. As in TensorFlow, the last value of a typed field
     stands for all that follow.
 
+    Args:
+        proto: the message.
+        largest_fill: bytes that such values may take; a few bytes could declare a tensor that no
+            memory holds.
+
     Raises:
-        ValueError: the message holds no tensor.
+        ValueError: the message holds no tensor, or one that is filled with more.
     """
     number, shape = proto.dtype, proto.tensor_shape
     dtype = TYPES.get(number)
     if dtype is None:
         raise ValueError(f"type number {number} is none of {sorted(TYPES)}")
+    if len(shape.dim) > MOST_AXES:
+        raise ValueError(f"{len(shape.dim)} axes, {MOST_AXES} are the most")
     sizes = [dim.size for dim in shape.dim]
     if shape.unknown_rank or (sizes and min(sizes) < 0):
         raise ValueError("the shape is not known")
@@ -146,12 +160,14 @@ def from_proto(proto):
         values = _read_content(content, dtype, size)
     else:
         name, kept = _TYPED[number]
-        values = _read_field(getattr(proto, name), dtype, kept)
-        if len(values) > size:
-            values = values[:size]
-        elif len(values) < size:
+        values = _read_field(getattr(proto, name), dtype, kept)[:size]
+        missing = size - len(values)
+        if missing:
             last = values[-1] if len(values) else (b"" if number == STRING else 0)
-            values = np.concatenate([values, np.full(size - len(values), last, dtype)])
+            filled = missing * (len(last) + _STRING if number == STRING else dtype.itemsize)
+            if filled > largest_fill:
+                raise ValueError(f"{filled} bytes of one value, {largest_fill} are the most")
+            values = np.concatenate([values, np.full(missing, last, dtype)])
     if len(values) != size:
         raise ValueError(f"{len(values)} values do not fill the shape {sizes}")
     return values.reshape(sizes)
@@ -164,6 +180,8 @@ def _read_field(field, dtype, kept):
         return values
     # protobuf's own way to an array is one copy, but takes as long as 60 numbers one by one.
     values = np.fromiter(field, kept, len(field)) if len(field) < 60 else np.asarray(field, kept)
+    if dtype in _HALVES:
+        return values.astype("uint16").view(dtype)
     return values.view(dtype) if dtype.kind == "c" else values.astype(dtype, copy=False)
 
 

@@ -95,7 +95,7 @@ def write_packages(models, output, name="dense"):
 def write_unsound(output, name):
     """A model that no gate lets through: "python" calls Python, "unknown" what nobody knows.
 
-    It stands in `models.config` beside the model `dense`.
+    It stands in `models.config` beside the others.
     """
 
     def serve(state):
@@ -112,9 +112,37 @@ def write_unsound(output, name):
         for node in function.node_def:
             node.op = node.op.replace("Tanh", "TanhOfSomebody")
     path.write_bytes(saved.SerializeToString())
+    _list(output)
+
+
+def write_odd(output):
+    """A model `odd` of what no package has: halves, and names that `tf.Example` would be read by.
+
+    It stands in `models.config` beside the others.
+    """
+    archive = keras.export.ExportArchive()
+    for name, key, dtype, answer in (
+        ("serve", "inputs", "string", "outputs"),
+        ("score", "inputs", "string", "scores"),
+        ("half", "half", "float16", "half"),
+        ("brain", "half", "bfloat16", "half"),
+        ("short", "short", "uint16", "short"),
+    ):
+        spec = tf.TensorSpec((None,), dtype, name=key)
+        archive.add_endpoint(
+            name,
+            lambda value, answer=answer: {answer: tf.identity(value)},
+            input_signature=[spec],
+        )
+    archive.write_out(str(output / "odd" / "1"), verbose=False)
+    _list(output)
+
+
+def _list(output):
+    names = sorted(path.parent.parent.name for path in output.glob("*/*/saved_model.pb"))
     blocks = (
         f'name: "{one}" base_path: "{output / one}" model_platform: "tensorflow"'
-        for one in ("dense", name)
+        for one in dict.fromkeys(names)
     )
     write_config(output / "models.config", *blocks)
 
@@ -198,4 +226,5 @@ if __name__ == "__main__":
     output = pathlib.Path(sys.argv[1])
     write_packages([make_model(), make_model(1.0)], output)
     write_unsound(output, "python")
+    write_odd(output)
     (output / "batching").write_text(BATCHING)

@@ -22,6 +22,7 @@ import urllib.request
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from ponderzoo.export._tensors import UNLIMITED
 from ponderzoo.export.server._server import Server
 from serving import (
@@ -33,6 +34,7 @@ from serving import (
     ServerProcess,
     make_model,
     request,
+    write_odd,
     write_packages,
     write_unsound,
 )
@@ -57,6 +59,7 @@ TARGETS = ["embedded", "stock"]
 def repository(tmp_path_factory):
     output = write_packages([make_model(), make_model(1.0)], tmp_path_factory.mktemp("contract"))
     write_unsound(output, "python")
+    write_odd(output)
     return output
 
 
@@ -140,14 +143,13 @@ def infer(*tasks):
     return message
 
 
-def reload(*blocks, custom=False):
+def reload(*blocks, custom=False, **platform):
+    platform = platform or {"model_platform": "tensorflow"}
     message = model_management_pb2.ReloadConfigRequest()
     if custom:
         message.config.custom_model_config.SetInParent()
     for name, path, labels in blocks:
-        block = message.config.model_config_list.config.add(
-            name=name, base_path=path, model_platform="tensorflow"
-        )
+        block = message.config.model_config_list.config.add(name=name, base_path=path, **platform)
         block.version_labels.update(labels)
     return message
 
@@ -254,8 +256,15 @@ CONTRACT = {
     "classify: other input": (
         "Classify",
         classify(signature="shout"),
-        FAILED,
+        INVALID,
         "No classification inputs found in SignatureDef: ",
+    ),
+    "classify: other output": (
+        "Classify",
+        classify(name="odd"),
+        INVALID,
+        'Expected classification signature outputs to contain at least one of "classes" or '
+        '"scores". Signature was: ',
     ),
     "regress: unknown version": ("Regress", regress(version=7), NOT_FOUND, SEVENTH),
     "regress: unknown signature": (
@@ -268,8 +277,14 @@ CONTRACT = {
     "regress: other input": (
         "Regress",
         regress(signature="shout"),
-        FAILED,
+        INVALID,
         "No regression inputs found in SignatureDef: ",
+    ),
+    "regress: other output": (
+        "Regress",
+        regress(name="odd", signature="score"),
+        INVALID,
+        "No regression outputs found in SignatureDef: ",
     ),
     "infer: nothing": ("MultiInference", infer(), INVALID, "ModelSpec has no name specified."),
     "infer: two models": (
@@ -283,6 +298,18 @@ CONTRACT = {
         infer(("dense", "x", "classify")),
         INVALID,
         "Requested signature not found in model graph: x",
+    ),
+    "infer: a signature twice": (
+        "MultiInference",
+        infer(("odd", "score", "classify"), ("odd", "score", "classify")),
+        INVALID,
+        "Duplicate evaluation of signature: score",
+    ),
+    "infer: two inputs for two signatures": (
+        "MultiInference",
+        infer(("odd", "score", "classify"), ("odd", "", "regress")),
+        INVALID,
+        "Input tensor must be the same for all Signatures.",
     ),
     "infer: predict": (
         "MultiInference",
@@ -333,6 +360,27 @@ CONTRACT = {
         INVALID,
         "Illegal to list model a multiple times in config list",
     ),
+    "reload: no platform": (
+        "HandleReloadConfigRequest",
+        reload(("a", "/a", {}), model_platform=""),
+        INVALID,
+        "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+        "ModelServerConfig::model_platform, model name is a",
+    ),
+    "reload: two platforms": (
+        "HandleReloadConfigRequest",
+        reload(("a", "/a", {}), model_platform="tensorflow", model_type="TENSORFLOW"),
+        INVALID,
+        "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+        "ModelServerConfig::model_platform.",
+    ),
+    "reload: another platform": (
+        "HandleReloadConfigRequest",
+        reload(("dense", "/dense", {}), model_platform="pytorch"),
+        INVALID,
+        "Illegal to change a model's platform. For model dense platform was tensorflow and new "
+        "platform requested is pytorch",
+    ),
     "reload: relative path": (
         "HandleReloadConfigRequest",
         reload(("a", "a", {})),
@@ -354,6 +402,23 @@ def check(call, code, text):
 def test_wrong_requests_get_the_codes_and_words_of_the_stock_server(stubs, case):
     method, message, code, text = CONTRACT[case]
     check(lambda: stubs[method](message, timeout=20), code, text)
+
+
+def test_status_does_not_look_at_labels(stubs):
+    question = status()
+    question.model_spec.version_label = "stable"
+    (answer,) = stubs["GetModelStatus"](question).model_version_status
+    assert answer.version == 2 and answer.State.Name(answer.state) == "AVAILABLE"
+
+
+@pytest.mark.parametrize(("signature", "dtype"), [("half", "float16"), ("brain", tf.bfloat16)])
+def test_halves_travel_by_grpc(stubs, signature, dtype):
+    proto = tf.make_tensor_proto([0.5, 3, -1e4], dtype)
+    typed = tensor_pb2.TensorProto(dtype=proto.dtype, tensor_shape=proto.tensor_shape)
+    typed.half_val.extend(np.frombuffer(proto.tensor_content, "uint16").tolist())
+    for half in (proto, typed):
+        answer = stubs["Predict"](request("odd", signature, half=half)).outputs["half"]
+        assert not answer.tensor_content and list(answer.half_val) == list(typed.half_val)
 
 
 def test_label_of_a_version_that_is_not_there_is_refused(stubs, repository):
@@ -447,22 +512,55 @@ def test_batches_of_different_shapes_are_refused_where_padding_is_off(batched):
             assert "from different tasks have different shapes and padding" in error.details()
 
 
-def http(url, body=None):
-    """HTTP status and the answer's JSON."""
+def send(url, body=None, **options):
+    """HTTP status, the answer's bytes and its headers."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=20) as answer:
-            return answer.status, json.load(answer)
+        question = urllib.request.Request(url, data, **options)
+        with urllib.request.urlopen(question, timeout=20) as answer:
+            return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+        return error.code, error.read(), error.headers
+
+
+def http(url, body=None, **options):
+    """HTTP status and the answer's JSON."""
+    status, answer, _ = send(url, body, **options)
+    return status, json.loads(answer)
 
 
 ROW = {"state": [0.0, 1.0, 2.0, 3.0], "scale": 2.0}
 TWO = {"state": [[0.0, 1.0, 2.0, 3.0]] * 2, "scale": [1, 2]}
 PREDICT = "/v1/models/dense:predict"
+ODD = "/v1/models/odd:predict"
 REST = {
     "bad path": ("/v1/models/dense:guess", {}, 400, "Malformed request: POST /v1/models/dense:gu"),
+    "a query": (
+        f"{PREDICT}?x=1",
+        {"inputs": TWO},
+        400,
+        "Malformed request: POST /v1/models/dense:predict?x=1",
+    ),
+    "a coded colon": (
+        "/v1/models/dense%3Apredict",
+        {"inputs": TWO},
+        400,
+        "Malformed request: POST /v1/models/dense%3Apredict",
+    ),
     "no model": ("/v1/models", None, 400, "Missing model name in request."),
+    "an empty name": ("/v1/models/", None, 400, "Malformed request: GET /v1/models/"),
+    "a version of no model": (
+        "/v1/models/versions/1",
+        None,
+        400,
+        "Missing model name in request.",
+    ),
+    "an unknown model with a coded name": (
+        "/v1/models/oth%65r:predict",
+        {"instances": [1]},
+        404,
+        LATEST,
+    ),
     "unknown model": ("/v1/models/other:predict", {"instances": [1]}, 404, LATEST),
     "unknown version": ("/v1/models/dense/versions/7:predict", {"inputs": TWO}, 404, SEVENTH),
     "unknown label": (
@@ -484,12 +582,35 @@ REST = {
         "'signature_name' key must be a string value.",
     ),
     "empty": (PREDICT, b"", 400, "JSON Parse error: The document is empty"),
-    "no JSON": (PREDICT, b"{", 400, "JSON Parse error: "),
+    "no JSON": (
+        PREDICT,
+        b"{",
+        400,
+        "JSON Parse error: Missing a name for object member. at offset: 1",
+    ),
+    "a wrong value": (
+        PREDICT,
+        b'{"instances": [1x]}',
+        400,
+        "JSON Parse error: Missing a comma or ']' after an array element. at offset: 16",
+    ),
+    "a word": (
+        PREDICT,
+        b'{"instances": [ x]}',
+        400,
+        "JSON Parse error: Invalid value. at offset: 16",
+    ),
+    "too big a number": (
+        PREDICT,
+        b'{"inputs": 1e400}',
+        400,
+        "JSON Parse error: Number too big to be stored in double. at offset: 11",
+    ),
     "too deep": (PREDICT, b"[" * 100_000, 400, "JSON Parse error: "),
     "no object": (PREDICT, [1], 400, "Is not object"),
     "neither": (PREDICT, {}, 400, "Missing 'inputs' or 'instances' key"),
     "both": (PREDICT, {"inputs": TWO, "instances": [ROW]}, 400, "expecting only one of 'inputs'"),
-    "no list": (PREDICT, {"instances": ROW}, 400, "Excepting 'instances' to be an list/array"),
+    "no list": (PREDICT, {"instances": ROW}, 400, "Expecting 'instances' to be an list/array"),
     "no rows": (PREDICT, {"instances": []}, 400, "No values in 'instances' array"),
     "plain rows": (PREDICT, {"instances": [1]}, 400, "instances is a plain list"),
     "plain columns": (PREDICT, {"inputs": [1]}, 400, "inputs is a plain value/list"),
@@ -541,11 +662,36 @@ REST = {
         400,
         'JSON Value: "a" Type: String is not of expected type: float',
     ),
-    "lossy": (
-        PREDICT,
-        {"inputs": {**TWO, "scale": [1, 1e39]}},
+    "halves": (
+        ODD,
+        {"signature_name": "half", "inputs": [1]},
+        501,
+        "Conversion of JSON Value: 1 to type: half",
+    ),
+    "halves by rows": (
+        ODD,
+        {"signature_name": "half", "instances": [1]},
         400,
-        "to float without loss of precision.",
+        "Failed to process element: 0 of 'instances' list. Error: UNIMPLEMENTED: Conversion of "
+        "JSON Value: 1 to type: half",
+    ),
+    "16 bits": (
+        ODD,
+        {"signature_name": "short", "inputs": [1]},
+        501,
+        "Conversion of JSON Value: 1 to type: uint16",
+    ),
+    "halves in the answer": (
+        ODD,
+        {"signature_name": "half", "inputs": []},
+        400,
+        "Failed to write JSON value for tensor type: half",
+    ),
+    "too much padding": (
+        PREDICT,
+        {"signature_name": "shout", "inputs": [{"b64": "YQ==="}]},
+        400,
+        "Unable to base64 decode",
     ),
     "wrong base64": (
         PREDICT,
@@ -558,6 +704,30 @@ REST = {
         {"examples": [{}]},
         400,
         "Expected one input Tensor.",
+    ),
+    "classify without examples": (
+        "/v1/models/dense:classify",
+        {},
+        400,
+        "JSON Value: {} When method is classify, key 'examples' is expected and was not found",
+    ),
+    "examples are no list": (
+        "/v1/models/dense:regress",
+        {"examples": 1},
+        400,
+        "Expecting 'examples' value to be an list/array",
+    ),
+    "no examples": (
+        "/v1/models/dense:regress",
+        {"examples": []},
+        400,
+        "'examples' value is an empty array",
+    ),
+    "an example is no object": (
+        "/v1/models/dense:regress",
+        {"examples": [True]},
+        400,
+        "Example must be JSON object but got JSON True",
     ),
     "status of an unknown model": (
         "/v1/models/other",
@@ -598,10 +768,38 @@ def test_rest_unwraps_a_single_output_and_reads_base64(target):
         assert http(target[1] + PREDICT, {**shout, key: value}) == (200, {answer: ["A", "B"]})
 
 
-def test_rest_knows_not_a_number(target):
-    body = b'{"instances": [{"state": [NaN, 0, 0, 0], "scale": Infinity}]}'
+@pytest.mark.parametrize("infinite", ["Infinity", "Inf", "-Inf", "-Infinity"])
+def test_rest_knows_what_is_no_number(target, infinite):
+    body = f'{{"instances": [{{"state": [NaN, 0, 0, 0], "scale": {infinite}}}]}}'.encode()
     code, answer = http(target[1] + PREDICT, body)
     assert code == 200 and np.isnan(answer["predictions"][0]["norm"])
+
+
+def test_rest_rounds_numbers_and_reads_no_further_than_the_document(target):
+    body = json.dumps({"signature_name": "any", "inputs": [[16777217], [1e39]]}).encode()
+    for more in (b"", b" }", b'{"inputs": 1}', b"\xff"):
+        assert http(target[1] + PREDICT, body + more) == (200, {"outputs": [2.0**24, np.inf]})
+    _, answer = http(target[1] + PREDICT, '{"ä": x}'.encode())
+    assert answer["error"] == "JSON Parse error: Invalid value. at offset: 7"
+
+
+@pytest.mark.parametrize("text", ["Yg==", "Yg", "Y\ng =\r\n=", " Y g ", "Yg..", "Yh"])
+def test_rest_reads_base64_without_padding_or_with_blanks(target, text):
+    body = {"signature_name": "shout", "inputs": [{"b64": text}]}
+    assert http(target[1] + PREDICT, body) == (200, {"outputs": ["B"]})
+
+
+def test_rest_tells_the_start_of_a_value_in_one_line(target):
+    code, answer = http(target[1] + PREDICT, {"inputs": {**TWO, "scale": {"a": [1, None] * 200}}})
+    start = '{"a":[' + "1,null," * 200
+    text = f"JSON Value: {start[:256]} Type: Object is not of expected type: float"
+    assert (code, answer["error"]) == (400, text)
+
+
+def test_rest_answers_options_by_the_origin(target):
+    ways = {"method": "OPTIONS", "headers": {"Origin": "http://elsewhere"}}
+    assert send(target[1] + PREDICT, **ways)[:2] == (200, b"")
+    assert send(target[1] + PREDICT, method="OPTIONS")[:2] == (400, b"")
 
 
 def test_rest_tells_status_and_metadata(target):
@@ -621,6 +819,7 @@ def test_metrics_stand_under_the_stock_servers_names(target, stubs):
     stubs["Predict"](request())
     with urllib.request.urlopen(f"{target[1]}/monitoring/prometheus/metrics") as answer:
         text = answer.read().decode()
+        assert answer.headers["Content-Type"] == "text/plain"
     assert "# TYPE :tensorflow:serving:request_count counter" in text
     assert ':tensorflow:serving:request_count{model_name="dense",status="OK"} ' in text
     labels = 'model_name="dense",API="Predict",entrypoint="GRPC"'

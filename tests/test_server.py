@@ -75,9 +75,10 @@ def status(channel):
 DTYPES = (
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 complex64 complex128"
 )
+HALVES = [np.dtype("float16"), tf.bfloat16.as_numpy_dtype]
 
 
-@pytest.mark.parametrize("dtype", DTYPES.split())
+@pytest.mark.parametrize("dtype", [*DTYPES.split(), *HALVES])
 @pytest.mark.parametrize("shape", [(), (2, 3), (0, 3)])
 @pytest.mark.parametrize("typed", [False, True])
 def test_messages_mean_what_tensorflow_reads_in_them(dtype, shape, typed):
@@ -108,8 +109,11 @@ def test_text_in_json_is_bytes_in_base64_or_text_by_the_name():
     assert to_lists(texts[:0]) == [] and to_lists(np.ones((1, 2))) == [[1.0, 1.0]]
 
 
-@pytest.mark.parametrize("dtype", DTYPES.split()[:-2])
-@pytest.mark.parametrize("shape", [(2,), (2, 3), (0, 3), (2, 0)])
+READABLE = [dtype for dtype in DTYPES.split()[:-2] if dtype != "uint16"]
+
+
+@pytest.mark.parametrize("dtype", READABLE)
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 0)])
 def test_rest_writes_every_number_so_that_it_reads_back(dtype, shape):
     dtype = np.dtype(dtype)
     limits = [0, 1, 0.1, 1e-30, 3.4e38]
@@ -144,8 +148,8 @@ def test_rest_writes_floats_in_the_fewest_digits_and_what_is_no_number_by_name(d
     ("number", "dtype", "value"),
     [
         (1, "float32", [[1, 2.5], [float("nan"), float("-inf")]]),
-        (1, "float32", [2**24 - 1, -(2**24) + 1, 3.4028234663852886e38]),
-        (2, "float64", [2**53 - 1, 1e308, 0.1]),
+        (1, "float32", [2**24 + 1, -(2**24) - 1, 3.4028234663852886e38, 1e39]),
+        (2, "float64", [2**53 + 1, 1e308, 0.1]),
         (9, "int64", [2**63 - 1, -(2**63)]),
         (23, "uint64", [2**64 - 1, 0]),
         (4, "uint8", [255, 256, -1]),
@@ -164,11 +168,6 @@ def test_rest_reads_numbers_as_they_are(number, dtype, value):
 @pytest.mark.parametrize(
     ("number", "value", "text"),
     [
-        (1, 2**24 + 1, "Cannot convert JSON value: 16777217 to float without loss"),
-        (1, -(2**24), "Cannot convert JSON value: -16777216 to float without loss"),
-        (1, 1e39, r"Cannot convert JSON value: 1e\+39 to float without loss"),
-        (2, 2**53, "to double without loss"),
-        (2, 10**400, "JSON Value: int too large to convert to float"),
         (1, True, "Type: True is not of expected type: float"),
         (1, None, "Type: Null is not of expected type: float"),
         (3, 2**31, "Type: Number is not of expected type: int32"),
@@ -178,7 +177,7 @@ def test_rest_reads_numbers_as_they_are(number, dtype, value):
         (10, 1, "Type: Number is not of expected type: bool"),
     ],
 )
-def test_rest_refuses_numbers_that_would_change(number, value, text):
+def test_rest_refuses_what_is_of_another_type(number, value, text):
     with pytest.raises(StatusError, match=text):
         _rest._array([0.5 if number < 3 else True if number == 10 else 0, value], number)
 
@@ -187,8 +186,8 @@ def test_plain_numbers_become_what_tensorflow_makes_of_them():
     assert from_proto(to_proto([1.5, 2])).dtype == "float32"
     assert from_proto(to_proto([1, 2])).dtype == "int32"
     assert from_proto(to_proto(np.float64(1))).dtype == "float64"
-    with pytest.raises(TypeError, match="not float16"):
-        to_proto(np.ones(2, "float16"))
+    with pytest.raises(TypeError, match="not datetime64"):
+        to_proto(np.zeros(2, "datetime64[s]"))
 
 
 def test_last_value_of_a_typed_field_stands_for_the_rest():
@@ -355,7 +354,7 @@ def test_one_model_directory_is_enough(exports):
     ("blocks", "text"),
     [
         (['name: "m" base_path: "m" model_platform: "tensorflow"'], "absolute path or URI; got"),
-        (['name: "m" base_path: "/m"'], "model_platform must be tensorflow, got ''"),
+        (['name: "m" base_path: "/m"'], "Illegal setting neither .* model name is m"),
         (['name: "m" base_path: "/no" model_platform: "tensorflow"'], "no numbered folder in /no"),
         (['name: "m"', 'name: "m"'], "Illegal to list model m multiple times in config list"),
         (["nonsense"], "is no ModelServerConfig"),

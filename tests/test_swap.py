@@ -124,7 +124,7 @@ def test_version_that_is_in_use_is_freed_after_its_last_request(repository):
         asking = threading.Thread(target=ask, args=(server.address,))
         asking.start()
         (model,) = server.models
-        until(lambda: model.users)
+        until(lambda: model.leases)
         repository.add(2)
         until(lambda: states(server).get(2) == "AVAILABLE")
         assert states(server)[1] == "UNLOADING" and not answers
@@ -261,7 +261,7 @@ def test_stop_ends_runs_that_outlive_the_grace(repository):
     asking = threading.Thread(target=ask)
     asking.start()
     (model,) = server.models
-    until(lambda: model.users)
+    until(lambda: model.leases)
     start = time.monotonic()
     server.stop(grace=0.3)
     asking.join()
@@ -301,7 +301,7 @@ def test_monitoring_file_moves_the_metrics_or_switches_them_off(repository):
 
 def test_taken_rest_port_is_told_and_everything_is_closed(repository):
     with Server(repository, rest_port=0) as server:
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(OSError, match="cannot listen on .* Address already in use"):
             Server(repository, rest_port=server.rest_port).start()
         with urllib.request.urlopen(f"{server.rest_address}/ponderzoo/models") as answer:
             (listed,) = json.load(answer)["models"]

@@ -133,6 +133,26 @@ def verify(arguments):
         metavar="FILE",
         help="DIR/monitoring.config where there is one",
     ),
+    argument(
+        "--allowed_hosts",
+        metavar="HOST,...",
+        default="",
+        help="names by which REST may be called, and hosts whose pages may call it; * for all "
+        "(--host, localhost and addresses)",
+    ),
+    argument(
+        "--rest_api_enable_cors_support",
+        "--enable_cors_support",
+        dest="cors",
+        action="store_true",
+        help="let web pages of all hosts call REST",
+    ),
+    argument(
+        "--allow_version_labels_for_unavailable_models",
+        dest="labels_early",
+        action="store_true",
+        help="let a new label mean a version that is not loaded yet",
+    ),
     argument("--follow_config", action="store_true", help="serve what models.config says later"),
     argument("--grace", type=float, default=30.0, help="seconds to drain (%(default)s)"),
     argument(
@@ -162,6 +182,7 @@ def serve(arguments):
         "batching": arguments.batching_parameters_file or arguments.enable_batching,
         "ssl": arguments.ssl_config_file or beside(TLS),
         "monitoring": arguments.monitoring_config_file or beside(MONITORING),
+        "cors": arguments.cors,
     }
     if arguments.engine == "tfserving":
         command = _server.stock_command(arguments.directory, **common)
@@ -172,5 +193,7 @@ def serve(arguments):
         grace=arguments.grace,
         host=arguments.host,
         follow_config=arguments.follow_config,
+        allowed_hosts=[name for name in arguments.allowed_hosts.lower().split(",") if name],
+        labels_early=arguments.labels_early,
         **common,
     )

@@ -13,7 +13,7 @@ _HELP = {
     "runtime_latency": "Distribution of wall time (in microseconds) for Tensorflow runtime.",
     "model_warmup_latency": "Distribution of wall time (in microseconds) for warming up the model.",
 }
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain"
 
 
 class Metrics:

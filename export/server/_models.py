@@ -7,7 +7,6 @@ last request to it is answered.
 
 import contextlib
 import dataclasses
-import math
 import os
 import sys
 import threading
@@ -27,10 +26,15 @@ with _tensors.light_protos():
     from tensorflow.core.protobuf import meta_graph_pb2
     from tensorflow_serving.apis import get_model_status_pb2, predict_pb2
 
-LARGEST_FILL = 2**23
-"""Values that one may stand for; a few bytes could declare a tensor that no memory holds."""
+LARGEST_FILL = 2**25
+"""Bytes of a tensor that one value may stand for."""
 
-MOST_AXES = 64
+MOST_ENDED = 32
+"""Versions of a model, and models, whose end is still told."""
+
+FORSAKEN_SECONDS = 5.0
+"""A run that nobody waits for may go on for so long."""
+
 WARMUP_SECONDS = 600.0
 """For all warm-up requests of a version; one without an end would hold up all that come after."""
 
@@ -61,8 +65,8 @@ class Model:
 
     def __init__(self, name, version, directory, batching=None, metrics=None):
         self.name, self.version, self.directory = name, version, directory
-        self.users, self.retired = 0, False
-        self._metrics, self._batcher = metrics, None
+        self.leases, self.left, self.retired = set(), {}, False
+        self.batching, self._metrics, self._batcher = batching, metrics, None
         self.session = Session(directory)
         try:
             graph = meta_graph_pb2.MetaGraphDef.FromString(self.session.meta_graph)
@@ -128,8 +132,7 @@ class Model:
                 )
             proto = inputs[alias] if alias in sent else signature.defaults[alias]
             try:
-                _check_size(proto)
-                feeds[info.name] = _tensors.from_proto(proto)
+                feeds[info.name] = _tensors.from_proto(proto, LARGEST_FILL)
             except (ValueError, OverflowError, MemoryError):
                 raise invalid(f"tensor parsing error: {alias}") from None
         if sent - wanted:
@@ -171,6 +174,7 @@ class _Version:
     model: Model | None = None
     retries: int = 0
     retry_at: float = 0.0
+    renew_at: float = 0.0
 
 
 class Models:
@@ -183,6 +187,8 @@ class Models:
         metrics: `Metrics`, or None.
         retries: how often the load of a version that appears later is tried again.
         retry_seconds: the time between.
+        labels_early: whether a new label may mean a version that is not available yet.
+        log: a function that is told, in a line, what happens to versions after the start.
         roots: directories, one of which must hold the base path of any model that `reload` asks
             for; the base paths of `config` are among them.
 
@@ -192,9 +198,19 @@ class Models:
     """
 
     def __init__(
-        self, config, batching=None, metrics=None, retries=5, retry_seconds=60.0, roots=()
+        self,
+        config,
+        batching=None,
+        metrics=None,
+        retries=5,
+        retry_seconds=60.0,
+        roots=(),
+        labels_early=False,
+        log=None,
     ):
         self._batching, self._metrics = batching, metrics
+        self._labels_early, self._log = labels_early, log or (lambda text: None)
+        self._replaced = []
         self._retries, self._retry_seconds = retries, retry_seconds
         self._versions, self._labels, self._blocks = {}, {}, {}
         self._lock, self._work = threading.Lock(), threading.Lock()
@@ -241,6 +257,7 @@ class Models:
                 with self._work:
                     if not self._closed.is_set():
                         self._serve(list(self._blocks.values()))
+                        self._end_forsaken()
             except Exception as error:
                 print(f"what is served did not change: {error}", file=sys.stderr, flush=True)
 
@@ -249,16 +266,36 @@ class Models:
         self._blocks = {block.name: block for block in blocks}
         failures = []
         for block in self._blocks.values():
-            wanted = versions_to_serve(block, must=False)
             self._versions.setdefault(block.name, {})
+            if not os.path.isdir(block.base_path):
+                continue  # away for a moment: what is loaded goes on
+            wanted = versions_to_serve(block, must=False)
             for number, directory in sorted(wanted.items()):
                 roots = [*self._roots, block.base_path]
                 failures += self._load(block.name, number, directory, roots, first)
             self._retire(block.name, wanted)
-        for name in self._versions:
+            self._forget(block.name, wanted)
+        for name in list(self._versions):
             if name not in self._blocks:
                 self._retire(name, {})
+                self._forget(name, {})
         return failures
+
+    def _forget(self, name, wanted):
+        """Keeps the end of the highest versions that ever were, and of the models of late."""
+        with self._lock:
+            known = self._versions[name]
+            ended = [n for n, one in known.items() if one.state == State.END and n not in wanted]
+            for number in sorted(ended)[: -MOST_ENDED or None]:
+                del known[number]
+            gone = [
+                name
+                for name, known in self._versions.items()
+                if name not in self._blocks
+                and all(one.state == State.END for one in known.values())
+            ]
+            for name in gone[: -MOST_ENDED or None]:
+                del self._versions[name]
 
     def _load(self, name, number, directory, roots, first):
         known = self._versions[name]
@@ -284,12 +321,61 @@ class Models:
             version.error = error if isinstance(error, StatusError) else internal
             version.retries -= 1
             version.retry_at = time.monotonic() + self._retry_seconds
+            again = f"it is tried again in {self._retry_seconds:g} s"
             if version.retries < 0:
                 version.state = State.END
+                again = "it is left alone until another directory has its name"
+            self._log(f"{name}/{number} did not load: {version.error}; {again}")
             return [f"{{{{name: {name} version: {number}}} due to error: {version.error}}}"]
         with self._lock:
             version.model, version.state, version.error = model, State.AVAILABLE, None
+        if not first:
+            self._log(f"{name}/{number} is loaded from {directory}")
         return []
+
+    def _end_forsaken(self):
+        """Ends runs that nobody waits for.
+
+        A session can only end all of its runs. So another one takes over first, and the old one
+        ends its own once those that somebody waits for are answered.
+        """
+        now = time.monotonic()
+        with self._lock:
+            versions = [v for known in self._versions.values() for v in known.values() if v.model]
+            old = [v.model for v in versions if v.model.retired] + self._replaced
+            for model in old:
+                if model.leases and set(model.left) == model.leases:
+                    model.session.cancel()
+            full = [
+                version
+                for version in versions
+                if not version.model.retired
+                and version.renew_at < now
+                and any(since < now - FORSAKEN_SECONDS for since in version.model.left.values())
+            ]
+        for version in full:
+            version.renew_at = now + self._retry_seconds
+            before = version.model
+            try:
+                model = Model(
+                    before.name,
+                    before.version,
+                    before.directory,
+                    before.batching,
+                    self._metrics,
+                )
+            except Exception as error:
+                self._log(f"{before.name}/{before.version} could not be loaded anew: {error}")
+                continue
+            version.renew_at = 0.0
+            with self._lock:
+                before.retired, version.model = True, model
+                self._replaced.append(before)
+                idle = not before.leases
+                if set(before.left) == before.leases and before.leases:
+                    before.session.cancel()
+            if idle:
+                self._free(before)
 
     def _retire(self, name, wanted):
         """Unloads what is not wanted, but not before something wanted is there."""
@@ -306,7 +392,7 @@ class Models:
                     version.state = State.END
                 else:
                     version.state, version.model.retired = State.UNLOADING, True
-                    if not version.model.users:
+                    if not version.model.leases:
                         idle.append(version.model)
         for model in idle:
             self._free(model)
@@ -314,27 +400,45 @@ class Models:
     def _free(self, model):
         # Out of reach first: `cancel` must not find a session that is being freed.
         with self._lock:
-            (version,) = (v for v in self._versions[model.name].values() if v.model is model)
-            version.model = None
+            versions = [v for v in self._versions.get(model.name, {}).values() if v.model is model]
+            for version in versions:
+                version.model = None
+            if model in self._replaced:
+                self._replaced.remove(model)
         model.close()
         with self._lock:
-            version.state = State.END
+            for version in versions:
+                version.state = State.END
 
     @contextlib.contextmanager
-    def use(self, spec):
+    def use(self, spec, caller=None):
         """The `Model` that a `ModelSpec` means, kept alive for a `with` block.
+
+        Args:
+            spec: the message.
+            caller: `Caller` that the block works for, or None.
 
         Raises `StatusError` where there is none.
         """
+        lease = object()
         with self._lock:
             model = self._find(spec)
-            model.users += 1
+            model.leases.add(lease)
+
+        def leave():
+            with self._lock:
+                if lease in model.leases:
+                    model.left[lease] = time.monotonic()
+
+        if caller:
+            caller.on_leave(leave)
         try:
             yield model
         finally:
             with self._lock:
-                model.users -= 1
-                last = model.retired and not model.users
+                model.leases.remove(lease)
+                model.left.pop(lease, None)
+                last = model.retired and not model.leases
             if last:
                 self._free(model)
 
@@ -366,11 +470,9 @@ class Models:
                 number: (number, version.state, version.error)
                 for number, version in self._versions.get(spec.name, {}).items()
             }
-            label = self._labels.get(spec.name, {}).get(spec.version_label)
-        if spec.version_label and label is None:
-            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
-        number = label if spec.version_label else spec.version.value
-        if spec.version_label or spec.HasField("version"):
+        # Labels are not looked at.
+        if spec.HasField("version"):
+            number = spec.version.value
             if number not in known:
                 raise _not_found(f"Could not find version {number} of model {spec.name}")
             return [known[number]]
@@ -412,7 +514,7 @@ class Models:
     def __iter__(self):
         with self._lock:
             versions = [v for known in self._versions.values() for v in known.values()]
-        return (version.model for version in versions if version.state == State.AVAILABLE)
+            return iter([v.model for v in versions if v.state == State.AVAILABLE])
 
     def reload(self, config, trusted=False):
         """Serves what another configuration asks for; models it leaves out go.
@@ -434,7 +536,7 @@ class Models:
                 "Only ModelConfigList is currently supported"
             )
         try:
-            check_config(config)
+            check_config(config, self._blocks)
         except ValueError as error:
             raise invalid(str(error)) from error
         for block in blocks:
@@ -469,7 +571,9 @@ class Models:
         )
 
     def _check_labels(self, block):
-        for version in block.version_labels.values():
+        for label, version in block.version_labels.items():
+            if self._labels_early and label not in self._labels.get(block.name, {}):
+                continue
             known = self._versions.get(block.name, {}).get(version)
             if known is None or known.state != State.AVAILABLE:
                 raise refuse(
@@ -482,9 +586,9 @@ class Models:
         """Ends the runs that are under way; they answer CANCELLED. Only `close` may follow."""
         with self._lock:
             versions = [v for known in self._versions.values() for v in known.values()]
-            for version in versions:
-                if version.model:
-                    version.model.session.cancel()
+            models = [version.model for version in versions if version.model]
+            for model in models + self._replaced:
+                model.session.cancel()
 
     def close(self):
         """Frees all sessions; no request may be under way."""
@@ -494,13 +598,6 @@ class Models:
         for model in self:
             model.close()
         self._versions.clear()
-
-
-def _check_size(proto):
-    """Raises `ValueError` where a tensor would be far larger than the message that brings it."""
-    sizes = [dim.size for dim in proto.tensor_shape.dim[: MOST_AXES + 1]]
-    if len(sizes) > MOST_AXES or math.prod(sizes) > max(LARGEST_FILL, proto.ByteSize()):
-        raise ValueError("the shape is too large")
 
 
 def _is_within(path, roots):

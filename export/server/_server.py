@@ -7,9 +7,14 @@ ways to it, which `Server` opens and closes.
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 import shutil
 import signal
+import socket
+import ssl as tls
+import sys
+import tempfile
 import threading
 
 import grpc
@@ -23,12 +28,13 @@ from .._session import disable_xla
 from ._metrics import Metrics
 from ._models import Models
 from ._rest import Rest
-from ._services import Frontend, ModelService, PredictionService
+from ._services import Frontend, ModelService, PredictionService, in_pool
 
 with _tensors.light_protos():
     from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 BINARY = "tensorflow_model_server"
+LIGHT_THREADS = 4
 HEALTH = ("", "ModelService", "PredictionService")
 """Names that the stock server's health service knows."""
 
@@ -55,7 +61,12 @@ class Server:
         follow_config: serve what `models.config` asks for when it changes.
         retries: how often the load of a version that appears later is tried again.
         retry_seconds: the time between.
-        rest_timeout: seconds for a run that REST asks for.
+        rest_timeout: seconds for a request by REST.
+        allowed_hosts: names, beside `host`, localhost and any address, by which REST may be called,
+            and hosts whose web pages may call it; "*" for all.
+        cors: whether web pages of all hosts may call REST.
+        labels_early: whether a new label may mean a version that is not available yet.
+        log: a function that is told, in a line, what happens to versions after the start, or None.
 
     Example:
 
@@ -80,12 +91,18 @@ class Server:
         retries=5,
         retry_seconds=60.0,
         rest_timeout=30.0,
+        allowed_hosts=(),
+        cors=False,
+        labels_early=False,
+        log=None,
     ):
         self.directory, self.port, self.host, self.rest_port = directory, port, host, rest_port
         self._threads, self._ssl, self._monitoring = threads, ssl, monitoring
         self._batching, self._rest_timeout = batching, rest_timeout
         self._poll_seconds, self._follow_config = poll_seconds, follow_config
         self._retries, self._retry_seconds = retries, retry_seconds
+        self._allowed_hosts, self._cors = allowed_hosts, cors
+        self._labels_early, self._log = labels_early, log
         self._models = self._running = None
 
     @property
@@ -109,8 +126,9 @@ class Server:
             FileNotFoundError: there is nothing to serve, or a file that was named is not there.
             OSError: a port is taken.
             StatusError: a model did not load.
-            ValueError: `models.config` or another file is not what it should be.
+            ValueError: `models.config` or another file is not what it should be, or a port is none.
         """
+        _check_ports(self.host, self.port, self.rest_port)
         credentials = _credentials(self._ssl) if self._ssl else None
         metrics_path = _metrics_path(self._monitoring) if self._monitoring else METRICS_PATH
         batching = None
@@ -128,23 +146,30 @@ class Server:
                 self._retries,
                 self._retry_seconds,
                 roots=[os.path.abspath(self.directory)],
+                labels_early=self._labels_early,
+                log=self._log,
             )
             stack.callback(models.close)
             pool = concurrent.futures.ThreadPoolExecutor(self._threads)
             # A run cannot be taken back from the session, which must outlive it.
             stack.callback(pool.shutdown)
+            light = concurrent.futures.ThreadPoolExecutor(LIGHT_THREADS)
+            stack.callback(light.shutdown)
             frontend = Frontend(models, metrics)
-            server, checks = self._grpc(frontend, pool, credentials)
+            server, checks = self._grpc(frontend, pool, light, credentials)
             rest = None
             if self.rest_port is not None:
                 rest = Rest(
                     frontend,
                     pool,
+                    light,
                     self.host,
                     self.rest_port,
                     metrics_path,
                     self._rest_timeout,
                     self.port,
+                    self._allowed_hosts,
+                    self._cors,
                 )
                 self.rest_port = rest.start().port
             models.watch(self._poll_seconds, self._reread())
@@ -155,14 +180,17 @@ class Server:
         self._models = models
         return self
 
-    def _grpc(self, frontend, pool, credentials):
+    def _grpc(self, frontend, pool, light, credentials):
         # Without so_reuseport=0 a second server would share the port in silence.
         server = grpc.server(pool, options=[*_tensors.UNLIMITED, ("grpc.so_reuseport", 0)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(frontend), server
+            PredictionService(frontend, light), server
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(frontend), server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(frontend, light), server
+        )
         checks = health.HealthServicer(experimental_non_blocking=True)
+        checks.Check = in_pool(light, checks.Check)
         for name in HEALTH:
             checks.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -220,11 +248,57 @@ def _credentials(path):
     config = read_text(path, SSLConfig())
     if not (config.server_key and config.server_cert):
         raise ValueError(f"{path} must hold a server_key and a server_cert")
+    _check_keys(path, config)
     authority = config.custom_ca.encode() or None
     if config.client_verify and not authority:
         raise ValueError(f"{path} asks for client_verify, which needs a custom_ca")
     pair = config.server_key.encode(), config.server_cert.encode()
     return grpc.ssl_server_credentials([pair], authority, config.client_verify)
+
+
+def _check_keys(path, config):
+    """Raises `ValueError` for a PEM that is none, in more words than gRPC has."""
+    context = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
+    for field in ("server_cert", "custom_ca"):
+        text = getattr(config, field)
+        try:
+            if text:
+                context.load_verify_locations(cadata=text)
+        except (tls.SSLError, ValueError) as error:
+            wrong = f"the {field} in {path} is no PEM of a certificate: {error}"
+            raise ValueError(wrong) from None
+    with tempfile.TemporaryDirectory() as folder:
+        files = [os.path.join(folder, field) for field in ("server_cert", "server_key")]
+        for file, text in zip(files, (config.server_cert, config.server_key)):
+            with open(file, "w", encoding="utf-8") as writable:
+                writable.write(text)
+        try:
+            context.load_cert_chain(*files, password="")
+        except (tls.SSLError, ValueError) as error:
+            other = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
+            what = "does not belong to its server_cert" if other else "is no PEM of a key"
+            raise ValueError(f"the server_key in {path} {what}: {error}") from None
+
+
+def _check_ports(host, *ports):
+    """Raises before anything is loaded what would be raised when the ports are opened."""
+    with contextlib.ExitStack() as stack:
+        for port in ports:
+            if port is None:
+                continue
+            if not 0 <= port <= 65535:
+                raise ValueError(f"a port is a number from 0 to 65535, got {port}")
+            try:
+                family, kind, _, _, address = socket.getaddrinfo(
+                    host.strip("[]"), port, type=socket.SOCK_STREAM
+                )[0]
+                tried = stack.enter_context(socket.socket(family, kind))
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+                # Two sockets may have one address until one of them listens.
+                tried.listen()
+            except OSError as error:
+                raise OSError(f"cannot listen on {host}:{port}: {error}") from error
 
 
 def _metrics_path(path):
@@ -243,10 +317,19 @@ def serve(directory, grace=30.0, **options):
     unless a package requires it. Other options, and what it raises, as `Server`.
     """
     ended = threading.Event()
+
+    def end(number, _):
+        if ended.is_set():
+            os._exit(128 + number)  # asked twice: nothing is waited for
+        ended.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, end)
+    # Who asks for the status has its turn soon, whatever else is read and written.
+    sys.setswitchinterval(0.001)
     if not needs_xla(read_config(directory)):
         disable_xla()
+    options.setdefault("log", functools.partial(print, file=sys.stderr, flush=True))
     server = Server(directory, **options).start()
     for model in server.models:
         print(f"{model.name}/{model.version} is ready on {server.address}", flush=True)
@@ -257,7 +340,9 @@ def serve(directory, grace=30.0, **options):
     return 0
 
 
-def stock_command(directory, port, rest_port, batching=False, ssl=None, monitoring=None):
+def stock_command(
+    directory, port, rest_port, batching=False, ssl=None, monitoring=None, cors=False
+):
     """The command line by which the stock server serves the same.
 
     Raises:
@@ -272,6 +357,7 @@ def stock_command(directory, port, rest_port, batching=False, ssl=None, monitori
         raise FileNotFoundError(f"{BINARY} wants a {CONFIG}; there is none in {directory}")
     config = read_config(file)
     ports = [f"--port={port}"] + ([f"--rest_api_port={rest_port}"] if rest_port is not None else [])
+    ports += ["--rest_api_enable_cors_support=true"] if cors else []
     # The stock server counts for REST alone to read.
     monitoring = monitoring if rest_port is not None else None
     return [

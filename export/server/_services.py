@@ -11,9 +11,9 @@ import traceback
 import grpc
 
 from .. import _tensors
-from .._session import StatusError
+from .._session import StatusError, release_memory
 from .._version import DEFAULT_SIGNATURE
-from ._refusals import invalid, refuse
+from ._refusals import Caller, invalid, refuse
 
 with _tensors.light_protos():
     from tensorflow_serving.apis import (
@@ -25,6 +25,7 @@ with _tensors.light_protos():
     )
 
 MESSAGE_LIMIT = 1024
+_LARGE = 2**20  # bytes of a request after which memory is given back
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -39,24 +40,25 @@ class Frontend:
     def __init__(self, models, metrics):
         self.models, self.metrics = models, metrics
 
-    def predict(self, request, timeout=None, entry="GRPC"):
-        """Runs a signature; `timeout` in seconds."""
+    def predict(self, request, caller=None, entry="GRPC"):
+        """Runs a signature for a `Caller`."""
+        caller = caller or Caller()
 
         def run():
             _check_spec(request)
-            with self.models.use(request.model_spec) as model:
-                return model.predict(request, timeout)
+            with self.models.use(request.model_spec, caller) as model:
+                return model.predict(request, caller.left())
 
         return self._counted(run, request.model_spec.name, "Predict", entry)
 
     def classify(self, request, entry="GRPC"):
         """Refuses, as the stock server does: no signature of the zoo takes `tf.Example`."""
-        run = functools.partial(self._examples, request, _classify_refusal)
+        run = functools.partial(self._examples, request, _check_classify)
         return self._counted(run, request.model_spec.name, "Classify", entry)
 
     def regress(self, request, entry="GRPC"):
         """As `classify`."""
-        run = functools.partial(self._examples, request, _regress_refusal)
+        run = functools.partial(self._examples, request, _check_regress)
         return self._counted(run, request.model_spec.name, "Regress", entry)
 
     def multi_inference(self, request):
@@ -83,13 +85,14 @@ class Frontend:
                 took = time.perf_counter() - start
                 self.metrics.observe("request_latency", took, **labels)
 
-    def _examples(self, request, refusal):
+    def _examples(self, request, check):
         _check_spec(request)
         with self.models.use(request.model_spec) as model:
             name = request.model_spec.signature_name or DEFAULT_SIGNATURE
             if name not in model.signatures:
                 raise invalid(f"No signature was found with the name: {name}")
-            raise refusal(model.signatures[name])
+            check(model.signatures[name])
+        raise _no_examples()
 
     def _multi_inference(self, request):
         tasks = request.tasks
@@ -98,6 +101,7 @@ class Frontend:
             if tasks
             else get_model_status_pb2.GetModelStatusRequest().model_spec
         )
+        checks, seen, inputs = {CLASSIFY: _check_classify, REGRESS: _check_regress}, set(), set()
         with self.models.use(spec) as model:
             for task in tasks:
                 if not task.model_spec.name:
@@ -107,14 +111,19 @@ class Frontend:
                         "All ModelSpecs in a MultiInferenceRequest must access the same model name."
                     )
                 name = task.model_spec.signature_name or DEFAULT_SIGNATURE
+                if name in seen:
+                    raise invalid(f"Duplicate evaluation of signature: {name}")
+                seen.add(name)
                 if name not in model.signatures:
                     raise invalid(f"Requested signature not found in model graph: {name}")
-                if task.method_name == CLASSIFY:
-                    raise _classify_refusal(model.signatures[name])
-                if task.method_name == REGRESS:
-                    raise _regress_refusal(model.signatures[name])
-                text = f"Unsupported signature method_name: {task.method_name}"
-                raise refuse(grpc.StatusCode.UNIMPLEMENTED, text)
+                if task.method_name not in checks:
+                    text = f"Unsupported signature method_name: {task.method_name}"
+                    raise refuse(grpc.StatusCode.UNIMPLEMENTED, text)
+                checks[task.method_name](model.signatures[name])
+                inputs.add(model.signatures[name].inputs["inputs"].name)
+                if len(inputs) > 1:
+                    raise invalid("Input tensor must be the same for all Signatures.")
+        raise _no_examples()
 
     def metadata(self, request):
         """The signatures of a model."""
@@ -155,30 +164,33 @@ def _check_spec(request):
         raise invalid("Missing ModelSpec")
 
 
-def _classify_refusal(signature):
+def _check_classify(signature):
     if len(signature.inputs) != 1:
-        return invalid("Expected one input Tensor.")
+        raise invalid("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
-        return invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
-    return _no_examples("classification", signature)
-
-
-def _regress_refusal(signature):
-    if len(signature.inputs) != 1:
-        return invalid("Expected one input Tensor.")
-    if len(signature.outputs) != 1:
-        return invalid("Expected one output Tensor.")
-    return _no_examples("regression", signature)
-
-
-def _no_examples(kind, signature):
+        raise invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if "inputs" not in signature.inputs:
-        text = f"No {kind} inputs found in SignatureDef: {signature}"
-        return refuse(grpc.StatusCode.FAILED_PRECONDITION, text)
-    return refuse(
-        grpc.StatusCode.UNIMPLEMENTED,
-        f"{kind} of tf.Example is not served here; ask the signature by Predict",
-    )
+        raise invalid(f"No classification inputs found in SignatureDef: {signature}")
+    if not {"classes", "scores"} & set(signature.outputs):
+        raise invalid(
+            "Expected classification signature outputs to contain at least one of "
+            f'"classes" or "scores". Signature was: {signature}'
+        )
+
+
+def _check_regress(signature):
+    if len(signature.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise invalid("Expected one output Tensor.")
+    for name, tensors in (("inputs", signature.inputs), ("outputs", signature.outputs)):
+        if name not in tensors:
+            raise invalid(f"No regression {name} found in SignatureDef: {signature}")
+
+
+def _no_examples():
+    text = "tf.Example is not served here; ask the signature by Predict"
+    return refuse(grpc.StatusCode.UNIMPLEMENTED, text)
 
 
 def cut(message):
@@ -210,17 +222,38 @@ def _answers(method):
     return answer
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict, GetModelMetadata, and the refusals of Classify, Regress and MultiInference."""
+def in_pool(pool, method):
+    """The method of a service, to be run by a pool of its own and not by the server's."""
+    call = functools.partial(method)
+    call.experimental_thread_pool = pool
+    return call
 
-    def __init__(self, frontend):
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict, GetModelMetadata, and the refusals of Classify, Regress and MultiInference.
+
+    Args:
+        frontend: `Frontend`.
+        light: executor of what never waits for a run.
+    """
+
+    def __init__(self, frontend, light):
         self._frontend = frontend
+        self.GetModelMetadata = in_pool(light, self.GetModelMetadata)
 
     @_answers
     def Predict(self, request, context):
         left = context.time_remaining()
         # gRPC says centuries where a caller has no deadline.
-        return self._frontend.predict(request, left if left is not None and left < 1e8 else None)
+        caller = Caller(left if left is not None and left < 1e8 else None)
+        if not context.add_callback(caller.leave):
+            caller.leave()
+        large = request.ByteSize() > _LARGE
+        try:
+            return self._frontend.predict(request, caller)
+        finally:
+            if large:
+                release_memory()
 
     @_answers
     def Classify(self, request, context):
@@ -240,10 +273,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus and HandleReloadConfigRequest."""
+    """GetModelStatus and HandleReloadConfigRequest; arguments as of `PredictionService`."""
 
-    def __init__(self, frontend):
+    def __init__(self, frontend, light):
         self._frontend = frontend
+        self.GetModelStatus = in_pool(light, self.GetModelStatus)
 
     @_answers
     def GetModelStatus(self, request, context):
