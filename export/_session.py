@@ -94,6 +94,7 @@ _FUNCTIONS = {
     "TF_GraphOperationByName": (_handle, _handle, ctypes.c_char_p),
     "TF_NewSessionOptions": (_handle,),
     "TF_DeleteSessionOptions": (None, _handle),
+    "TF_SetConfig": (None, _handle, ctypes.c_char_p, ctypes.c_size_t, _handle),
     "TF_LoadSessionFromSavedModel": (
         _handle,
         _handle,
@@ -265,6 +266,7 @@ class Session:
     Args:
         directory: the version directory, with `saved_model.pb` in it.
         tags: the tags of the meta graph.
+        apart: whether it has threads of its own, which the runs of other sessions cannot hold.
 
     Attributes:
         meta_graph: the serialized `MetaGraphDef`; the signatures are in it.
@@ -273,13 +275,17 @@ class Session:
         StatusError: TensorFlow could not load the directory.
     """
 
-    def __init__(self, directory, tags=("serve",)):
+    def __init__(self, directory, tags=("serve",), apart=False):
         library = _library()
         names = (ctypes.c_char_p * len(tags))(*(tag.encode() for tag in tags))
         options, meta_graph = library.TF_NewSessionOptions(), library.TF_NewBuffer()
         self._session, self._graph = None, library.TF_NewGraph()
         self._found = {}
         try:
+            if apart:
+                with _Status() as status:
+                    # ConfigProto with its ninth field, use_per_session_threads, alone.
+                    library.TF_SetConfig(options, b"\x48\x01", 2, status)
             with _Status() as status:
                 self._session = library.TF_LoadSessionFromSavedModel(
                     options,

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -15,12 +16,14 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ponderzoo.export.client import Client, PredictError
+from ponderzoo.export.server import _models
 from ponderzoo.export.server._server import Server
-from serving import ONES, SAMPLE, make_model, write_config, write_packages
+from serving import ONES, SAMPLE, make_model, request, write_config, write_packages
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
 )
 
 INPUTS = {"state": SAMPLE, "scale": ONES}
@@ -174,6 +177,103 @@ def test_taking_the_version_away_unloads_it(repository):
             client.predict("dense", INPUTS)
 
 
+def test_base_path_may_be_away_for_a_moment(repository):
+    with Server(repository, poll_seconds=0.02) as server, Client(server.address) as client:
+        (repository / "dense").rename(repository / "away")
+        time.sleep(0.2)
+        client.predict("dense", INPUTS)
+        (repository / "away").rename(repository / "dense")
+        repository.add(2)
+        until(lambda: states(server) == {1: "END", 2: "AVAILABLE"})
+
+
+def test_ends_of_old_versions_are_forgotten(repository, monkeypatch):
+    monkeypatch.setattr(_models, "MOST_ENDED", 1)
+    with Server(repository, poll_seconds=0.02) as server:
+        for version in (2, 3):
+            repository.add(version)
+            until(lambda: states(server).get(version) == "AVAILABLE")  # noqa: B023
+        until(lambda: states(server) == {2: "END", 3: "AVAILABLE"})
+
+
+def test_what_becomes_of_versions_is_told_in_a_line_each(repository):
+    lines = []
+    options = {"poll_seconds": 0.02, "retries": 1, "retry_seconds": 0.1, "log": lines.append}
+    with Server(repository, **options) as server:
+        repository.add(2)
+        until(lambda: states(server).get(2) == "AVAILABLE")
+        (repository / "dense" / "3").mkdir()
+        until(lambda: states(server).get(3) == "END")
+    loaded, again, given_up = lines
+    assert loaded == f"dense/2 is loaded from {repository / 'dense' / '2'}"
+    assert again.startswith("dense/3 did not load: ") and again.endswith("again in 0.1 s")
+    assert given_up.endswith("it is left alone until another directory has its name")
+
+
+ENDLESS = request(signature="repeat", state=SAMPLE, times=np.full(3, 2**31 - 1, "int32"))
+
+
+def test_runs_that_nobody_waits_for_are_ended(repository, monkeypatch):
+    monkeypatch.setattr(_models, "FORSAKEN_SECONDS", 0.1)
+    options = {"poll_seconds": 0.05, "threads": 2, "rest_port": 0}
+    with Server(repository, **options) as server, grpc.insecure_channel(server.address) as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        (model,) = server.models
+        leavers = [predict.future(ENDLESS) for _ in range(2)]
+        until(lambda: len(model.leases) == 2)
+        # All threads that run models are held, and still it is told how things are.
+        assert states(server) == {1: "AVAILABLE"}
+        with urllib.request.urlopen(f"{server.rest_address}/v1/models/dense") as answer:
+            assert b"AVAILABLE" in answer.read()
+        leavers[0].cancel()
+        waits = predict.future(ENDLESS)
+        until(lambda: model.ended)
+        # One who still waits is asked for again, in the session that took over.
+        until(lambda: not model.leases)
+        (other,) = server.models
+        assert other is not model and not leavers[1].done()
+        leavers[1].cancel()
+        waits.cancel()
+        predict(request(), timeout=60)
+
+
+def test_label_of_a_version_to_come_is_allowed_where_asked_for(repository):
+    with Server(repository, poll_seconds=0.02, labels_early=True) as server:
+        reload(server, ("dense", repository / "dense", {"next": 2}))
+        with Client(server.address) as client:
+            with pytest.raises(PredictError, match=r"Specific\(dense, 2\)"):
+                client.predict("dense", INPUTS, label="next")
+            repository.add(2)
+            until(lambda: states(server).get(2) == "AVAILABLE")
+            client.predict("dense", INPUTS, label="next")
+        with pytest.raises(grpc.RpcError, match="not currently available"):
+            reload(server, ("dense", repository / "dense", {"next": 3}))
+
+
+def test_copied_folder_serves_what_lies_in_it(packages, tmp_path):
+    copy = shutil.copytree(packages, tmp_path / "copy")
+    with Server(copy) as server:
+        assert [model.directory for model in server.models] == [str(copy / "dense" / "3")]
+    shutil.rmtree(copy / "dense" / "3")
+    shutil.rmtree(copy / "dense" / "2")
+    shutil.rmtree(copy / "dense" / "1")
+    with pytest.raises(ValueError, match=f"no numbered folder in {copy}"):
+        Server(copy).start()
+
+
+@pytest.mark.parametrize("ports", [{"port": 65536}, {"port": -1}, {"rest_port": 99999}])
+def test_ports_are_looked_at_before_anything_is_loaded(ports):
+    with pytest.raises(ValueError, match="a port is a number from 0 to 65535, got"):
+        Server("nothing", **ports).start()
+
+
+def test_port_of_another_is_told_before_anything_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
+            Server("nothing", rest_port=port).start()
+
+
 def test_reload_adds_removes_and_labels(repository):
     repository.add(2)
     with Server(repository, poll_seconds=3600) as server, Client(server.address) as client:
@@ -272,7 +372,7 @@ def test_stop_ends_runs_that_outlive_the_grace(repository):
 def test_tls_keeps_strangers_out(repository, make_certificate, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     key, certificate = make_certificate(folder, "server")
-    texts = (json.dumps(file.read_text()) for file in (key, certificate))
+    texts = [json.dumps(file.read_text()) for file in (key, certificate)]
     config = folder / "ssl.config"
     config.write_text("server_key: {} server_cert: {}".format(*texts))
     with Server(repository, ssl=config) as server:
@@ -280,7 +380,17 @@ def test_tls_keeps_strangers_out(repository, make_certificate, tmp_path_factory)
             assert client.predict("dense", INPUTS)["norm"].shape == (3,)
         with Client(server.address, timeout=5, retries=0) as client, pytest.raises(PredictError):
             client.predict("dense", INPUTS)
-    for text, words in (("server_key: 1", "is no SSLConfig"), ("", "must hold a server_key")):
+    other, _ = make_certificate(folder, "other")
+    key, certificate = texts
+    pair = "server_key: {} server_cert: {}"
+    for text, words in (
+        ("server_key: 1", "is no SSLConfig"),
+        ("", "must hold a server_key"),
+        (pair.format('"x"', certificate), f"server_key in {config} is no PEM of a key"),
+        (pair.format(key, '"x"'), f"server_cert in {config} is no PEM of a certificate"),
+        (pair.format(key, certificate) + ' custom_ca: "x"', f"custom_ca in {config} is no PEM"),
+        (pair.format(json.dumps(other.read_text()), certificate), "does not belong to its server"),
+    ):
         config.write_text(text)
         with pytest.raises(ValueError, match=words):
             Server(repository, ssl=config).start()
@@ -301,7 +411,7 @@ def test_monitoring_file_moves_the_metrics_or_switches_them_off(repository):
 
 def test_taken_rest_port_is_told_and_everything_is_closed(repository):
     with Server(repository, rest_port=0) as server:
-        with pytest.raises(OSError, match="cannot listen on .* Address already in use"):
+        with pytest.raises(OSError, match=r"cannot listen on .* Address already in use"):
             Server(repository, rest_port=server.rest_port).start()
         with urllib.request.urlopen(f"{server.rest_address}/ponderzoo/models") as answer:
             (listed,) = json.load(answer)["models"]

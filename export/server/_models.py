@@ -58,16 +58,20 @@ class Model:
         directory: its version directory.
         batching: `BatchingParameters`, or None where requests run one by one.
         metrics: `Metrics` that the runs are entered into, or None.
+        apart: whether its runs have threads of their own.
+
+    Attributes:
+        ended: whether its runs were ended so that they run again in the session that took over.
 
     Raises:
         StatusError: it cannot be loaded, or a warm-up request failed.
     """
 
-    def __init__(self, name, version, directory, batching=None, metrics=None):
+    def __init__(self, name, version, directory, batching=None, metrics=None, apart=False):
         self.name, self.version, self.directory = name, version, directory
-        self.leases, self.left, self.retired = set(), {}, False
+        self.leases, self.left, self.retired, self.ended = set(), {}, False, False
         self.batching, self._metrics, self._batcher = batching, metrics, None
-        self.session = Session(directory)
+        self.session = Session(directory, apart=apart)
         try:
             graph = meta_graph_pb2.MetaGraphDef.FromString(self.session.meta_graph)
             self.signatures = dict(graph.signature_def)
@@ -336,46 +340,42 @@ class Models:
     def _end_forsaken(self):
         """Ends runs that nobody waits for.
 
-        A session can only end all of its runs. So another one takes over first, and the old one
-        ends its own once those that somebody waits for are answered.
+        A session can only end all of its runs. So another one takes over first, where those that
+        somebody waits for run again.
         """
         now = time.monotonic()
         with self._lock:
             versions = [v for known in self._versions.values() for v in known.values() if v.model]
-            old = [v.model for v in versions if v.model.retired] + self._replaced
-            for model in old:
-                if model.leases and set(model.left) == model.leases:
+            for model in (version.model for version in versions):
+                if model.retired and model.leases and set(model.left) == model.leases:
                     model.session.cancel()
-            full = [
+            held = [
                 version
                 for version in versions
                 if not version.model.retired
                 and version.renew_at < now
                 and any(since < now - FORSAKEN_SECONDS for since in version.model.left.values())
             ]
-        for version in full:
-            version.renew_at = now + self._retry_seconds
-            before = version.model
+        for version in held:
+            old, version.renew_at = version.model, now + self._retry_seconds
             try:
-                model = Model(
-                    before.name,
-                    before.version,
-                    before.directory,
-                    before.batching,
-                    self._metrics,
+                # The runs that are to be ended may hold all threads that sessions share.
+                new = Model(
+                    old.name, old.version, old.directory, old.batching, self._metrics, apart=True
                 )
             except Exception as error:
-                self._log(f"{before.name}/{before.version} could not be loaded anew: {error}")
+                self._log(f"{old.name}/{old.version} could not be loaded anew: {error}")
                 continue
-            version.renew_at = 0.0
             with self._lock:
-                before.retired, version.model = True, model
-                self._replaced.append(before)
-                idle = not before.leases
-                if set(before.left) == before.leases and before.leases:
-                    before.session.cancel()
+                version.model, version.renew_at = new, 0.0
+                old.retired = old.ended = True
+                idle = not old.leases
+                if not idle:
+                    self._replaced.append(old)
+                    old.session.cancel()
             if idle:
-                self._free(before)
+                self._free(old)
+            self._log(f"{old.name}/{old.version} was loaded anew to end runs that nobody waits for")
 
     def _retire(self, name, wanted):
         """Unloads what is not wanted, but not before something wanted is there."""

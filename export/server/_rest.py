@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import gc
 import importlib.resources
 import ipaddress
 import itertools
@@ -825,7 +826,36 @@ def _unpack_and_call(packed, frontend, method, path, body, caller):
         body = _unpacked(body, caller) if packed else body
     except StatusError as error:
         return refused(error)
-    return call(frontend, method, path, body, caller)
+    if len(body) < _LARGE:
+        return call(frontend, method, path, body, caller)
+    with _collector.off():
+        return call(frontend, method, path, body, caller)
+
+
+class _Collector:
+    """Python's collector of circles, off while large documents are read.
+
+    It would go over all that was read again and again, and hold up everybody meanwhile.
+    """
+
+    def __init__(self):
+        self._lock, self._users = threading.Lock(), 0
+
+    @contextlib.contextmanager
+    def off(self):
+        with self._lock:
+            self._users += 1
+            gc.disable()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    gc.enable()
+
+
+_collector = _Collector()
 
 
 def _unpacked(body, caller):

@@ -46,8 +46,13 @@ class Frontend:
 
         def run():
             _check_spec(request)
-            with self.models.use(request.model_spec, caller) as model:
-                return model.predict(request, caller.left())
+            while True:
+                with self.models.use(request.model_spec, caller) as model:
+                    try:
+                        return model.predict(request, caller.left())
+                    except StatusError as error:
+                        if not model.ended or _CODES[error.code] != grpc.StatusCode.CANCELLED:
+                            raise
 
         return self._counted(run, request.model_spec.name, "Predict", entry)
 
