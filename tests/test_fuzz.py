@@ -7,6 +7,7 @@ example that caused it. `make fuzz MINUTES=5` tries more.
 
 import codecs
 import contextlib
+import gzip
 import http.client
 import itertools
 import json
@@ -156,10 +157,10 @@ class Target(ServerProcess):
             time.sleep(0.02)
         raise AssertionError(f"the load of version {version} hangs")
 
-    def fetch(self, method, path, body):
+    def fetch(self, method, path, body, headers=None):
         """HTTP status and the answer's bytes."""
         with contextlib.closing(http.client.HTTPConnection(self.rest_address, timeout=30)) as http_:
-            http_.request(method, path, body)
+            http_.request(method, path, body, headers or {})
             answer = http_.getresponse()
             return answer.status, answer.read()
 
@@ -369,6 +370,8 @@ OVERSIZED = {
     "more than can be counted": shaped(2**31, 2**31),
     "more than there is": shaped(2**35, float_val=[1.0]),
     "2 GB of one value": shaped(2**10, 2**19, float_val=[1.0]),
+    "a long string many times": shaped(2**23, dtype=7, string_val=[b"a" * 1000]),
+    "halves": shaped(2**30, dtype=19, half_val=[1]),
     "strings": shaped(2**29, dtype=7, string_val=[b"a"]),
     "none, but many": shaped(2**40, 2**40, 0),
     "negative twice": shaped(-(2**31), -(2**31)),
@@ -499,6 +502,49 @@ def test_no_garbage_on_a_port_harms_the_server(target, rest, data, head):
             while connection.recv(2**16):
                 pass
     target.check()
+
+
+def bodies(size):
+    """Documents of about so many values, and their headers."""
+    packed = {"Content-Encoding": "gzip"}
+    numbers = [[0.5, 1.25]] * (size // 2)
+    yield {"signature_name": "any", "instances": numbers}, {}
+    yield {"signature_name": "any", "instances": [{"sequence": row} for row in numbers]}, {}
+    yield {"signature_name": "any", "instances": [*numbers, [None]]}, {}
+    yield {"signature_name": "shout", "inputs": ["a"] * size}, {}
+    yield {"signature_name": "any", "inputs": [[]] * size + [1]}, {}
+    yield [{"a": number} for number in range(size // 4)], {}
+    yield {str(number): number for number in range(size // 4)}, {}
+    yield {"inputs": "a" * 8 * size}, {}
+    yield gzip.compress(b"[" * 400 * size), packed
+    yield gzip.compress(b'{"inputs":[' + b"[]," * size + b"[]]}"), packed
+    yield b"[1," * 100 * size, {}
+
+
+def test_memory_is_given_back_after_large_documents(target):
+    size, most = (2_000_000, 1.2) if LONG else (250_000, 1.2)
+    target.check()
+    before = target.memory()
+    for document, headers in bodies(size):
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        code, answer = target.fetch("POST", ROUTES[0], body, headers)
+        assert code in STATUSES | {504} and len(answer) < 20 * size
+        target.check()
+    end = time.monotonic() + 10
+    while target.memory() > most * before and time.monotonic() < end:
+        time.sleep(0.1)
+    assert target.memory() <= most * before
+
+
+def test_requests_that_are_dropped_half_sent_cost_no_words(target, capfd):
+    host, port = target.rest_address.split(":")
+    head = b"POST /v1/models/dense:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+    for number in range(2000 if LONG else 200):
+        with socket.create_connection((host, port), timeout=TIMEOUT) as connection:
+            connection.sendall(head + b"\r\n{" * (number % 2))
+    target.check()
+    assert target.fetch("GET", "/v1/models/dense", b"")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 # Repositories.

@@ -1,12 +1,16 @@
 """The wire: tensors in messages, the client, and what the server answers to right and wrong."""
 
+import gzip
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import numpy as np
@@ -17,11 +21,13 @@ from ponderzoo.export._session import StatusError
 from ponderzoo.export._tensors import from_proto, to_lists, to_proto
 from ponderzoo.export.client import Client, PredictError
 from ponderzoo.export.server import _rest
+from ponderzoo.export.server._refusals import Caller
 from ponderzoo.export.server._server import Server
 from serving import (
     NOT_FOUND,
     ONES,
     SAMPLE,
+    ServerProcess,
     make_model,
     make_signatures,
     request,
@@ -161,7 +167,8 @@ def test_rest_writes_floats_in_the_fewest_digits_and_what_is_no_number_by_name(d
 def test_rest_reads_numbers_as_they_are(number, dtype, value):
     array = _rest._array(_rest._parse(json.dumps({"a": value}).encode())["a"], number)
     assert array.dtype == dtype and array.shape == np.shape(value)
-    expected = np.array(value, "int64" if dtype == "uint8" else dtype)
+    with np.errstate(over="ignore"):
+        expected = np.array(value, "int64" if dtype == "uint8" else dtype)
     np.testing.assert_array_equal(array, expected.astype(dtype))
 
 
@@ -180,6 +187,132 @@ def test_rest_reads_numbers_as_they_are(number, dtype, value):
 def test_rest_refuses_what_is_of_another_type(number, value, text):
     with pytest.raises(StatusError, match=text):
         _rest._array([0.5 if number < 3 else True if number == 10 else 0, value], number)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_rest_reads_rows_as_columns(monkeypatch, named):
+    """Also where a block of rows ends, and names the row that is wrong."""
+    monkeypatch.setattr(_rest, "_BLOCK", 4)
+    column = np.arange(22.0).reshape(11, 2)
+    types = {"a": 1, "b": 9} if named else {"a": 1}
+
+    def read(rows):
+        rows = [{"a": row, "b": 7} for row in rows] if named else rows
+        return _rest._from_rows({"instances": rows}, types, Caller())
+
+    arrays = read(column.tolist())
+    np.testing.assert_array_equal(arrays["a"], column)
+    assert not named or arrays["b"].tolist() == [7] * 11
+    key = " key: a" if named else ""
+    for wrong, text in (
+        ([1.0, None], "JSON Value: null Type: Null is not of expected type: float"),
+        ([1.0], "Expecting tensor size: 2 but got: 1"),
+        ([[1.0, 2.0]], r"Expecting shape \[2\] but got: \[1,2\]"),
+    ):
+        text = f"Failed to process element: 9{key} of 'instances' list. Error: .*{text}"
+        with pytest.raises(StatusError, match=text):
+            read([*column[:9].tolist(), wrong, wrong])
+
+
+def test_reading_ends_when_nobody_waits_for_it(monkeypatch):
+    monkeypatch.setattr(_rest, "_BLOCK", 4)
+    gone, late = Caller(), Caller(timeout=0)
+    gone.leave()
+    for caller, text in ((gone, "the caller has left"), (late, "the time is over")):
+        with pytest.raises(StatusError, match=text):
+            _rest._array([1.0] * 9, 1, caller)
+        with pytest.raises(StatusError, match=text):
+            _rest._from_rows({"instances": [1.0] * 9}, {"a": 1}, caller)
+
+
+def test_texts_of_errors_tell_no_more_than_the_start_of_a_value():
+    endless = []
+    endless.append(endless)
+    assert _rest.shown(endless) == "[" * 256
+    assert _rest.shown({"a": ["ä" * 10**6]}) == '{"a":["' + "ä" * 124
+    assert _rest.shown([None, True, 0.5, {"b": []}]) == '[null,true,0.5,{"b":[]}]'
+
+
+def test_gzip_is_unpacked_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(_rest, "LARGEST_UNPACKED", 10**6)
+    text = b"ab" * 10**5
+    assert _rest._unpacked(gzip.compress(text) + gzip.compress(text), Caller()) == text * 2
+    with pytest.raises(StatusError, match="more than 1000000 bytes when it is unpacked"):
+        _rest._unpacked(gzip.compress(bytes(10**7)), Caller())
+    with pytest.raises(StatusError, match="the body is no gzip"):
+        _rest._unpacked(text, Caller())
+
+
+def test_values_that_stand_for_many_are_counted_in_bytes():
+    proto = tensor_pb2.TensorProto(dtype=7, string_val=[b"a" * 1000])
+    proto.tensor_shape.dim.add(size=100)
+    assert from_proto(proto).tolist() == [b"a" * 1000] * 100
+    with pytest.raises(ValueError, match="bytes of one value, 50000 are the most"):
+        from_proto(proto, 50_000)
+
+
+@pytest.fixture(scope="module")
+def rest(exports):
+    """`ask(headers)`: HTTP status of a model's status, by a server that knows `friend`."""
+    with Server(exports, rest_port=0, allowed_hosts=["friend"]) as server:
+
+        def ask(**headers):
+            request = urllib.request.Request(f"{server.rest_address}/v1/models/dense")
+            for name, value in headers.items():
+                request.add_header(name, value.format(port=server.rest_port))
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    return answer.status
+            except urllib.error.HTTPError as error:
+                assert "is not this server's" in json.load(error)["error"]
+                return error.code
+
+        ask.port = server.rest_port
+        yield ask
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Host": "localhost"}, 200),
+        ({"Host": "localhost:{port}"}, 200),
+        ({"Host": "10.1.2.3:80"}, 200),
+        ({"Host": "[::1]:80"}, 200),
+        ({"Host": "friend:80"}, 200),
+        ({"Host": "stranger"}, 403),
+        ({"Host": "stranger.localhost.example:80"}, 403),
+        ({"Origin": "http://127.0.0.1:{port}"}, 200),
+        ({"Origin": "https://friend"}, 200),
+        ({"Origin": "http://stranger"}, 403),
+        ({"Origin": "http://localhost"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_rest_is_called_by_its_own_names_and_pages_alone(rest, headers, code):
+    assert rest(**headers) == code
+
+
+def test_cors_lets_pages_of_all_hosts_in(exports):
+    with Server(exports, rest_port=0, cors=True) as server:
+        request = urllib.request.Request(f"{server.rest_address}/v1/models/dense")
+        request.add_header("Origin", "http://stranger")
+        with urllib.request.urlopen(request) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+HEAD = b"POST /v1/models/dense:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"), [(b"", b""), (HEAD, b""), (HEAD + b"\r\n{", b"HTTP/1.1 408 ")]
+)
+def test_rest_does_not_wait_for_ever_for_the_rest_of_a_request(rest, monkeypatch, sent, answer):
+    monkeypatch.setattr(_rest, "PATIENCE", 0.2)
+    with socket.create_connection(("127.0.0.1", rest.port), timeout=10) as connection:
+        connection.sendall(sent)
+        received = connection.recv(2**16)
+    assert received.startswith(answer) and bool(received) == bool(answer)
+    assert rest() == 200
 
 
 def test_plain_numbers_become_what_tensorflow_makes_of_them():
@@ -415,3 +548,20 @@ def test_sigterm_answers_what_is_under_way_and_ends_well(exports, server):
     with Client(server.address) as client:
         expected = client.predict("dense", inputs, "repeat")["state"]
     np.testing.assert_allclose(answers[0], expected, 1e-5, 1e-6)
+
+
+def test_second_signal_ends_at_once(exports):
+    with (
+        ServerProcess(exports, grace=3600) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        endless = request(signature="repeat", state=SAMPLE, times=np.full(3, 2**31 - 1, "int32"))
+        asked = predict.future(endless)
+        predict(request())
+        server.process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(1)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(30) == 128 + signal.SIGINT
+        asked.cancel()
