@@ -276,7 +276,7 @@ def rest(exports):
     [
         ({"Host": "localhost"}, 200),
         ({"Host": "localhost:{port}"}, 200),
-        ({"Host": "10.1.2.3:80"}, 200),
+        ({"Host": "127.0.0.9:80"}, 200),
         ({"Host": "[::1]:80"}, 200),
         ({"Host": "friend:80"}, 200),
         ({"Host": "stranger"}, 403),
