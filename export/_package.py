@@ -165,11 +165,7 @@ def _write(directory, model, signatures, name, card, xla):
     # model would put every variable into the checkpoint a second time.
     archive = keras.export.ExportArchive()
     for key, signature in signatures.items():
-        specs = [
-            tf.TensorSpec(shape, dtype, name=input_name)
-            for input_name, (shape, dtype) in signature.inputs.items()
-        ]
-        archive.add_endpoint(key, _endpoint(key, signature, xla), input_signature=specs)
+        archive.add_endpoint(key, _endpoint(key, signature, xla))
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(directory, options=options, verbose=False)
 
@@ -230,14 +226,22 @@ def _batching(graph):
 
 
 def _endpoint(name, signature, xla):
-    """The signature as a function of tensors in order, which is what ExportArchive calls."""
+    """The signature as a TensorFlow function, traced for all ways to call it.
+
+    Whoever loads the package in TensorFlow gives the tensors by name, as one dict, which is what
+    `keras.layers.TFSMLayer` hands over, or in order. All ways share one graph.
+    """
     import tensorflow as tf
 
     function = signature.function
     if xla:
         function = tf.function(function, jit_compile=True, autograph=False)
+    specs = {
+        key: tf.TensorSpec(shape, dtype, name=key)
+        for key, (shape, dtype) in signature.inputs.items()
+    }
 
-    def endpoint(*tensors):
+    def answer(*tensors):
         # A wrong shape is refused here, by the input's name and not by some kernel's.
         named = {
             key: tf.ensure_shape(tensor, shape, name=key)
@@ -251,6 +255,18 @@ def _endpoint(name, signature, xla):
             )
         return outputs
 
+    graph = tf.function(answer, autograph=False).get_concrete_function(*specs.values())
+
+    def endpoint(*tensors, **named):
+        if tensors and isinstance(tensors[0], dict):
+            (named,) = tensors
+        return graph(*(named[key] for key in specs) if named else tensors)
+
+    endpoint = tf.function(endpoint, autograph=False)
+    # The first one becomes the signature, the names of whose inputs servers go by.
+    endpoint.get_concrete_function(**specs)
+    endpoint.get_concrete_function(specs)
+    endpoint.get_concrete_function(*specs.values())
     return endpoint
 
 

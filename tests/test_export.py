@@ -194,6 +194,60 @@ def test_each_variable_is_written_once(written, model):
     assert shapes == sorted(tuple(variable.shape) for variable in model.variables)
 
 
+PLAIN = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "ponderzoo":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+sys.path.remove("")  # the tests' own folder
+
+import json
+import keras
+import numpy as np
+import tensorflow as tf
+
+directory = sys.argv[1]
+with open(directory + "/assets.extra/signatures.json") as file:
+    described = json.load(file)["signatures"]
+package, said = tf.saved_model.load(directory), {}
+for name, signature in described.items():
+    inputs = {
+        key: np.array(signature["rest"]["body"]["inputs"][key], tensor["dtype"])
+        for key, tensor in signature["inputs"].items()
+        if tensor["dtype"] != "string"
+    } or {"text": np.array([b"one", b"two"], object)}
+    tensors = {key: tf.constant(value) for key, value in inputs.items()}
+    call, truth = getattr(package, name), package.signatures[name](**tensors)
+    layer = keras.layers.TFSMLayer(directory, call_endpoint=name)
+    backwards = dict(reversed(tensors.items()))
+    answers = {
+        "names": call(**tensors),
+        "names, another order": call(**backwards),
+        "a dict": call(tensors),
+        "a dict, another order": call(backwards),
+        "positions": call(*tensors.values()),
+        "arrays": call(**inputs),
+        "layer": layer(tensors),
+    }
+    for way, answer in answers.items():
+        assert set(answer) == set(truth), (name, way)
+        for key in truth:
+            np.testing.assert_array_equal(answer[key], truth[key], err_msg=f"{name}, {way}, {key}")
+    said[name] = len(answers)
+assert not [name for name in sys.modules if name.split(".")[0] == "ponderzoo"]
+print(json.dumps(said))
+"""
+
+
+def test_plain_tensorflow_calls_every_signature_by_name_by_dict_and_in_order(written, fresh):
+    said = json.loads(fresh(PLAIN, written).splitlines()[-1])
+    assert said == {"serve": 7, "shout": 7}
+
+
 def ragged(lengths, function=None):
     """A signature that takes rows of any length, with or without the input that tells it."""
 
