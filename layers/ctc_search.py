@@ -195,7 +195,7 @@ def ctc_prefix_search(logits, lengths, blank=0, threshold=0.9999, max_expansions
     found = []
     for row, length in zip(logits, np.asarray(ops.convert_to_numpy(lengths))):
         scores = row[:length] - np.logaddexp.reduce(row[:length], axis=-1, keepdims=True)
-        is_cut = np.exp(scores[:, blank]) > threshold
+        is_cut = scores[:, blank] > np.log(threshold)
         edges = [-1, *np.flatnonzero(is_cut), length]
         labels, total = [], float(np.sum(scores[is_cut, blank]))
         for before, after in itertools.pairwise(edges):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from ponderzoo import zoo
+from ponderzoo import trainers, zoo
 from ponderzoo.zoo.signatures._notation import over_text
 from ponderzoo.zoo.signatures.copy import signatures
 
@@ -456,3 +456,25 @@ def test_what_cannot_be_read_is_said(name, text):
     with pytest.raises(ValueError, match=r"^expected ") as caught:
         notation(name).read([*notation(name).example, text])
     assert str(caught.value).endswith(f"; got {text!r}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "task, output, bit, shape",
+    [
+        ("parity", "parity", "odd", (3, 1)),
+        ("bit_parity", "parity", "odd", (2, 1)),
+        ("logic", "truth", "truth", (2, 3)),
+        ("copy", "bits", "bits", (2, 41, 8)),
+    ],
+)
+def test_a_bit_is_told_by_the_logit_before_a_sigmoid_rounds_it(task, output, bit, shape):
+    """Next to 0 the sigmoid is 0.5 in float32, or a number beside it, as the processor has it."""
+    signs = np.resize([1, -1, 0], shape)
+    room = importlib.import_module(f"ponderzoo.zoo.signatures.{task}")
+    logits = tf.constant(1e-9 * signs, "float32")
+    served = room.signatures(lambda inputs: {output: logits}, trainers.task(task), {})["serve"]
+    inputs = {key: tf.constant(x) for key, x in served.sample.items()}
+    if task == "copy":
+        inputs["lengths"] = tf.fill([2], shape[1])
+    found = np.reshape(served.function(**inputs)[bit], shape)
+    np.testing.assert_array_equal(found, signs > 0)

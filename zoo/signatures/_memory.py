@@ -72,10 +72,10 @@ def signatures(model, task, told):
         check_lengths(lengths, sequence)
         answer = model({"sequence": sequence, "lengths": lengths})
         real = tf.sequence_mask(lengths, steps)
-        probability = tf.where(real[..., None], tf.sigmoid(answer["bits"]), 0.0)
+        bits, within = answer["bits"], real[..., None]
         return {
-            "bits": tf.cast(probability > 0.5, tf.int32),
-            "probability": probability,
+            "bits": tf.cast(within & (bits > 0), tf.int32),
+            "probability": tf.where(within, tf.sigmoid(bits), 0.0),
             **{name: shown(value, real) for name, value in handed_on(answer, told).items()},
         }
 

@@ -15,10 +15,10 @@ def signatures(model, task, told):
             tf.reduce_all((bits >= 0) & (bits <= 1)), ["bits must be 0 or 1, got", bits]
         )
         answer = model({"bits": tf.cast(bits, tf.float32)})
-        odd = tf.sigmoid(answer["parity"][:, 0])
+        odd = answer["parity"][:, 0]
         return {
-            "odd": tf.cast(odd > 0.5, tf.int32),
-            "probability": odd,
+            "odd": tf.cast(odd > 0, tf.int32),
+            "probability": tf.sigmoid(odd),
             **handed_on(answer, told),
         }
 

@@ -25,10 +25,10 @@ def signatures(model, task, told):
         one_hot = tf.reshape(tf.one_hot(gates_applied, 10), (shape[0], shape[1], 10 * gates))
         sequence = tf.concat([tf.cast(bits, tf.float32), one_hot], axis=-1)
         answer = model({"sequence": sequence, "lengths": lengths})
-        truth = tf.sigmoid(answer["truth"])
+        truth = answer["truth"]
         return {
-            "truth": tf.cast(truth > 0.5, tf.int32),
-            "probability": truth,
+            "truth": tf.cast(truth > 0, tf.int32),
+            "probability": tf.sigmoid(truth),
             **handed_on(answer, told),
         }
 

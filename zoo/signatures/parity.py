@@ -15,8 +15,12 @@ def signatures(model, task, told):
             tf.reduce_all(tf.abs(bits) <= 1), ["bits must be -1, 0 or 1, got", bits]
         )
         answer = model({"sequence": tf.cast(bits[:, None], tf.float32)})
-        odd = tf.sigmoid(answer["parity"][:, 0])
-        return {"odd": tf.cast(odd > 0.5, tf.int32), "probability": odd, **handed_on(answer, told)}
+        odd = answer["parity"][:, 0]
+        return {
+            "odd": tf.cast(odd > 0, tf.int32),
+            "probability": tf.sigmoid(odd),
+            **handed_on(answer, told),
+        }
 
     return {
         "serve": Signature(
