@@ -248,13 +248,11 @@ def test_a_younger_setting_had_its_default(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        ("{", "JSONDecodeError"),
         ("[]", "TypeError"),
         ('{"entry": "act_parity"}', "KeyError: 'task'"),
         ('{"entry": ["act_parity"]}', "TypeError"),
         ('{"entry": "act_parity", "task": "parity", "task_config": 5}', "TypeError"),
         ('{"entry": "act_parity", "task": "parity", "task_config": {}}', "KeyError"),
-        ("\udcff", "UnicodeDecodeError"),
     ],
 )
 def test_a_damaged_config_is_said_in_a_line(ponderzoo, tmp_path, content, error):
@@ -263,6 +261,17 @@ def test_a_damaged_config_is_said_in_a_line(ponderzoo, tmp_path, content, error)
         code, _, err = ponderzoo(words)
         assert code == 1 and err.count("\n") == 1
         assert f"{tmp_path}/config.json is no config.json of a run ({error}" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [("", "it is empty"), ("{", "JSONDecodeError"), ("\udcff", "UnicodeDecodeError")],
+)
+def test_a_config_that_is_cut_off_is_said_in_a_line(ponderzoo, tmp_path, content, error):
+    (tmp_path / "config.json").write_bytes(content.encode(errors="surrogateescape"))
+    code, _, err = ponderzoo(f"evaluate {tmp_path}")
+    assert code == 1 and err.count("\n") == 1
+    assert err.startswith(f"error: {tmp_path}/config.json is damaged or cut off (") and error in err
 
 
 def test_train_fills_the_run_directory(trained):

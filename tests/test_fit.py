@@ -1,11 +1,13 @@
 """The training loop: what a run directory holds, and that a killed run loses nothing."""
 
 import dataclasses
+import errno
 import fcntl
 import glob
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 from ponderzoo.trainers import Recipe, fit, task
 from ponderzoo.trainers._events import EVENTS, Board, EventFile
+from ponderzoo.trainers._files import read_json, write_json
 from ponderzoo.trainers._metrics import AtCap, Ponder, SequenceError
 from ponderzoo.trainers._run import Run
 from ponderzoo.trainers._task import Stream, Task
@@ -161,7 +164,7 @@ def test_learns(finished):
 
 def test_run_directory_tells_everything(finished):
     run_dir, metrics = finished
-    assert read(run_dir, "metrics.json") == metrics
+    assert read_json(run_dir / "metrics.json") == metrics
     assert 1 <= metrics["ponder"] <= MAX_PONDER
     facts = (
         "seed updates batch_size minutes cpu_minutes examples_per_second data_share hardware commit"
@@ -233,6 +236,151 @@ def test_a_finished_run_is_not_run_again(finished):
         raise AssertionError("built again")
 
     assert fit(never, Majority(), RECIPE, str(finished[0]), {"entry": "stand-in"}) == finished[1]
+
+
+def damaged(finished, target, name, content):
+    """A copy of a finished run of which one file has another content."""
+    shutil.copytree(finished[0], target)
+    (target / name).write_bytes(content)
+    return target / name
+
+
+@pytest.mark.parametrize("name", ["backup/state.npz", "config.json", "metrics.json"])
+@pytest.mark.parametrize("kept", [0, 300])
+def test_a_damaged_file_is_named_with_what_to_do(finished, tmp_path, name, kept):
+    whole = (finished[0] / name).read_bytes()
+    path = damaged(finished, tmp_path / "run", name, whole[:kept])
+    if name == "backup/state.npz":
+        os.remove(tmp_path / "run" / "metrics.json")
+    with pytest.raises(ValueError) as refused:
+        run(tmp_path / "run")
+    what = f"{path} is damaged or cut off ("
+    assert str(refused.value).startswith(what) and "\n" not in str(refused.value)
+    assert re.search(r"\); (restore|remove) it", str(refused.value))
+
+
+def test_a_state_of_another_model_is_no_state(finished, tmp_path):
+    state = (finished[0] / "backup" / "state.npz").read_bytes()
+    path = damaged(finished, tmp_path / "run", "backup/state.npz", state)
+    os.remove(tmp_path / "run" / "metrics.json")
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files if name != "3"}
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=r"state\.npz is damaged or cut off \(KeyError"):
+        run(tmp_path / "run")
+
+
+def test_a_changed_number_is_noticed(finished, tmp_path):
+    whole = (finished[0] / "metrics.json").read_bytes()
+    path, rng = damaged(finished, tmp_path / "run", "metrics.json", whole), np.random.default_rng(0)
+    for place in rng.integers(0, len(whole), 200):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.integers(0, 7)
+        path.write_bytes(flipped)
+        try:
+            found = read_json(path)
+        except ValueError:
+            continue
+        assert {name: found[name] for name in finished[1]} == finished[1]
+
+
+def test_metrics_that_are_older_than_checksums_are_read(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    for name in ("metrics.json", "config.json"):
+        write_json(tmp_path / "run" / name, read_json(finished[0] / name))
+    assert run(tmp_path / "run") == finished[1]
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(finished, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "makedirs", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert run(finished[0]) == finished[1]
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    events = EventFile(str(tmp_path))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/some.json'"):
+        write_json(tmp_path / "some.json", {})
+    assert os.listdir(tmp_path) == [EVENTS]
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/{EVENTS}'"):
+        events.flush()
+
+
+@pytest.mark.parametrize("found", ["cut", "lost"])
+def test_lost_best_weights_are_refused_before_training_goes_on(tmp_path, found):
+    settings = {"updates": 20, "steps_per_epoch": 10, "figures": False, "histograms": 0}
+    settings |= {"validation_rows": 16, "evaluation_rows": 16, "curriculum": 0}
+    run(tmp_path, **settings)
+    best = tmp_path / "backup" / "best.npz"
+    os.remove(tmp_path / "metrics.json")
+    if found == "lost":
+        os.remove(best)
+    else:
+        best.write_bytes(best.read_bytes()[:200])
+    with pytest.raises((ValueError, FileNotFoundError), match=r"best\.npz"):
+        run(tmp_path, **settings)
+
+
+@pytest.mark.parametrize("left", ["whole", "cut", "lost", "beginning"])
+def test_events_that_were_lost_leave_a_file_that_is_read(tmp_path, left):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def session(size, steps):
+        events = EventFile(str(tmp_path), size)
+        for step in steps:
+            events.scalar("loss", 1 / step, step)
+        size = events.flush()
+        events.close()
+        return size
+
+    size, path = session(0, range(1, 6)), tmp_path / EVENTS
+    if left == "lost":
+        os.remove(path)
+    elif left != "whole":
+        os.truncate(path, {"cut": size - 20, "beginning": 9}[left])
+    assert session(size, range(6, 11)) == os.path.getsize(path)
+    found = EventAccumulator(str(tmp_path)).Reload().Tensors("loss")
+    kept = {"whole": 5, "cut": 4, "lost": 0, "beginning": 0}[left]
+    assert [point.step for point in found] == [*range(1, kept + 1), *range(6, 11)]
+
+
+def test_a_run_without_an_epoch_owns_nothing(tmp_path):
+    small = {"updates": 4, "steps_per_epoch": 2, "figures": False, "histograms": 0}
+    small |= {"curriculum": 0, "evaluation_rows": 16}
+    with pytest.raises(FloatingPointError):
+        run(tmp_path, **small, learning_rate=1e38, clipnorm=0)
+    (tmp_path / "backup").mkdir(exist_ok=True)
+    (tmp_path / "backup" / "best.npz").write_bytes(b"of the run that failed")
+    assert "sequence_error" in run(tmp_path, **small)
+    assert not (tmp_path / "backup" / "best.npz").exists()
+    with pytest.raises(ValueError, match="to go on with that run ask for what is there"):
+        run(tmp_path, **small, seed=2)
+
+
+def test_what_is_refused_leaves_nothing(tmp_path, monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Absent(Majority):
+        def batch(self, rng, size, difficulty=None, split="train"):
+            raise FileNotFoundError("no data")
+
+    def refuse():
+        raise ValueError("units must be 1 or more, got 0")
+
+    with pytest.raises(FileNotFoundError, match="no data"):
+        run(tmp_path / "runs" / "one", task=Absent())
+    monkeypatch.setitem(globals(), "build", refuse)
+    (tmp_path / "there").mkdir()
+    for name in ("runs/two", "there"):
+        with pytest.raises(ValueError, match="units must be"):
+            run(tmp_path / name)
+    assert os.listdir(tmp_path) == ["there"] and os.listdir(tmp_path / "there") == []
 
 
 def test_another_configuration_is_refused(finished):
@@ -307,6 +455,13 @@ def test_the_loss_must_stay_a_number(tmp_path):
         ({"learning_rate": "x"}, "learning_rate must be of type float, got 'x'"),
         ({"learning_rate_schedule": "wild"}, r"must be one of \('constant', 'cosine', 'linear'\)"),
         ({"updates": 0}, "updates must be 1 or more, got 0"),
+        ({"learning_rate": "nan"}, "learning_rate must be a finite number, got 'nan'"),
+        ({"clipnorm": float("inf")}, "clipnorm must be a finite number, got inf"),
+        ({"learning_rate": -1}, r"learning_rate must be more than 0, got -1\.0"),
+        ({"ema": 1}, r"ema must be 0 or more, and less than 1, got 1\.0"),
+        ({"decay_from": 2}, r"decay_from must be from 0 to 1, got 2\.0"),
+        ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
+        ({"validation_rows": -1}, "validation_rows must be 0 or more, got -1"),
         ({"updates": 1001, "steps_per_epoch": 500}, "must be a multiple of steps_per_epoch"),
     ],
 )
@@ -343,7 +498,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, finished, backend):
     assert_same_weights(unbroken, broken)
 
     timed = {"minutes", "cpu_minutes", "examples_per_second", "data_share", "hardware", "train"}
-    one, other = (read(run_dir, "metrics.json") for run_dir in (unbroken, broken))
+    one, other = (read_json(run_dir / "metrics.json") for run_dir in (unbroken, broken))
     assert {k: one[k] for k in one if k not in timed} == {
         k: other[k] for k in one if k not in timed
     }

@@ -1,15 +1,14 @@
 """What happens between two epochs: the state that a killed run resumes from, and the event file."""
 
-import io
 import math
-import os
 import time
 
 import keras
-import numpy as np
 
 from ..layers import WeightNoise
-from ._files import write_file
+from ._files import read_arrays, reading, write_arrays
+
+BEST_REMEDY = "restore it from a copy, or train in another run_dir"
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -95,16 +94,21 @@ class Best(keras.callbacks.Callback):
         error = found[self.task.measured[0]]
         if error < self.record.get("best", math.inf):
             weights = {str(i): w for i, w in enumerate(self.model.get_weights())}
-            buffer = io.BytesIO()
-            np.savez(buffer, **weights)
-            write_file(self.path, buffer.getvalue())
+            write_arrays(self.path, weights)
             self.record["best"] = error
 
     def restore(self, model):
         """Gives the model its best weights where there are any."""
-        if self.rows and os.path.exists(self.path):
-            with np.load(self.path) as weights:
-                model.set_weights([weights[str(i)] for i in range(len(weights.files))])
+        if weights := self.read():
+            with reading(self.path, BEST_REMEDY):
+                model.set_weights([weights[str(i)] for i in range(len(weights))])
+
+    def read(self):
+        """The best weights by their numbers, none where there are none yet.
+
+        Raises `OSError` or `ValueError` where the file of those that were found is lost or damaged.
+        """
+        return read_arrays(self.path, BEST_REMEDY) if self.rows and "best" in self.record else {}
 
 
 class StopAtNaN(keras.callbacks.Callback):

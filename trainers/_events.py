@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import time
 import wave
 
@@ -9,10 +10,12 @@ import keras
 import numpy as np
 
 from ._evaluate import outputs_of, values_of
+from ._files import naming
 
 EVENTS = "events.out.tfevents.ponderzoo"
 EVENT_DPI, EVENT_COLOURS = 60, 32
 EVENT_AUDIO_BYTES = 100_000
+HEADER, FOOTER = struct.Struct("<QI"), struct.Struct("<I")  # length and its checksum; the data's
 DESCRIBED = 8  # rows in words and pictures
 
 
@@ -20,20 +23,29 @@ class EventFile:
     """One TensorBoard event file, written without TensorFlow: the same on both backends."""
 
     def __init__(self, directory, size=0):
-        """Opens the file and drops what a killed run wrote after `size` bytes."""
+        """Opens the file and drops what a killed run wrote after `size` bytes.
+
+        Where the file has lost some of them, it goes on after the last whole record.
+        """
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         os.makedirs(directory, exist_ok=True)
-        self._file = open(os.path.join(directory, EVENTS), "ab")  # noqa: SIM115
+        self.path = os.path.join(directory, EVENTS)
+        self._file = open(self.path, "ab")  # noqa: SIM115
+        if self._file.tell() < size:
+            size = whole_records(self.path)
         self._file.truncate(size)
+        self._file.seek(0, os.SEEK_END)
         self._records = RecordWriter(self._file)
-        if size == 0:
+        self.is_new = size == 0
+        if self.is_new:
             self._write(file_version="brain.Event:2")
 
     def _write(self, **fields):
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
+        with naming(self.path):
+            self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
     def scalar(self, tag, value, step):
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb
@@ -86,12 +98,33 @@ class EventFile:
 
     def flush(self):
         """Flushes to the disk and returns the size in bytes."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self):
         self._file.close()
+
+
+def whole_records(path):
+    """Size in bytes of the records at the beginning of an event file that are whole."""
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    with open(path, "rb") as file:
+        content = file.read()
+    whole = 0
+    while len(content) >= whole + HEADER.size + FOOTER.size:
+        length, of_length = HEADER.unpack_from(content, whole)
+        end = whole + HEADER.size + length
+        if masked_crc32c(content[whole : whole + 8]) != of_length:
+            break
+        if end + FOOTER.size > len(content):
+            break
+        if FOOTER.unpack_from(content, end) != (masked_crc32c(content[end - length : end]),):
+            break
+        whole = end + FOOTER.size
+    return whole
 
 
 def wav(rate, samples):
@@ -113,16 +146,20 @@ class Board(keras.callbacks.Callback):
 
     def __init__(self, run, task, recipe, rows=64):
         super().__init__()
-        self.events, self.record, self.measures = run.events, run.record, run.measures
+        self.run, self.measures = run, run.measures
         self.task, self.epochs, self.steps = task, recipe.epochs, recipe.steps
         self.histograms = recipe.histograms
         self.inputs, self.targets = task.dataset("validation", rows, 1)[0]
+
+    @property
+    def events(self):
+        return self.run.events
 
     def _due(self, epoch, times):
         return times and (epoch * times) // self.epochs != ((epoch - 1) * times) // self.epochs
 
     def on_train_begin(self, logs=None):
-        if self.histograms and not self.record["event_bytes"]:
+        if self.histograms and self.events.is_new:
             sounds = self.task.sounds(self.inputs)
             ends = np.cumsum([len(samples) for _, samples in sounds])
             if sounds:

@@ -30,8 +30,10 @@ def fit(build, task, recipe, run_dir, description=None, find=os.fspath, measures
         The metrics, as in `metrics.json`. A finished run returns them at once.
 
     Raises:
-        ValueError: for a bad recipe, one that does not suit the task, and for a `run_dir` that
-            holds a run with another configuration or that another process is training in.
+        ValueError: for a bad recipe, one that does not suit the task, for a damaged file, and for
+            a `run_dir` that holds a run with another configuration or that another process is
+            training in.
+        OSError: a file cannot be read or written.
         FloatingPointError: where the loss stops being a number.
     """
     recipe = Recipe.parse(recipe)

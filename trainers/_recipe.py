@@ -10,6 +10,13 @@ from . import _rooms
 
 OPTIMIZERS = ("adam", "adagrad", "muon", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear")
+# What a number must be: a test, and in words.
+COUNT = (lambda x: x >= 1, "1 or more")
+POSITIVE = (lambda x: x > 0, "more than 0")
+NOT_NEGATIVE = (lambda x: x >= 0, "0 or more")
+SHARE = (lambda x: 0 <= x <= 1, "from 0 to 1")
+MOMENTUM = (lambda x: 0 <= x < 1, "0 or more, and less than 1")
+SEED = (lambda x: 0 <= x < 2**32, "from 0 to 4294967295")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +46,18 @@ class Recipe:
         evaluation_rows: rows of the test split that the final metrics are measured on.
         histograms: how often the event file gets histograms and described rows, 0 for never.
         figures: whether reports, the sweep of difficulty and figures are made at the end.
+
+    `limits` has what numbers must be, by the names of settings.
     """
+
+    limits = {
+        **dict.fromkeys(("updates", "batch_size", "steps_per_epoch", "evaluation_rows"), COUNT),
+        **dict.fromkeys(("learning_rate", "adam_epsilon"), POSITIVE),
+        **dict.fromkeys(("beta_1", "beta_2", "ema"), MOMENTUM),
+        **dict.fromkeys(("clipnorm", "clipvalue", "histograms"), NOT_NEGATIVE),
+        "decay_from": SHARE,
+        "seed": SEED,
+    }
 
     learning: str = "supervised"
     updates: int = 10000
@@ -82,9 +100,9 @@ class Recipe:
             )
         if recipe.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {recipe.optimizer!r}")
-        for name in ("updates", "batch_size", "steps_per_epoch", "evaluation_rows"):
-            if getattr(recipe, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(recipe, name)}")
+        for name, (suits, words) in recipe.limits.items():
+            if not suits(getattr(recipe, name)):
+                raise ValueError(f"{name} must be {words}, got {getattr(recipe, name)}")
         if recipe.updates % recipe.steps:
             raise ValueError(
                 f"updates ({recipe.updates}) must be a multiple of "
@@ -175,10 +193,15 @@ def parse_as(name, default, value):
                 raise ValueError(text)
             return int(float(text))
         if kind in (str, float):
-            return kind(text)
+            parsed = kind(text)
+            if kind is float and not math.isfinite(parsed):
+                raise OverflowError(text)
+            return parsed
         parsed = json.loads(text) if isinstance(value, str) else value
         if isinstance(default, (list, tuple)) != isinstance(parsed, (list, tuple)):
             raise ValueError(text)
         return parsed if default is None else kind(parsed)
-    except (KeyError, ValueError, TypeError, OverflowError):
+    except OverflowError:
+        raise ValueError(f"{name} must be a finite number, got {value!r}") from None
+    except (KeyError, ValueError, TypeError):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}") from None

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 import os
 
@@ -11,12 +10,25 @@ import numpy as np
 
 from ._evaluate import measure, nothing
 from ._events import EventFile
-from ._files import alone, read_json, write_file, write_json
+from ._files import (
+    alone,
+    naming,
+    read_arrays,
+    read_json,
+    reading,
+    write_arrays,
+    write_checked_json,
+    write_file,
+    write_json,
+)
 from ._machine import commit, hardware
 from ._recipe import Recipe
 
 STATE = os.path.join("backup", "state.npz")
 ARRAY = "array/"
+STATE_REMEDY = "restore it from a copy, or remove it to begin the run anew"
+CONFIG_REMEDY = "restore it from a copy, or choose another run_dir"
+METRICS_REMEDY = "remove it, and training again as before measures the run anew"
 
 
 class Run:
@@ -28,6 +40,7 @@ class Run:
         measures: `measures(model)`, the metrics of what a model tells of itself.
         record: dict of plain types that is kept with the state: `history`, a dict of numbers an
             epoch, with `epoch`, how many there were; what they took, in seconds; and more.
+        config: the content of `config.json`, which is written when the run begins.
         events: the `EventFile`, once the run has begun.
     """
 
@@ -35,18 +48,53 @@ class Run:
         self.directory, self.find, self.measures = directory, find, measures
         self.record = {"epoch": 0, "event_bytes": 0, "history": []}
         self.record |= {"seconds": 0.0, "cpu_seconds": 0.0, "data_seconds": 0.0}
-        self.events = None
+        self.config, self.events, self._differing = {}, None, []
 
     @classmethod
     @contextlib.contextmanager
     def hold(cls, directory, task, recipe, description, **rest):
-        """Holds a directory, whose `config.json` is written or compared.
+        """Holds a directory for a run, which writes there once it begins.
 
-        Raises `ValueError` where it holds another run, or another process holds it.
+        A finished run is not held, so that it may be read where nothing can be written. Raises
+        `ValueError` where the directory holds another run, or another process holds it.
         """
+        run = cls(directory, **rest)
+        run.config = config_of(task, recipe, description)
+        run.compare(task, description)
+        if run.finished:
+            yield run
+            return
         with alone(directory):
-            claim(directory, task, recipe, description)
-            yield cls(directory, **rest)
+            run.compare(task, description)
+            yield run
+
+    def compare(self, task, description):
+        """Raises `ValueError` where the directory belongs to a run of another configuration.
+
+        It belongs to a run that has finished an epoch, and to one that has failed until another
+        configuration is asked for.
+        """
+        path, self._differing = self.place("config.json"), []
+        ended = os.path.exists(self.place("metrics.json"))
+        if not os.path.exists(path) or (self.is_new and not ended):
+            return
+        there = read_json(path, CONFIG_REMEDY)
+        with reading(path, CONFIG_REMEDY):
+            there = flatten(complete(there, task, description.get("defaults", {})))
+        asked = flatten(self.config)
+        self._differing = sorted(key for key in there | asked if there.get(key) != asked.get(key))
+        if self._differing and not (self.is_new and self._failure()):
+            pairs = [
+                f"{k}: {there.get(k)!r} there, {asked.get(k)!r} asked" for k in self._differing
+            ]
+            raise ValueError(
+                f"{self.directory} holds another run ({'; '.join(pairs)}); to go on with that run "
+                "ask for what is there, to begin another choose another run_dir"
+            )
+
+    def _failure(self):
+        """What a run failed of, in words, None where it did not."""
+        return read_json(self.place("metrics.json"), METRICS_REMEDY).get("failed")
 
     def place(self, *names):
         """A path within the directory."""
@@ -59,15 +107,19 @@ class Run:
 
     @property
     def finished(self):
-        """The metrics of a finished run, None before; raises `FloatingPointError` if it failed."""
+        """The metrics of a finished run, None before and where a failed one is to be replaced.
+
+        Raises `FloatingPointError` where the run that is asked for failed.
+        """
         path = self.place("metrics.json")
         if not os.path.exists(path):
             return None
-        metrics = read_json(path)
-        if "failed" in metrics:
-            said = f"{metrics['failed']} ({self.directory} holds this failed run)"
-            raise FloatingPointError(said)
-        return metrics
+        metrics = read_json(path, METRICS_REMEDY)
+        if "failed" not in metrics:
+            return metrics
+        if self._differing:
+            return None
+        raise FloatingPointError(f"{metrics['failed']} ({self.directory} holds this failed run)")
 
     def begin(self, recipe, variables):
         """Takes up the state where there is one, and the event file where it stood.
@@ -79,16 +131,23 @@ class Run:
         Returns:
             The named arrays that `save` was given, none for a new run.
         """
-        arrays = {}
-        if not self.is_new:
-            with np.load(self.place(STATE)) as state:
+        arrays, path = {}, self.place(STATE)
+        if self.is_new:
+            for left in ("metrics.json", os.path.join("backup", "best.npz")):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(self.place(left))
+        else:
+            state = read_arrays(path, STATE_REMEDY)
+            with reading(path, STATE_REMEDY):
                 self.record.update(json.loads(str(state["record"])))
                 for index, variable in enumerate(variables):
                     variable.assign(state[str(index)])
-                named = [name for name in state.files if name.startswith(ARRAY)]
+                named = [name for name in state if name.startswith(ARRAY)]
                 arrays = {name.removeprefix(ARRAY): state[name] for name in named}
+        if self.is_new or not os.path.exists(self.place("config.json")):
+            write_checked_json(self.place("config.json"), self.config)
         self.events = EventFile(self.place("logs"), self.record["event_bytes"])
-        if not self.record["event_bytes"]:
+        if self.events.is_new:
             self.events.hparams(dataclasses.asdict(recipe))
         return arrays
 
@@ -100,13 +159,12 @@ class Run:
         self.record["event_bytes"] = self.events.flush()
         named = {f"{ARRAY}{name}": array for name, array in dict(arrays).items()}
         numbered = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
-        buffer = io.BytesIO()
-        np.savez(buffer, record=json.dumps(self.record), **numbered, **named)
-        write_file(self.place(STATE), buffer.getvalue())
+        write_arrays(self.place(STATE), {"record": json.dumps(self.record), **numbered, **named})
 
     def fail(self, recipe, error):
         """Ends the run without a model."""
-        write_json(self.place("metrics.json"), {"failed": str(error), "seed": recipe.seed})
+        failed = {"failed": str(error), "seed": recipe.seed}
+        write_checked_json(self.place("metrics.json"), failed)
 
     def finish(self, model, task, recipe):
         """Writes weights, measures the model, draws, and writes the metrics, last of all.
@@ -124,7 +182,7 @@ class Run:
             self.events.figure(f"figures/{name}", figure, recipe.updates)
         self.events.close()
         write_json(self.place("history.json"), self.record["history"])
-        write_json(self.place("metrics.json"), metrics)
+        write_checked_json(self.place("metrics.json"), metrics)
         return metrics
 
 
@@ -134,8 +192,8 @@ def _measured(model, task, recipe, measures):
     return task.measure(model, "test", recipe.evaluation_rows, measures), {}
 
 
-def claim(run_dir, task, recipe, description):
-    """Writes `config.json`, or raises `ValueError` where there is one that differs."""
+def config_of(task, recipe, description):
+    """The content of `config.json`."""
     config = {
         "entry": description.get("entry"),
         "task": task.name,
@@ -144,19 +202,7 @@ def claim(run_dir, task, recipe, description):
         "train": dataclasses.asdict(recipe),
         "backend": keras.backend.backend(),
     }
-    config = json.loads(json.dumps(config))
-    path = os.path.join(run_dir, "config.json")
-    if not os.path.exists(path):
-        write_json(path, config)
-        return
-    there = complete(read_json(path), task, description.get("defaults", {}))
-    there, asked = flatten(there), flatten(config)
-    differing = sorted(key for key in there | asked if there.get(key) != asked.get(key))
-    if differing:
-        pairs = [f"{k}: {there.get(k)!r} there, {asked.get(k)!r} asked" for k in differing]
-        raise ValueError(
-            f"{run_dir} holds another run ({'; '.join(pairs)}); choose another run_dir"
-        )
+    return json.loads(json.dumps(config))
 
 
 def complete(config, task, model):
@@ -192,7 +238,8 @@ def save(model, run_dir):
     clean = type(model).from_config(model.get_config())
     clean.set_weights(model.get_weights())
     beside = os.path.join(run_dir, "backup", "model.keras")
-    clean.save(beside)
+    with naming(beside):
+        clean.save(beside)
     with open(beside, "rb") as file:
         write_file(os.path.join(run_dir, "model.keras"), file.read())
     os.remove(beside)

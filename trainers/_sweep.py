@@ -2,11 +2,11 @@
 
 import concurrent.futures
 import itertools
-import json
 import os
 import subprocess
 
-from ._files import write_json
+from ._files import read_json, write_json
+from ._run import METRICS_REMEDY
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -78,5 +78,4 @@ def _run(command, point, run_dir):
         with open(log, encoding="utf-8", errors="replace") as file:
             lines = [line.strip() for line in file if line.strip()]
         return {"failed": lines[-1] if lines else f"exit code {done.returncode}"}
-    with open(os.path.join(run_dir, "metrics.json"), encoding="utf-8") as file:
-        return json.load(file)
+    return read_json(os.path.join(run_dir, "metrics.json"), METRICS_REMEDY)

@@ -3,12 +3,12 @@
 import dataclasses
 import difflib
 import functools
-import json
 import os
 from collections.abc import Callable
 
 from .. import layers  # noqa: F401, so that `keras.saving.load_model` knows their classes
 from ..trainers import _rooms
+from ..trainers._files import read_json
 from ..trainers._weights import read_model
 
 PRETRAINED = os.path.join(os.path.dirname(__file__), "pretrained")
@@ -107,7 +107,8 @@ class Entry:
     @property
     def metrics(self):
         """The measured numbers of the pretrained weights, or an empty dict."""
-        return json.loads(self._read("metrics.json") or "{}")
+        path = os.path.join(self.directory, "metrics.json")
+        return read_json(path) if os.path.exists(path) else {}
 
     @property
     def card(self):

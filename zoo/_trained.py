@@ -1,15 +1,14 @@
 """Models that were trained: of run directories and of entries."""
 
 import dataclasses
-import json
 import os
 import shlex
 
 import numpy as np
 
 from ..trainers import task as find_task
-from ..trainers._files import read_json
-from ..trainers._run import complete
+from ..trainers._files import read_json, reading
+from ..trainers._run import METRICS_REMEDY, complete
 from ..trainers._weights import read_model
 from ._registry import info, list_entries, task_of
 from ._settings import changes, model_defaults
@@ -79,7 +78,7 @@ class Run(Trained):
         finished = os.path.join(directory, "metrics.json")
         if not os.path.exists(finished):
             raise ValueError(f"{directory} holds a run that is not finished: no metrics.json")
-        metrics = read_json(finished)
+        metrics = read_json(finished, METRICS_REMEDY)
         if "failed" in metrics:
             raise ValueError(f"{directory} holds a failed run: {metrics['failed']}")
         return cls(*fields, metrics)
@@ -92,12 +91,14 @@ class Run(Trained):
     @property
     def histories(self):
         """Its learning curve and, where it is published with one, its baseline's."""
-        found = read_json(os.path.join(self.directory, "history.json"))
-        found = list(found.values()) if isinstance(found, dict) else [found]
-        return [
-            [{key: float(f"{value:.5g}") for key, value in row.items()} for row in thinned(rows)]
-            for rows in found
-        ]
+        path = os.path.join(self.directory, "history.json")
+        found = read_json(path, METRICS_REMEDY)
+        with reading(path, METRICS_REMEDY):
+            found = list(found.values()) if isinstance(found, dict) else [found]
+            return [
+                [{key: float(f"{x:.5g}") for key, x in row.items()} for row in thinned(rows)]
+                for rows in found
+            ]
 
     @property
     def settings(self):
@@ -128,12 +129,12 @@ def _read(directory):
     if not _has_config(directory):
         raise ValueError(f"{directory} holds no run: it has no config.json")
     path = os.path.join(directory, "config.json")
+    config = read_json(path)
     try:
-        config = read_json(path)
         entry = info(config["entry"])
         task = find_task(config["task"], **config["task_config"])
         return directory, entry, task, complete(config, task, model_defaults(entry))
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is no config.json of a run ({what})") from error
 

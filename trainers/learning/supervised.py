@@ -33,6 +33,14 @@ class Recipe(_recipe.Recipe):
         noise_from: share of the updates after which `WeightNoise` layers begin to make noise.
     """
 
+    limits = {
+        **_recipe.Recipe.limits,
+        **dict.fromkeys(
+            ("curriculum", "curriculum_start", "validation_rows"), _recipe.NOT_NEGATIVE
+        ),
+        "noise_from": _recipe.SHARE,
+    }
+
     curriculum: float = 0.0
     curriculum_start: int = 0
     rehearsal: bool = True
@@ -83,8 +91,10 @@ def train(build, task, recipe, run):
     stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed)
     batches = Batches(stream, model)
     checkpoint = Checkpoint(run, model, syllabus)
+    board = Board(run, task, recipe)
     checkpoint.restore(recipe)
     best = Best(run, task, recipe.validation_rows)
+    best.read()  # a damaged file is refused now, and not after days
     lessons = [Lessons(stream, syllabus, run.record["history"])] if syllabus else []
     try:
         model.fit(
@@ -98,7 +108,7 @@ def train(build, task, recipe, run):
                 best,
                 Clock(batches, run.record),
                 StopAtNaN(recipe.steps),
-                Board(run, task, recipe),
+                board,
                 checkpoint,
             ],
             verbose=1 if sys.stdout.isatty() else 2,
