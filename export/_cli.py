@@ -1,24 +1,62 @@
 """The program `ponderzoo`: one subcommand a function of `commands/`."""
 
 import os
+import signal
 import sys
 
-from absl import app, logging
-from absl.flags import argparse_flags
-
-from .commands._command import ERRORS, find_commands, import_backend
+INTERRUPTED = 130
 
 
 def main():
-    """Console script. Exit codes: 0 done, 1 `error: ...` in one line, 2 wrong usage."""
+    """Console script. Exit codes: 0 done, 1 `error: ...` in one line, 2 wrong usage, 130 Ctrl-C."""
+    _interrupts(_leave(os.dup(2)))
+    # Nothing that is not said in words; before TensorFlow and gRPC are loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from absl import app, logging
+
     logging.set_verbosity(logging.ERROR)
-    app.run(_run, flags_parser=lambda argv: _parser().parse_args(argv[1:]))
+    try:
+        app.run(_run, flags_parser=lambda argv: _parse(argv[1:]))
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        _leave(2)()
+
+
+def _interrupts(handler):
+    """Sets what Ctrl-C does, unless whoever started this process wants it to do nothing."""
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+        signal.signal(signal.SIGINT, handler)
+
+
+def _leave(console):
+    """A handler that ends the process, however deep in the loading of a library."""
+
+    def handler(*_):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.write(console, b"interrupted\n")
+        os._exit(INTERRUPTED)
+
+    return handler
+
+
+def _parse(words):
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    return parser.parse_args(words)
 
 
 def _run(arguments):
+    from . import _outline
+    from .commands._command import ERRORS, import_backend
+
     try:
         import_backend(arguments.needs)
+        # From here on there may be something to put in order.
+        _interrupts(signal.default_int_handler)
         code = arguments.function(arguments)
         sys.stdout.flush()
         return code
@@ -26,20 +64,58 @@ def _run(arguments):
         # Whoever reads has seen enough, as `head` has; nor must the interpreter try to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ERRORS as error:
+    except Exception as error:
+        known = isinstance(error, ERRORS)
+        if _outline.stands_in() and (not known or isinstance(error, ImportError)):
+            _outline.begin_anew()
+        if not known and not _of_tensorflow(error):
+            raise
         if os.environ.get("PONDERZOO_TRACEBACK") or isinstance(error, NotImplementedError):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_words(error)}", file=sys.stderr)
         return 1
 
 
+def _of_tensorflow(error):
+    """Whether TensorFlow refused what it was asked to compute."""
+    tf = sys.modules.get("tensorflow")
+    return tf is not None and isinstance(error, tf.errors.OpError)
+
+
+def _in_words(error):
+    """What an error says to people, without the names of nodes of a graph."""
+    import re
+
+    text = str(getattr(error, "message", None) or error)
+    if text.startswith("Graph execution error:"):
+        # Behind the lines of Python that built the graph.
+        text = text.strip().rpartition("\n\n")[2]
+    text = re.sub(r"\s*\[?\[?\{\{(function_)?node [^}]*\}\}\]?\]?|\s*\[Op:\w+\]", "", text)
+    return text.strip() or type(error).__name__
+
+
 def _parser():
+    import argparse
+
+    from absl.flags import argparse_flags
+
+    from .commands._command import find_commands
+
+    class Version(argparse.Action):
+        def __call__(self, parser, *_):
+            from importlib.metadata import version
+
+            packages = ", ".join(f"{name} {version(name)}" for name in ("keras", "tensorflow"))
+            print(f"ponderzoo {version('ponderzoo')} ({packages})")
+            parser.exit()
+
     parser = argparse_flags.ArgumentParser(
         prog="ponderzoo",
         description="Trains, measures, exports and serves the models of the zoo.",
         epilog="KERAS_BACKEND=jax or tensorflow (the default) chooses the backend; "
         "PONDERZOO_TRACEBACK=1 shows where an error comes from.",
     )
+    parser.add_argument("--version", action=Version, nargs=0, help="print versions and leave")
     groups = {"": _subparsers(parser)}
     for command in find_commands():
         within, _, name = command.words.rpartition(" ")
@@ -64,7 +140,11 @@ def _add(subparsers, name, command):
     )
     parser.set_defaults(function=command.function, needs=command.needs)
     for names, options in command.arguments:
-        parser.add_argument(*names, **options)
+        options = dict(options)
+        completer = options.pop("completer", None)
+        dashed = (f"--{one[2:].replace('_', '-')}" for one in names if one.startswith("--"))
+        spelled = dict.fromkeys([*names, *dashed])
+        parser.add_argument(*spelled, **options).completer = completer
     if command.intermixed:
         parser.parse_known_args = _intermixed(parser)
 

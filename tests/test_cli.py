@@ -2,18 +2,21 @@
 
 import copy
 import dataclasses
+import io
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from importlib import metadata
 
 import keras
 import pytest
 from ponderzoo import zoo
 from ponderzoo.export import _cli
-from ponderzoo.export.commands import _command
+from ponderzoo.export.commands import _command, training
+from ponderzoo.trainers import data, task
 from ponderzoo.trainers._files import write_json
 from ponderzoo.trainers._sweep import sweep
 from ponderzoo.zoo import _settings
@@ -101,6 +104,139 @@ def test_help_explains_every_command(capsys):
     assert "--set KEY=VALUE" in out and "--grid KEY=VALUE,VALUE" in out
 
 
+def test_names_are_told_without_keras(fresh):
+    """What the program reads of entries without Keras is what there is with it."""
+    code = """
+import json, sys
+from ponderzoo.export import _outline
+assert _outline.stand_in() and _outline.stands_in()
+from ponderzoo import zoo
+from ponderzoo.trainers import data
+from ponderzoo.zoo._settings import settings_of
+print(json.dumps([[settings_of(zoo.info(name)) for name in zoo.list()], data.list()]))
+import keras
+assert not hasattr(keras, "__version__") and not {"numba", "h5py", "grpc"} & {*sys.modules}
+"""
+    found = json.loads(fresh(code))
+    settings = [_settings.settings_of(zoo.info(name)) for name in zoo.list()]
+    assert found == json.loads(json.dumps([settings, data.list()]))
+
+
+def test_an_entry_that_computes_with_keras_is_listed_with_it(tmp_path):
+    info = tmp_path / "stranger-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[ponderzoo.zoo]\nstranger = stranger\n")
+    (tmp_path / "stranger.py").write_text("import keras\nSIZE = 1 + int(keras.ops.ones(2)[0])\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*PROGRAM, "list"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == zoo.list()
+
+
+def test_programs_get_json(ponderzoo):
+    listed = json.loads(ponderzoo("list --json")[1])
+    assert [entry["name"] for entry in listed] == zoo.list()
+    told = json.loads(ponderzoo("info act_parity --json")[1])
+    entry = zoo.info("act_parity")
+    assert told["settings"]["model"] == entry.config and told["metrics"] == entry.metrics
+    assert told["paper"]["arxiv"] == "1603.08983" and told["card"] == entry.card
+    assert told | {"settings": 0, "metrics": 0, "card": 0} in [
+        one | {"settings": 0, "metrics": 0, "card": 0} for one in listed
+    ]
+    assert [row["name"] for row in json.loads(ponderzoo("data list --json")[1])] == data.list()
+
+
+def test_versions_are_told(capsys):
+    with pytest.raises(SystemExit) as stop:
+        _cli._parser().parse_args(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f"ponderzoo {metadata.version('ponderzoo')} (keras 3")
+
+
+def test_dashes_are_as_good_as_underscores():
+    parse = _cli._parser().parse_args
+    assert parse(["train", "x", "--run-dir", "d", "--no-saved-model"]) == parse(
+        ["train", "x", "--run_dir", "d", "--no_saved_model"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ponderzoo tr", {"train"}),
+        ("ponderzoo info act_lo", {"act_logic"}),
+        ("ponderzoo train act_parity --no", {"--no_saved_model", "--no-saved-model"}),
+    ],
+)
+def test_shells_complete(tmp_path, line, words):
+    out = tmp_path / "words"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(out), "COMP_LINE": line}
+    asked |= {"COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n"}
+    code = "from ponderzoo.export._cli import main; main()"
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env={**os.environ, **asked}, check=True, capture_output=True)
+    assert {word.strip() for word in out.read_text().split("\n")} == words
+
+
+INTERRUPTED = """
+import os, signal, sys
+from ponderzoo.export import _cli
+
+class CtrlC:
+    loading = sys.argv.pop(1)
+
+    def find_spec(self, name, path=None, target=None):
+        if name == self.loading:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC())
+_cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("loading", "words"),
+    [
+        ("absl", "list"),
+        ("ponderzoo.zoo.act", "list"),
+        ("tensorflow.python.eager", "evaluate act_parity"),
+        ("ponderzoo.trainers.tasks.parity", "evaluate act_parity"),
+    ],
+)
+def test_ctrl_c_is_one_line_wherever_it_comes(loading, words):
+    command = [sys.executable, "-c", INTERRUPTED, loading, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_is_left_to_who_ignores_it():
+    command = [
+        "sh",
+        "-c",
+        f"trap '' INT; exec {shlex.join([sys.executable, '-c', INTERRUPTED])} \"$@\"",
+    ]
+    done = subprocess.run([*command, "sh", "absl", "list"], capture_output=True, text=True)
+    assert done.returncode == 0 and "act_parity" in done.stdout
+
+
+def test_graphs_do_not_show_in_errors(ponderzoo, monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+
+    @tf.function
+    def refuse(bits):
+        tf.debugging.Assert(tf.reduce_all(bits < 2), ["bits must be -1, 0 or 1, got", bits])
+        return bits
+
+    def evaluate(*_):
+        refuse(tf.constant([5]))
+
+    monkeypatch.setattr(Trained, "load", evaluate)
+    code, _, err = ponderzoo("evaluate act_parity")
+    assert code == 1 and "bits must be -1, 0 or 1, got" in err
+    assert err.count("\n") == 1 and "node" not in err and "Op:" not in err
+
+
 def test_help_comes_without_keras():
     text = "import sys; from ponderzoo.export import _cli; _cli._parser()\n"
     text += "print({'keras', 'tensorflow', 'jax', 'grpc'} & {*sys.modules})"
@@ -160,12 +296,44 @@ def test_info_shows_paper_and_settings(ponderzoo):
             "act_wikipedia takes INPUT for serve, score, sample; write the inputs of 'step' as",
         ),
         ("predict nothing 1", "no entry is called 'nothing'"),
+        ("predict act_parity 1 --signature no", "act_parity has no signature 'no'; it has ['ser"),
+        ("predict x --inputs [", "--inputs wants JSON, such as {{"),
+        ("tensorboard {empty}", "there are no event files in {empty} yet"),
     ],
 )
 def test_errors_are_said_in_words(ponderzoo, tmp_path, words, error):
     code, _, err = ponderzoo(words.format(empty=tmp_path))
     assert code == 1
     assert err.startswith(f"error: {error.format(empty=tmp_path)}")
+
+
+def test_what_inputs_are_is_said(ponderzoo, tmp_path):
+    (tmp_path / "list").write_text("[1]")
+    (tmp_path / "cut").write_text('{"bits": [[1')
+    for text, words in (
+        ("nowhere.json", "; 'nowhere.json' is neither (No such file or directory)"),
+        (str(tmp_path / "list"), "is JSON, but no object"),
+        (str(tmp_path / "cut"), "is no JSON: Expecting ',' delimiter"),
+        ('{"bits": x}', "; '{\"bits\": x}' is no JSON: Expecting value"),
+    ):
+        code, _, err = ponderzoo(["predict", "act_parity", "--inputs", text])
+        assert code == 1 and words in err and err.count("\n") == 1
+
+
+def test_an_entry_without_weights_says_how_to_get_them(ponderzoo, monkeypatch, tmp_path):
+    monkeypatch.setattr("ponderzoo.zoo._registry.PRETRAINED", str(tmp_path))
+    for words in ("evaluate act_parity", "tensorboard act_parity"):
+        code, _, err = ponderzoo(words)
+        assert code == 1 and "`ponderzoo train act_parity --run_dir runs/act_parity`" in err
+        assert str(tmp_path) not in err
+
+
+def test_tensorboard_shows_a_run_by_the_name_of_its_entry(trained):
+    logs = os.path.join(trained, "logs")
+    assert training.logs_of(trained) == ["--logdir_spec", f"act_parity:{logs}"]
+    assert training.logs_of(os.path.dirname(trained)) == ["--logdir", os.path.dirname(trained)]
+    directory = zoo.info("act_logic").directory
+    assert training.logs_of("act_logic") == ["--logdir_spec", f"act_logic:{directory}/logs"]
 
 
 def test_unknown_setting_lists_all_by_group(ponderzoo):
@@ -190,6 +358,45 @@ def test_a_setting_of_two_groups_needs_its_group(monkeypatch):
     with pytest.raises(ValueError, match=r"write one of model\.seed, recipe\.seed"):
         _settings.choose(None, ["seed=3"])
     assert _settings.choose(None, ["model.seed=3"])["model"] == {"seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("learning_rate=nan", "learning_rate must be a finite number, got 'nan'"),
+        ("time_penalty=nan", "time_penalty must be a finite number, got 'nan'"),
+        ("learning_rate=-1", "learning_rate must be more than 0, got -1.0"),
+        ("bits=0", "bits must be 1 or more, got 0"),
+        ("cell=transformer", "cell must be one of ['gru', 'lstm', 'rnn'], got 'transformer'"),
+        ("max_ponder=0", "max_ponder must be"),
+        ("units=0", "units"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_in_a_line(ponderzoo, tmp_path, setting, words):
+    code, out, err = ponderzoo(f"train act_parity --run_dir {tmp_path}/runs/a --set {setting}")
+    assert code == 1 and out == "" and err.count("\n") == 1
+    assert words in err and os.listdir(tmp_path) == []
+
+
+def test_counts_of_a_task_are_counts():
+    assert task("episodic_copy", delay=0).delay == 0 and task("phonemes", most=0).most == 0
+    for name, setting in (("sort", "numbers"), ("repeat_copy", "repeats"), ("logic", "gates")):
+        with pytest.raises(ValueError, match=f"{setting} must be 1 or more, got 0"):
+            task(name, **{setting: 0})
+    with pytest.raises(ValueError, match="most must be 0 or more, got -1"):
+        task("phonemes", most=-1)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_for_people_alone(monkeypatch):
+    for stream, told in ((Terminal(), "a (1 of 2)\nb (2 of 2)\n"), (io.StringIO(), "")):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert list(_command.counted(["a", "b"])) == ["a", "b"]
+        assert stream.getvalue() == told
 
 
 def other(value):

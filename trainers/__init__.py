@@ -18,7 +18,7 @@ def tasks():
 
 
 def task(name, **config):
-    """Builds the task `name`. Raises `ValueError` for an unknown name or field."""
+    """Builds the task `name`. Raises `ValueError` for an unknown name or field, or a bad value."""
     module = _rooms.find(_ROOM, name, "task")
     (kind,) = [
         c
@@ -29,4 +29,10 @@ def task(name, **config):
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise ValueError(f"task {name} has no setting {unknown[0]!r}; it has {known}")
+    for field, value in config.items():
+        default = kind.__dataclass_fields__[field].default
+        if type(default) is int:
+            least = kind.least.get(field, min(default, 1))
+            if value < least:
+                raise ValueError(f"{field} must be {least} or more, got {value!r}")
     return kind(**config)

@@ -4,10 +4,12 @@ import concurrent.futures
 import itertools
 import os
 import subprocess
+import sys
 
 from ._files import read_json, write_json
 from ._run import METRICS_REMEDY
 
+_running = set()
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -48,11 +50,19 @@ def sweep(command, grid, run_dir, jobs=2):
             pool.submit(_run, command, point, row["run_dir"]): row
             for point, row in zip(points, table)
         }
-        for done in concurrent.futures.as_completed(waiting):
-            row = waiting[done]
-            row.update(done.result())
-            print(f"{row['run_dir']}: {row.get('failed', 'done')}", flush=True)
-            write_json(os.path.join(run_dir, "sweep.json"), table)
+        try:
+            for number, done in enumerate(concurrent.futures.as_completed(waiting), start=1):
+                row = waiting[done]
+                row.update(done.result())
+                count = f" ({number} of {len(table)})" if sys.stdout.isatty() else ""
+                print(f"{row['run_dir']}: {row.get('failed', 'done')}{count}", flush=True)
+                write_json(os.path.join(run_dir, "sweep.json"), table)
+        except BaseException:
+            # As on Ctrl-C: nothing more begins, and what goes on loses nothing by its end.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_running):
+                process.terminate()
+            raise
     return table
 
 
@@ -68,12 +78,15 @@ def _run(command, point, run_dir):
     environment = {**os.environ, **ONE_THREAD, "XLA_FLAGS": flags}
     log = os.path.join(run_dir, "log.txt")
     with open(log, "ab") as file:
-        done = subprocess.run(
+        done = subprocess.Popen(
             [*command, "--run_dir", run_dir, *settings],
             env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,
         )
+        _running.add(done)
+        done.wait()
+        _running.discard(done)
     if done.returncode:
         with open(log, encoding="utf-8", errors="replace") as file:
             lines = [line.strip() for line in file if line.strip()]

@@ -33,12 +33,15 @@ class Task:
         evaluation_batch: rows that are measured at once.
         captions: what the pictures and the tables of `report` show, by their names.
         called: what cards call a number, by its name.
+        least: the least value of whole numbers among the fields. Where none is given it is 1, and 0
+            for a field whose default is 0.
     """
 
     axis = "difficulty"
     evaluation_batch = 250
     captions = {}
     called = {}
+    least = {}
 
     @property
     def name(self):

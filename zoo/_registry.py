@@ -187,7 +187,8 @@ def path(name):
     file = os.path.join(info(name).directory, "model.keras")
     if not os.path.exists(file):
         raise FileNotFoundError(
-            f"{name} ships no weights; train it with `ponderzoo train {name} --run_dir runs/{name}`"
+            f"{name} ships no weights; `ponderzoo train {name} --run_dir runs/{name}` makes some, "
+            f"and then runs/{name} may stand in the place of the name"
         )
     return file
 

@@ -11,6 +11,7 @@ from ..trainers._files import read_json, reading
 from ..trainers._run import METRICS_REMEDY, complete
 from ..trainers._weights import read_model
 from ._registry import info, list_entries, task_of
+from ._registry import path as shipped
 from ._settings import changes, model_defaults
 
 MOST_POINTS = 200
@@ -59,8 +60,10 @@ class Trained:
         """
         path = os.path.join(self.directory, "model.keras")
         if not os.path.exists(path):
+            if not self.config:
+                shipped(self.name)  # raises, too
             raise FileNotFoundError(
-                f"{self.directory} has no model.keras; `ponderzoo train {self.name}` makes one"
+                f"{self.directory} has no model.keras yet; training the run to its end makes one"
             )
         return read_model(path)
 

@@ -9,6 +9,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 
+from .. import _outline
 from .._session import quiet
 
 PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
@@ -27,7 +28,8 @@ class Command:
         place: commands are listed by it.
         function: takes the parsed arguments and gives the exit code, None for 0; None in a group.
         arguments: what `argument` makes.
-        needs: what is imported first: "" for nothing, "keras" to look, or "all".
+        needs: what is imported first: "" for nothing, "names" to read what entries and tasks
+            declare, "keras" to look, or "all".
         intermixed: whether positional arguments may stand behind options, too.
     """
 
@@ -57,7 +59,10 @@ def group(words, text, place):
 
 
 def argument(*names, **options):
-    """An argument of a command, as `add_argument` of argparse takes it."""
+    """An argument of a command, as `add_argument` of argparse takes it.
+
+    `completer` is that of argcomplete. An option with `_` may be written with `-`, too.
+    """
     return names, options
 
 
@@ -70,22 +75,58 @@ def find_commands():
     return sorted(_commands, key=lambda one: one.place)
 
 
-NAME = argument("name", metavar="NAME", help="an entry, as in `ponderzoo list`")
-NAME_OR_RUN = argument("name", metavar="NAME-or-RUN", help="an entry or a run directory")
+def entry_names(prefix, **_):
+    """Names of entries, for shells to complete."""
+    import_backend("names")
+    from ... import zoo
+
+    return [name for name in zoo.list() if name.startswith(prefix)]
+
+
+def entry_names_and_files(prefix, **options):
+    """`entry_names`, and files."""
+    from argcomplete.completers import FilesCompleter
+
+    return [*entry_names(prefix), *FilesCompleter()(prefix, **options)]
+
+
+NAME = argument(
+    "name", metavar="NAME", help="an entry, as in `ponderzoo list`", completer=entry_names
+)
+NAME_OR_RUN = argument(
+    "name",
+    metavar="NAME-or-RUN",
+    help="an entry or a run directory",
+    completer=entry_names_and_files,
+)
+AS_JSON = argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def import_backend(needs):
-    """Imports what a command needs without its banner: nothing, "keras" to look, or "all"."""
+    """Imports what a command needs without its banner, see `Command.needs`."""
     if needs == "keras" and importlib.util.find_spec("jax"):
         # Half as long as TensorFlow takes.
         os.environ.setdefault("KERAS_BACKEND", "jax")
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend not in ("tensorflow", "jax"):
         raise ValueError(f"KERAS_BACKEND must be tensorflow or jax, got {backend!r}")
+    if needs == "names" and (_outline.stands_in() or _outline.stand_in()):
+        return
+    if needs and _outline.stands_in():
+        _outline.begin_anew()
     if needs:
         with quiet():
             # To train on JAX, too, Keras loads TensorFlow.
-            importlib.import_module("keras" if needs == "keras" else "tensorflow")
+            importlib.import_module("tensorflow" if needs == "all" else "keras")
+
+
+def counted(things):
+    """Yields things; people at a terminal read which one it is, and how many there are."""
+    things = list(things)
+    for number, thing in enumerate(things, start=1):
+        if sys.stderr.isatty():
+            print(f"{thing} ({number} of {len(things)})", file=sys.stderr, flush=True)
+        yield thing
 
 
 def print_values(values):

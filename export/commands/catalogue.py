@@ -1,46 +1,71 @@
 """Commands that tell what there is: entries and data sets."""
 
-from ._command import NAME, argument, command, group, print_values
+import dataclasses
+import json
+
+from ._command import AS_JSON, NAME, argument, command, group, print_values
 
 group("data", "Data sets: list, fetch", place=60)
 
 
-@command("list", place=10, needs="keras")
+@command("list", AS_JSON, place=10, needs="names")
 def list_entries(arguments):
     """Lists all entries: name, size of the weights, paper."""
     from ... import zoo
 
-    for name in zoo.list():
-        entry = zoo.info(name)
+    entries = [zoo.info(name) for name in zoo.list()]
+    if arguments.json:
+        print(json.dumps([_facts(entry) for entry in entries], indent=2))
+        return
+    for entry in entries:
         size = f"{entry.bytes / 1e3:.0f} kB" if entry.bytes else "untrained"
-        print(f"{name:28} {size:>10}  {entry.paper.title} ({entry.paper.year})")
+        print(f"{entry.name:28} {size:>10}  {entry.paper.title} ({entry.paper.year})")
 
 
-@command("info", NAME, place=11, needs="keras")
+def _facts(entry):
+    """What a list has of an entry: plain types."""
+    paper = dataclasses.asdict(entry.paper)
+    return {"name": entry.name, "task": entry.task, "bytes": entry.bytes, "paper": paper}
+
+
+@command("info", NAME, AS_JSON, place=11, needs="names")
 def info(arguments):
     """Prints everything that is known of an entry: paper, settings, metrics, card."""
     from ... import zoo
     from ...zoo._settings import settings_of
 
     entry = zoo.info(arguments.name)
-    paper = entry.paper
+    settings, paper = settings_of(entry), entry.paper
+    if arguments.json:
+        told = {"settings": settings, "metrics": entry.metrics, "card": entry.card}
+        print(json.dumps({**_facts(entry), **told}, indent=2))
+        return
     print(f"{entry.name}\n{paper.title}. {paper.authors}, {paper.year}, arXiv:{paper.arxiv}")
     metrics = {k: v for k, v in entry.metrics.items() if not isinstance(v, (dict, list))}
-    for title, values in {**settings_of(entry), "metrics": metrics}.items():
+    for title, values in {**settings, "metrics": metrics}.items():
         print(f"\n{title}")
         print_values(values)
     if entry.card:
         print(f"\n{entry.card}")
 
 
-@command("data list", place=61, needs="keras")
+@command("data list", AS_JSON, place=61, needs="names")
 def list_data(arguments):
     """Lists all data sets: name, and the file where it is there."""
     from ...trainers import data
 
-    for name in data.list():
-        found = data.dataset(name)
-        print(f"{name:20} {found.path() if found.available() else 'not fetched'}")
+    found = [data.dataset(name) for name in data.list()]
+    paths = dict(zip(data.list(), map(_path, found)))
+    if arguments.json:
+        print(json.dumps([{"name": name, "path": path} for name, path in paths.items()], indent=2))
+        return
+    for name, path in paths.items():
+        print(f"{name:20} {path or 'not fetched'}")
+
+
+def _path(dataset):
+    """Where a data set stands, None where it is not fetched."""
+    return str(dataset.path()) if dataset.available() else None
 
 
 @command(

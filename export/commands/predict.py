@@ -56,7 +56,7 @@ def _question(arguments):
         raise ValueError("predict wants INPUT or --inputs, not both")
     if arguments.inputs:
         return arguments.name, _read_json(arguments.inputs), _show_arrays
-    import_backend("keras")
+    import_backend("names")
     from ...zoo._trained import Trained
 
     trained = Trained.find(arguments.name)
@@ -66,36 +66,45 @@ def _question(arguments):
         chosen = notation[signature]
         inputs = chosen.read(arguments.texts) if arguments.texts else chosen.sample
         return trained.name, inputs, chosen.show
+    chosen = _signature(trained.name, signature)
     if arguments.texts:
         raise ValueError(
             f"{trained.name} takes INPUT for {', '.join(notation) or 'no signature'}; "
             f"write the inputs of {signature!r} as --inputs JSON"
         )
-    inputs, meanings = _sample(trained.name, arguments.signature)
-    return trained.name, inputs, functools.partial(_show_arrays, meanings=meanings)
+    show = functools.partial(_show_arrays, meanings=chosen.outputs)
+    return trained.name, chosen.sample, show
 
 
 def _read_json(text):
     """A dict from JSON text or from a file of it. Raises `ValueError` for anything else."""
+    wanted = '--inputs wants JSON, such as {"NAME": [ROW, ROW]}, or a file of it'
+    source, content = repr(text[:40]), text
     if not text.lstrip().startswith("{"):
-        with open(text, encoding="utf-8") as file:
-            text = file.read()
-    inputs = json.loads(text)
+        try:
+            with open(text, "rb") as file:
+                content = file.read()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"{wanted}; {source} is neither ({reason})") from error
+    try:
+        inputs = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{wanted}; {source} is no JSON: {error}") from error
     if not isinstance(inputs, dict):
-        raise ValueError(f"the inputs must be a JSON object, got {text[:40]!r}")
+        raise ValueError(f"{wanted}; {source} is JSON, but no object")
     return inputs
 
 
-def _sample(name, signature):
-    """The sample inputs of an entry's signature, and what its outputs mean."""
+def _signature(name, signature):
+    """An entry's `Signature`. Raises `ValueError` where it has none of that name."""
     import_backend("all")
     from ... import zoo
 
     signatures = zoo.info(name).signatures(zoo.build(name), zoo.task_of(zoo.info(name)))
-    if signature and signature not in signatures:
+    if signature not in signatures:
         raise ValueError(f"{name} has no signature {signature!r}; it has {list(signatures)}")
-    chosen = signatures[signature or next(iter(signatures))]
-    return chosen.sample, chosen.outputs
+    return signatures[signature]
 
 
 def _show_arrays(inputs, outputs, meanings=()):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from ._command import argument, command
+from ._command import argument, command, counted
 
 
 @command(
@@ -46,7 +46,7 @@ def export(arguments):
         if not all(secrets):
             raise ValueError("TLS wants both --tls_key and --tls_cert")
         secure(arguments.output, *secrets, arguments.tls_ca, arguments.tls_verify)
-    for name in arguments.names:
+    for name in counted(arguments.names):
         trained = Trained.find(name)
         model = trained.load()
         path = package(
@@ -92,7 +92,7 @@ def verify(arguments):
     from .._version import GateError
 
     refused = 0
-    for directory in packages(arguments.directory):
+    for directory in counted(packages(arguments.directory)):
         try:
             report = _gate.verify(directory)
         except GateError as error:

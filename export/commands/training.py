@@ -1,5 +1,7 @@
 """Commands that train, measure and publish."""
 
+import glob
+import itertools
 import os
 import shutil
 import subprocess
@@ -88,17 +90,18 @@ def sweep(arguments):
 
     The same call again goes on with what is not finished.
     """
-    from ... import zoo
+    from ... import trainers, zoo
     from ...trainers import _sweep
     from ...zoo._settings import choose
 
     entry = zoo.info(arguments.name)
-    grid = {}
-    for pair in arguments.grid:
-        key, _, values = pair.partition("=")
-        grid[key] = values.split(",")
-        for value in grid[key]:
-            choose(entry, [*arguments.set, f"{key}={value}"])
+    pairs = (pair.partition("=") for pair in arguments.grid)
+    grid = {key: values.split(",") for key, _, values in pairs}
+    for values in itertools.product(*grid.values()):
+        point = (f"{key}={value}" for key, value in zip(grid, values))
+        chosen = choose(entry, [*arguments.set, *point])
+        task = trainers.task(entry.task, **chosen["task"])
+        trainers.Recipe.parse(chosen["recipe"]).check(task)
     run_dir = arguments.run_dir or os.path.join("runs", f"{entry.name}-sweep")
     words = [*PROGRAM, "train", entry.name, "--no_saved_model"]
     words += ["--set", *arguments.set] if arguments.set else []
@@ -180,14 +183,36 @@ def publish(arguments):
     argument("name", metavar="NAME-or-RUN", help="an entry, or a directory of runs"),
     argument("--port", type=int, default=6006, help="port to listen on (%(default)s)"),
     place=50,
-    needs="keras",
+    needs="names",
 )
 def tensorboard(arguments):
     """Opens TensorBoard on the event files of an entry or a run, or of a directory of runs."""
+    options = [*logs_of(arguments.name), "--port", str(arguments.port)]
+    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *options])
+
+
+def logs_of(name):
+    """TensorBoard's options for an entry, a run, or a directory of runs, each by its name.
+
+    Raises `FileNotFoundError` where there are no event files.
+    """
     from ...zoo._trained import Trained
 
-    directory = arguments.name
-    if not os.path.isdir(directory):
-        directory = os.path.join(Trained.find(arguments.name).directory, "logs")
-    options = ["--logdir", directory, "--port", str(arguments.port)]
-    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *options])
+    is_run = os.path.exists(os.path.join(name, "config.json"))
+    if os.path.isdir(name) and not is_run:
+        directory = name
+    else:
+        trained = Trained.find(name)
+        name, directory = trained.name, os.path.join(trained.directory, "logs")
+    pattern = os.path.join(glob.escape(directory), "**", "*tfevents*")
+    if not any(glob.iglob(pattern, recursive=True)):
+        if not is_run and not os.path.isdir(name):
+            raise FileNotFoundError(
+                f"{name} ships no curves; `ponderzoo train {name} --run_dir runs/{name}` draws "
+                f"some, which `ponderzoo tensorboard runs/{name}` shows"
+            )
+        raise FileNotFoundError(f"there are no event files in {directory} yet")
+    # A directory of a run is called `logs`, and so would be the run.
+    if name == directory or set(directory) & set(",:"):
+        return ["--logdir", directory]
+    return ["--logdir_spec", f"{name}:{directory}"]

@@ -37,6 +37,8 @@ class EpisodicCopy(Task):
     variable: bool = True
     axis = "symbols to copy"
 
+    least = {"delay": 0}
+
     def __post_init__(self):
         if self.length < 1 or self.symbols < 1 or self.delay < 0:
             raise ValueError(

@@ -31,6 +31,7 @@ class Ngrams(MemoryTask):
 
     length: int = 200
     context: int = 5
+    least = {"context": 0}
     axis = "bits of the sequence"
     channels = outputs = 1
 

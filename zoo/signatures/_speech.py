@@ -2,12 +2,13 @@
 
 import base64
 import io
+import textwrap
 import wave
 
 import numpy as np
 
 from ._checks import check_lengths
-from ._notation import Notation, expected, table
+from ._notation import WIDTH, Notation, expected, table
 from ._signature import Signature
 
 URI = "data:audio/wav;base64,"
@@ -110,14 +111,22 @@ def _show(inputs, outputs):
     for row, phonemes in enumerate(outputs["phonemes"]):
         if phonemes.ndim > 1:
             scores = outputs["log_probability"][row]
-            found = [(f"{s:.2f} nats", _words(p)) for s, p in zip(scores, phonemes) if s > -np.inf]
-            texts.append(table(found))
+            found = zip(scores, phonemes)
+            texts.append("\n".join(_answer(s, _words(p)) for s, p in found if s > -np.inf))
         else:
             heard = _words(phonemes)
             seconds = outputs["starts" if "starts" in outputs else "times"][row][: len(heard)]
             times = [f"{moment:.2f}" for moment in seconds]
             texts.append(table([("heard", heard), ("seconds", times)]))
     return texts
+
+
+def _answer(score, words):
+    """An answer of a beam; where it is long, its next lines begin under its first word."""
+    score = f"{score:.2f} nats"
+    return textwrap.fill(
+        "  ".join(words), WIDTH + 12, initial_indent=f"{score:>14}  ", subsequent_indent=" " * 16
+    )
 
 
 def _words(phonemes):
