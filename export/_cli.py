@@ -84,8 +84,12 @@ def _of_tensorflow(error):
 
 def _in_words(error):
     """What an error says to people, without the names of nodes of a graph."""
+    import errno
     import re
 
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        room = "; make room and give the same command again" if error.errno == errno.ENOSPC else ""
+        return f"{error.filename}: {error.strerror}{room}"
     text = str(getattr(error, "message", None) or error)
     if text.startswith("Graph execution error:"):
         # Behind the lines of Python that built the graph.

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -290,7 +291,7 @@ def test_info_shows_paper_and_settings(ponderzoo):
         ("predict act_parity 1012", "expected 1 to 64 of 1, 0 and - (for -1), such as 1011-0; got"),
         ("predict act_parity --inputs {{}} 1", "predict wants INPUT or --inputs, not both"),
         ("predict act_parity --version 1 --label a 1", "a version or a label, not both"),
-        ("predict act_parity --certificate {empty}/ca.pem 1", "[Errno 2] No such file"),
+        ("predict act_parity --certificate {empty}/ca.pem 1", "{empty}/ca.pem: No such file"),
         (
             "predict act_wikipedia --signature step x",
             "act_wikipedia takes INPUT for serve, score, sample; write the inputs of 'step' as",
@@ -385,6 +386,16 @@ def test_counts_of_a_task_are_counts():
             task(name, **{setting: 0})
     with pytest.raises(ValueError, match="most must be 0 or more, got -1"):
         task("phonemes", most=-1)
+
+
+def test_a_full_disk_is_said_with_what_to_do(ponderzoo, monkeypatch):
+    def load(trained):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/backup/state.npz")
+
+    monkeypatch.setattr(Trained, "load", load)
+    _, _, err = ponderzoo("evaluate act_parity")
+    what = "No space left on device; make room and give the same command again"
+    assert err == f"error: runs/a/backup/state.npz: {what}\n"
 
 
 class Terminal(io.StringIO):

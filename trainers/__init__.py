@@ -29,10 +29,9 @@ def task(name, **config):
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise ValueError(f"task {name} has no setting {unknown[0]!r}; it has {known}")
+    made = kind(**config)
     for field, value in config.items():
         default = kind.__dataclass_fields__[field].default
-        if type(default) is int:
-            least = kind.least.get(field, min(default, 1))
-            if value < least:
-                raise ValueError(f"{field} must be {least} or more, got {value!r}")
-    return kind(**config)
+        if type(default) is int and value < (least := kind.least.get(field, min(default, 1))):
+            raise ValueError(f"{field} must be {least} or more, got {value!r}")
+    return made
