@@ -457,7 +457,7 @@ def test_the_loss_must_stay_a_number(tmp_path):
         ({"updates": 0}, "updates must be 1 or more, got 0"),
         ({"learning_rate": "nan"}, "learning_rate must be a finite number, got 'nan'"),
         ({"clipnorm": float("inf")}, "clipnorm must be a finite number, got inf"),
-        ({"learning_rate": -1}, r"learning_rate must be more than 0, got -1\.0"),
+        ({"learning_rate": -1}, r"learning_rate must be 0 or more, got -1\.0"),
         ({"ema": 1}, r"ema must be 0 or more, and less than 1, got 1\.0"),
         ({"decay_from": 2}, r"decay_from must be from 0 to 1, got 2\.0"),
         ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),

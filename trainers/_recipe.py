@@ -52,9 +52,9 @@ class Recipe:
 
     limits = {
         **dict.fromkeys(("updates", "batch_size", "steps_per_epoch", "evaluation_rows"), COUNT),
-        **dict.fromkeys(("learning_rate", "adam_epsilon"), POSITIVE),
         **dict.fromkeys(("beta_1", "beta_2", "ema"), MOMENTUM),
-        **dict.fromkeys(("clipnorm", "clipvalue", "histograms"), NOT_NEGATIVE),
+        **dict.fromkeys(("learning_rate", "clipnorm", "clipvalue", "histograms"), NOT_NEGATIVE),
+        "adam_epsilon": POSITIVE,
         "decay_from": SHARE,
         "seed": SEED,
     }
