@@ -8,6 +8,13 @@
   happen one at a time; requests take only the short lock of the tables.
 - A version that failed is tried again, then left alone until another directory has its name. At
   the start a failure ends the server: nobody waits for ports that never open.
+- A run cannot be ended alone, only all of a session's. So where one goes on that nobody waits for,
+  another session with threads of its own takes over, the old one is closed, and requests that
+  somebody waits for run again (`Models._end_forsaken`).
+- What never waits for a run (status, health, metadata) has a pool of its own.
+- JSON is read by orjson and, where that refuses, by rapidjson, the stock server's parser: its words
+  and offsets come from there, and what is legal only there. Values are taken in blocks, between
+  which the `Caller` is asked whether to go on.
 - `TF_CloseSession` ends runs that are under way, which is how a stop keeps its grace. A run's
   deadline is TensorFlow's own timeout.
 - Batching follows TensorFlow Serving's scheduler, but a request of another type than its
