@@ -25,6 +25,7 @@ from ._version import (
     GateError,
     damaged_files,
     is_free,
+    nodes_of,
     read_meta_graph,
     read_warmup,
     requires_xla,
@@ -102,9 +103,7 @@ def verify(directory, expected=None):
     """
     start = time.monotonic()
     graph = read_meta_graph(directory)
-    nodes = [*graph.graph_def.node]
-    for function in graph.graph_def.library.function:
-        nodes.extend(function.node_def)
+    nodes = nodes_of(graph)
     operations = {node.op for node in nodes}
     operations -= {f.signature.name for f in graph.graph_def.library.function}
 

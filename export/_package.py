@@ -94,6 +94,7 @@ def package(
         _sweep(home)
         try:
             _write(draft, model, signatures, name, card, xla)
+            _recipes.check_image(draft)
             _gate.verify(draft, _expected(signatures))
             _to_disk(draft)
             os.rename(draft, final)
@@ -350,6 +351,7 @@ def _describe(graph, signatures, model, about):
             **about,
             "default_signature": next(iter(signatures)),
             "signatures": described,
+            "oldest_tensorflow": _version.oldest_tensorflow(graph),
             "tensorflow_version": graph.meta_info_def.tensorflow_version,
             "producer": graph.graph_def.versions.producer,
             "min_consumer": graph.graph_def.versions.min_consumer,

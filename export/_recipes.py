@@ -12,12 +12,15 @@ import urllib.parse
 
 from ._config import CONFIG, MONITORING, TLS, ModelServerConfig, version_directories
 from ._schema import write_text
-from ._version import requires_xla
+from ._version import newest, read_card
 
 FOLDER = "run"
 ROOT = "/models"
 SECRETS = "/etc/ponderzoo"
 TAG = "2.20.0"
+FLAGS_SINCE = "2.15"
+"""The first TensorFlow Serving that knows all flags that the recipes start it with."""
+
 DRAIN = 15
 GRACE = 45
 
@@ -54,13 +57,31 @@ def start_flags(config, models, monitoring=None, tls=None, xla=False, batching=T
 
 def needs_xla(config):
     """Whether a version of a model in a `ModelServerConfig` asks for XLA."""
+    return any(card.get("requires_xla") is True for card in _cards(config))
+
+
+def oldest_server(config):
+    """The oldest TensorFlow Serving for all models of a `ModelServerConfig` and these recipes."""
+    wanted = (card.get("oldest_tensorflow") for card in _cards(config))
+    return newest([FLAGS_SINCE, *(version for version in wanted if isinstance(version, str))])
+
+
+def check_image(directory):
+    """Raises `ValueError` where the recipes' image is too old for a version directory."""
+    oldest = read_card(directory)["oldest_tensorflow"]
+    if newest([oldest, TAG]) != TAG:
+        raise ValueError(
+            f"the package needs TensorFlow {oldest} or newer, the recipes start tensorflow/"
+            f"serving:{TAG}; export with an older TensorFlow"
+        )
+
+
+def _cards(config):
     for block in config.model_config_list.config:
         for directory in version_directories(block.base_path).values():
             # A card that cannot be read is what `verify` is for.
             with contextlib.suppress(ValueError):
-                if requires_xla(directory):
-                    return True
-    return False
+                yield read_card(directory)
 
 
 def render(output, config):
@@ -80,11 +101,13 @@ def render(output, config):
         flags = start_flags(moved, models, monitoring, file, xla)
         return ["--port=8500", "--rest_api_port=8501", *flags]
 
+    oldest = oldest_server(config)
     check = _check(names)
     probe = (_CHECK_PROBE if tls else _GRPC_PROBE).format(check=_yaml(check))
     # A key does not belong on a volume that many can read: Kubernetes mounts it as a secret.
     container = _CONTAINER.format(
         tag=TAG,
+        oldest=oldest,
         arguments=_yaml_list(arguments(SECRETS), 2),
         probe=probe.strip(),
         mount=_SECRET_MOUNT if tls else "",
@@ -96,6 +119,7 @@ def render(output, config):
         "compose.yaml": _COMPOSE.format(
             **pod,
             tag=TAG,
+            oldest=oldest,
             rest="127.0.0.1" if tls else "${TF_SERVING_HOST:-127.0.0.1}",
             arguments=_yaml_list(arguments(ROOT), 6),
             check=_yaml(check.replace("$", "$$")),
@@ -112,12 +136,14 @@ def render(output, config):
         ),
         "serve.sh": _SCRIPT.format(
             tag=TAG,
+            oldest=oldest,
             root=ROOT,
             rest="127.0.0.1" if tls else "$host",
             arguments=" \\\n    ".join(arguments(ROOT)),
         ),
         "README.md": _README.format(
             tag=TAG,
+            oldest=oldest,
             grace=GRACE,
             root=ROOT,
             models="\n".join(f"- `{name}`" for name in names),
@@ -179,6 +205,7 @@ _COMPOSE = """\
 # Written by `ponderzoo export`, anew each time.
 services:
   serving:
+    # {oldest} or newer
     image: tensorflow/serving:${{TF_SERVING_TAG:-{tag}}}
     entrypoint: [tensorflow_model_server]
     command:
@@ -199,6 +226,7 @@ services:
 """
 
 _CONTAINER = """\
+# {oldest} or newer
 image: tensorflow/serving:{tag}
 command: [tensorflow_model_server]
 args:
@@ -364,9 +392,18 @@ _SCRIPT = """\
 # TF_SERVING_TAG is the image's tag; TF_SERVING_HOST=0.0.0.0 lets other machines in.
 models=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 host="${{TF_SERVING_HOST:-127.0.0.1}}"
+tag="${{TF_SERVING_TAG:-{tag}}}"
+case $tag in
+[0-9]*)
+    if [ "$(printf '%s\\n' {oldest} "$tag" | sort -V | head -n 1)" != {oldest} ]; then
+        echo "these models need tensorflow/serving:{oldest} or newer, TF_SERVING_TAG is $tag" >&2
+        exit 1
+    fi
+    ;;
+esac
 exec docker run --rm --init --entrypoint tensorflow_model_server \\
     --publish "$host:8500:8500" --publish "{rest}:8501:8501" --volume "$models:{root}:ro" \\
-    "tensorflow/serving:${{TF_SERVING_TAG:-{tag}}}" \\
+    "tensorflow/serving:$tag" \\
     {arguments} "$@"
 """
 
@@ -390,8 +427,9 @@ metrics at `/monitoring/prometheus/metrics` of the REST port.
 In Kubernetes the claim `ponderzoo-models` must hold a copy of the directory.{secret}
 
 - **Image.** `TF_SERVING_TAG={tag} sh serve.sh`, and likewise for Compose; in the manifests it is
-  the line `image:`. `tensorflow_version` in a package's `assets.extra/signatures.json` tells which
-  TensorFlow wrote it.
+  the line `image:`. These models and flags need {oldest} or newer, and `serve.sh` refuses an older
+  tag. In a package's `assets.extra/signatures.json`, `oldest_tensorflow` is the oldest one that can
+  load it, and `tensorflow_version` the one that wrote it.
 - **Who may ask.** `serve.sh` and Compose open the ports to this machine alone;
   `TF_SERVING_HOST=0.0.0.0` opens them to all.
 {notes}\

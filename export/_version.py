@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 
 from google.protobuf.message import DecodeError
 
@@ -15,6 +16,12 @@ DEFAULT_SIGNATURE = "serving_default"
 CARD = os.path.join("assets.extra", "signatures.json")
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MANIFEST = os.path.join("assets.extra", "manifest.json")
+
+OLDEST = "2.12"
+"""The oldest TensorFlow that packages have been loaded in."""
+
+_SINCE = {("TensorListSetItem", "resize_if_index_out_of_bounds"): "2.13"}
+"""Attributes of operations that came later, of those that packages have: the first version."""
 
 LENGTHS = "lengths"
 """The input that says how much of each row is real."""
@@ -129,19 +136,58 @@ def is_free(info):
     return shape.unknown_rank or any(dim.size < 0 for dim in shape.dim[1:])
 
 
+def nodes_of(graph):
+    """Every node of a `MetaGraphDef`, those of its functions included."""
+    nodes = [*graph.graph_def.node]
+    for function in graph.graph_def.library.function:
+        nodes.extend(function.node_def)
+    return nodes
+
+
+def oldest_tensorflow(graph):
+    """The oldest version that knows all attributes in a `MetaGraphDef`, such as "2.13".
+
+    An older one refuses the graph: an attribute that is not its default must be known.
+    """
+    found = {
+        since
+        for node in nodes_of(graph)
+        for (operation, attribute), since in _SINCE.items()
+        if node.op == operation and attribute in node.attr
+    }
+    return newest({OLDEST, *found})
+
+
+def newest(versions):
+    """The highest of some versions of TensorFlow, as text; None where there are none."""
+    return max(versions, key=_numbers, default=None)
+
+
+def _numbers(version):
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def read_card(directory):
+    """The signature card of a version directory, a dict; an empty one where there is none.
+
+    Raises `ValueError` where it cannot be read.
+    """
+    path = os.path.join(directory, CARD)
+    if not os.path.exists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            return {**json.load(file)}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+
+
 def requires_xla(directory):
     """Whether the package of a version directory asks for XLA, by its signature card.
 
     Raises `ValueError` where the card cannot be read.
     """
-    path = os.path.join(directory, CARD)
-    if not os.path.exists(path):
-        return False
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file).get("requires_xla") is True
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    return read_card(directory).get("requires_xla") is True
 
 
 def damaged_files(directory):

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 from keras import ops
-from ponderzoo.export import _gate, _package, _schema, _version
+from ponderzoo.export import _gate, _package, _recipes, _schema, _version
 from ponderzoo.export._gate import verify
 from ponderzoo.export._package import ALLOWED_BATCH_SIZES, package
 from ponderzoo.export._version import GateError
@@ -192,6 +192,23 @@ def test_each_variable_is_written_once(written, model):
     names = tf.train.list_variables(os.path.join(written, "variables", "variables"))
     shapes = sorted(tuple(shape) for name, shape in names if name.endswith("VARIABLE_VALUE"))
     assert shapes == sorted(tuple(variable.shape) for variable in model.variables)
+
+
+def test_a_package_names_the_oldest_tensorflow_that_loads_it(written, model, tmp_path, monkeypatch):
+    assert read_card(written)["oldest_tensorflow"] == "2.12"
+
+    def serve(numbers):
+        rows = tf.TensorArray("float32", size=0, dynamic_size=True, element_shape=(None,))
+        return {"rows": tf.transpose(rows.write(0, numbers[:, 0]).stack())}
+
+    sample = {"numbers": np.ones((2, 3), "float32")}
+    grows = Signature(serve, {"numbers": ((None, 3), "float32")}, sample, {"rows": "a column"})
+    directory = package(model, {"serve": grows}, "grows", tmp_path)
+    assert read_card(directory)["oldest_tensorflow"] == "2.13"
+    monkeypatch.setattr(_recipes, "TAG", "2.12.1")
+    with pytest.raises(ValueError, match=r"needs TensorFlow 2.13 or newer.*serving:2.12.1"):
+        package(model, {"serve": grows}, "grows", tmp_path)
+    assert visible(os.path.dirname(directory)) == ["1"]
 
 
 PLAIN = """

@@ -170,6 +170,39 @@ def test_labels_and_xla_bring_the_flags_they_need(output):
         ]
 
 
+@pytest.mark.parametrize(
+    ("needed", "tag", "starts"),
+    [
+        ("2.13", None, True),
+        ("2.13", "2.15.0", True),
+        ("2.13", "latest", True),
+        ("2.13", "2.14.1", False),  # too old for the flags
+        ("2.16", "2.15.1", False),  # too old for the model
+        ("2.16", "2.16.1-gpu", True),
+        ("2.9", "2.15.0", True),
+    ],
+)
+def test_an_image_that_is_too_old_is_not_started(output, needed, tag, starts):
+    card = output / "ponder" / "2" / "assets.extra" / "signatures.json"
+    card.write_text(f'{{"oldest_tensorflow": "{needed}"}}')
+    publish(output)
+    docker = output.parent / "docker"
+    docker.write_text("#!/bin/sh\necho started\n")
+    docker.chmod(0o755)
+    chosen = {"TF_SERVING_TAG": tag} if tag else {}
+    found = subprocess.run(
+        ["sh", output / "run" / "serve.sh"],
+        env={**os.environ, "PATH": f"{output.parent}:{os.environ['PATH']}", **chosen},
+        capture_output=True,
+        text=True,
+    )
+    assert (found.returncode == 0, found.stdout) == (starts, "started\n" if starts else "")
+    oldest = "2.16" if needed == "2.16" else "2.15"
+    assert starts or f"need tensorflow/serving:{oldest} or newer" in found.stderr
+    for name in ("README.md", "compose.yaml", "kubernetes.yaml", "kserve.yaml"):
+        assert f"{oldest} or newer" in (output / "run" / name).read_text()
+
+
 def test_pods_get_requests_only_while_they_answer(output):
     publish(output)
     for name in ("kubernetes.yaml", "kserve.yaml"):
