@@ -18,7 +18,7 @@ WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MANIFEST = os.path.join("assets.extra", "manifest.json")
 
 OLDEST = "2.12"
-"""The oldest TensorFlow that packages have been loaded in."""
+"""The oldest TensorFlow that packages have answered in."""
 
 _SINCE = {("TensorListSetItem", "resize_if_index_out_of_bounds"): "2.13"}
 """Attributes of operations that came later, of those that packages have: the first version."""
@@ -147,7 +147,7 @@ def nodes_of(graph):
 def oldest_tensorflow(graph):
     """The oldest version that knows all attributes in a `MetaGraphDef`, such as "2.13".
 
-    An older one refuses the graph: an attribute that is not its default must be known.
+    An older one takes such a graph, ignores what it does not know and fails at the first request.
     """
     found = {
         since
