@@ -171,6 +171,25 @@ def test_logits_may_be_a_variable(kind):
     np.testing.assert_array_equal(*gradients)
 
 
+@each_loss
+def test_every_way_of_computing_has_the_value_and_gradient_of_float64(kind):
+    def step(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            total = kind()(LABELS, logits)
+        return total, tape.gradient(total, logits)
+
+    # Numbers that bfloat16 holds, so that all begin with the same.
+    logits = tf.cast(draw(kind), "bfloat16")
+    exact = step(tf.cast(logits, "float64"))
+    single = [(way, "float32", 1e-5) for way in ("eager", "graph", "xla")]
+    for way, dtype, tolerance in (*single, ("xla", "bfloat16", 1e-2)):
+        run = step if way == "eager" else inside(step, way)
+        for found, expected in zip(run(tf.cast(logits, dtype)), exact):
+            scale = tolerance * np.max(np.abs(expected))
+            np.testing.assert_allclose(np.float64(found), expected, rtol=0, atol=scale)
+
+
 def test_the_gradient_of_a_row_is_clamped_before_it_is_weighed():
     logits, weights = tf.constant(4 * draw(TransducerLoss)), np.array([2.0, 0.0, 1.0, 0.5])
 
