@@ -188,7 +188,10 @@ def publish(arguments):
 def tensorboard(arguments):
     """Opens TensorBoard on the event files of an entry or a run, or of a directory of runs."""
     options = [*logs_of(arguments.name), "--port", str(arguments.port)]
-    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *options])
+    # TensorBoard loads TensorFlow, whose banner nobody asked for.
+    code = f"from {__package__}._command import import_backend; import_backend('all'); "
+    code += "from tensorboard.main import run_main; run_main()"
+    os.execv(sys.executable, [sys.executable, "-c", code, *options])
 
 
 def logs_of(name):
