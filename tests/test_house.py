@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import typing
 
 import keras
 import ponderzoo.export
@@ -70,6 +71,13 @@ def test_everything_a_room_offers_is_documented(room):
         ours = getattr(value, "__module__", "").startswith("ponderzoo.")
         if ours and not name.startswith("_") and (inspect.isclass(value) or callable(value)):
             assert inspect.getdoc(value), name
+
+
+@pytest.mark.parametrize("name", ponderzoo.zoo.__all__)
+def test_what_the_zoo_offers_says_its_types(name):
+    function = getattr(ponderzoo.zoo, name)
+    told = typing.get_type_hints(function)
+    assert told.keys() == {*inspect.signature(function).parameters, "return"}
 
 
 def imports(statements, under_condition=False):

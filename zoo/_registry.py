@@ -6,8 +6,10 @@ import functools
 import os
 from collections.abc import Callable
 
+import keras
+
 from .. import layers  # noqa: F401, so that `keras.saving.load_model` knows their classes
-from ..trainers import _rooms
+from ..trainers import Task, _rooms
 from ..trainers._files import read_json
 from ..trainers._weights import read_model
 
@@ -136,7 +138,7 @@ def _discover():
         _rooms.find(__package__, name, "paper")
 
 
-def info(name):
+def info(name: str) -> Entry:
     """The `Entry` of a name. Raises `ValueError` with the closest names where there is none."""
     _discover()
     if name not in _entries:
@@ -148,7 +150,7 @@ def info(name):
     return _entries[name]
 
 
-def list_entries(paper=None, task=None):
+def list_entries(paper: str | None = None, task: str | None = None) -> list[str]:
     """Names of all entries, sorted.
 
     `paper` (arXiv id or part of the title) and `task` narrow the list.
@@ -166,14 +168,14 @@ def list_entries(paper=None, task=None):
     )
 
 
-def task_of(entry, **overrides):
+def task_of(entry: Entry, **overrides: object) -> Task:
     """The entry's task object."""
     from ..trainers import task
 
     return task(entry.task, **{**entry.task_config, **overrides})
 
 
-def build(name, **overrides):
+def build(name: str, **overrides: object) -> keras.Model:
     """An untrained model of the entry; `overrides` are keyword arguments of its `build`."""
     entry = info(name)
     unknown = sorted(set(overrides) - set(entry.config))
@@ -182,7 +184,7 @@ def build(name, **overrides):
     return entry.build(task_of(entry), **{**entry.config, **overrides})
 
 
-def path(name):
+def path(name: str) -> str:
     """The pretrained `.keras` file. Raises `FileNotFoundError` where the entry ships no weights."""
     file = os.path.join(info(name).directory, "model.keras")
     if not os.path.exists(file):
@@ -193,6 +195,6 @@ def path(name):
     return file
 
 
-def load(name):
+def load(name: str) -> keras.Model:
     """The pretrained `keras.Model`."""
     return read_model(path(name))
