@@ -3,6 +3,8 @@
 differentiable      a function with its own gradient
 vjp                 outputs, and the map from their cotangents to those of the arguments
 vjp_and_uses        the same, and what the weights are multiplied with
+instead             the values of one function with the gradient of another
+lstm_kernel         an LSTM over a sequence as one operation of the runtime, where it has one
 value               the tensor of a variable, never the variable itself
 dense               a ragged or sparse tensor with its rows filled up, all others as they are
 buffer, write, write_all, read, stack    lists of equal tensors that a loop fills one by one;
@@ -112,6 +114,49 @@ if keras.backend.backend() == "tensorflow":
                 return None
         return uses
 
+    def instead(fast, exact):
+        """`fast` as a function whose gradient is that of `exact`, of the same tensors."""
+
+        @tf.custom_gradient
+        def function(*tensors):
+            def gradient(*cotangents):
+                return vjp(exact, *tensors)[1](list(cotangents))
+
+            return fast(*tensors), gradient
+
+        return function
+
+    def has_lstm_kernel(dtype):
+        """Whether `lstm_kernel` can run here. XLA has no such operation, and needs none."""
+        return dtype == "float32" and not compiles()
+
+    def lstm_kernel(sequence, kernel, bias, peepholes, h, c):
+        """Outputs and cells of all steps, `(time, batch, units)`.
+
+        Args:
+            sequence: `(time, batch, features)`.
+            kernel: `(features + units, 4 * units)`: input, forget, candidate, output gate.
+            bias: `(4 * units,)`.
+            peepholes: `(3, units)`, of the input, forget and output gate, or None.
+            h, c: `(batch, units)`, the state before the first step.
+        """
+        nothing = tf.zeros_like(bias[: c.shape[-1]])
+        peep = [nothing] * 3 if peepholes is None else tf.unstack(peepholes)
+        found = tf.raw_ops.BlockLSTMV2(
+            seq_len_max=tf.shape(sequence, "int64")[0],
+            x=sequence,
+            cs_prev=c,
+            h_prev=h,
+            w=kernel,
+            wci=peep[0],
+            wcf=peep[1],
+            wco=peep[2],
+            b=bias,
+            cell_clip=0.0,
+            use_peephole=peepholes is not None,
+        )
+        return found.h, found.cs
+
     def value(variable):
         return tf.convert_to_tensor(variable.value)
 
@@ -134,6 +179,18 @@ if keras.backend.backend() == "tensorflow":
             tf.compat.v1.get_default_graph()
         )
 
+    def may_jit():
+        """Whether a graph is traced that XLA does not compile as a whole."""
+        return not tf.executing_eagerly() and not compiles()
+
+    def jit(function):
+        return tf.function(function, autograph=False, jit_compile=True)
+
+    def bucket(length):
+        """The least of 8, 12, 16, 24, 32, 48, ... that is not below a length, `()` int32."""
+        sizes = [base << k for k in range(24) for base in (8, 12)]
+        return tf.gather(sizes, tf.searchsorted(sizes, [length])[0])
+
     def _ragged():
         # Outside XLA a scatter inside a loop copies its whole target at every iteration.
         return not compiles()
@@ -153,6 +210,9 @@ else:
         outputs, pull = jax.vjp(lambda *primals: function(weights, *primals), *primals)
         return outputs, lambda cotangents: (pull(cotangents), None)
 
+    def has_lstm_kernel(dtype):
+        return False
+
     def value(variable):
         return variable.value
 
@@ -171,6 +231,9 @@ else:
 
     def compiles():
         return True
+
+    def may_jit():
+        return False
 
     def _ragged():
         return False

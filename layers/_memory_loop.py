@@ -71,7 +71,7 @@ class _Step:
 
     def __init__(self, setting):
         self.controller, self.access = setting.controller, setting.access
-        self.steps, self.keep = setting.steps, setting.keep
+        self.keep = setting.keep
 
     def forward(self, weights, row, before):
         (weights, (kernel, bias)), (row, mask), (state, reads, memory) = weights, row, before
@@ -124,11 +124,12 @@ class _Step:
     def gradients(self, weights, rows, start, answers, records, memo):
         (weights, _), (rows, mask), (_, _, (state, reads, _)) = weights, rows, records
         d_rows, d_z, memo = memo
+        steps = ops.shape(d_rows)[0]
         state, reads, seen, memo = keras.tree.map_structure(
             _rows, (stacked(state), stacked(reads), d_rows, memo)
         )
         d_weights = self.controller.weight_gradients(
-            weights, _rows(rows), reads, state, seen, memo, self.steps
+            weights, _rows(rows), reads, state, seen, memo, steps
         )
         d_z = _rows(d_z)
         d_heads = [ops.transpose(_rows(answers[0])) @ d_z, ops.sum(d_z, axis=0)]

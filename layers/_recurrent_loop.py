@@ -3,20 +3,24 @@
 All directions of a layer are taken in one loop, a step of each at a time.
 """
 
-from keras import ops
+import functools
 
+from keras import ops, tree
+
+from . import _backend as backend
 from ._scan import recurrence, stacked
 
 
-def recurrent_loop(rows, weights, states, steps, clip=0.0, save=True):
+def recurrent_loop(sequences, weights, states, steps, clip=0.0, save=True):
     """Runs LSTM cells over sequences (Graves, 2013, eqs. 7-11).
 
     Args:
-        rows: list, one for each direction, of `(time, batch, 4 * units)`: what the gates get from
-            the input, with their bias, in the order input, forget, candidate, output gate.
-        weights: list of `[recurrent kernel (units, 4 * units)]`, and behind it, if there are any,
-            the peepholes `(3, units)` of the input, forget and output gate.
-        states: list of `(h, c)`, each `(batch, units)`.
+        sequences: list, one for each direction, of `(time, batch, features)`.
+        weights: list of `[kernel (features, 4 * units), bias (4 * units,), recurrent kernel
+            (units, 4 * units)]`, the gates in the order input, forget, candidate, output, and
+            behind them, if there are any, the peepholes `(3, units)` of the input, forget and
+            output gate.
+        states: list of `(h, c)`, each `(batch, units)`, whose dtype is that of the loop.
         steps: T, at least 1.
         clip: bound of the loss's derivatives by what enters the gates, or 0 for none.
         save: whether to store what the gradient needs, or to compute it again if one is asked for.
@@ -24,8 +28,44 @@ def recurrent_loop(rows, weights, states, steps, clip=0.0, save=True):
     Returns:
         For each direction the outputs `(time, batch, units)` and the cells of all steps, likewise.
     """
-    answers, _ = recurrence(_Cells(clip), rows, weights, states, steps, save)
+    given = list(sequences), weights, states
+
+    def loop(save, *tensors):
+        sequences, weights, states = tree.pack_sequence_as(given, tensors)
+        rows = [_entering(x, *w[:2]) for x, w in zip(sequences, weights)]
+        inner = [w[2:] for w in weights]
+        return recurrence(_Cells(clip), rows, inner, states, steps, save, jit=True)[0]
+
+    def kernel(*tensors):
+        answers = []
+        for x, (kernel, bias, recurrent, *peepholes), (h, c) in zip(
+            *tree.pack_sequence_as(given, tensors)
+        ):
+            joint = ops.concatenate([kernel, recurrent], axis=0)
+            answers += backend.lstm_kernel(x, joint, bias, *(peepholes or [None]), h, c)
+        return answers
+
+    run = functools.partial(loop, save)
+    if not save and _fits(sequences[0], *weights[0]):
+        run = backend.instead(kernel, functools.partial(loop, True))
+    answers = run(*tree.flatten(given))
     return list(zip(answers[::2], answers[1::2]))
+
+
+def _fits(sequence, kernel, bias, recurrent, *peepholes):
+    """Whether the runtime's kernel is the faster one.
+
+    It multiplies with both kernels at each step, which pays while they stay in a core's cache.
+    """
+    size = sum(x.shape[0] * x.shape[1] for x in (kernel, recurrent))
+    return backend.has_lstm_kernel(sequence.dtype) and size <= 500_000
+
+
+def _entering(sequence, kernel, bias):
+    """What the gates get from the input, `(time, batch, 4 * units)`, with their bias."""
+    steps, batch, features = ops.shape(sequence)
+    rows = ops.reshape(sequence, (-1, features)) @ ops.cast(kernel, sequence.dtype)
+    return ops.reshape(ops.cast(rows, bias.dtype) + bias, (steps, batch, kernel.shape[-1]))
 
 
 def lstm_step(z, c, peepholes=None):

@@ -10,9 +10,10 @@ import functools
 from keras import ops, tree
 
 from . import _backend as backend
+from ._padding import longer
 
 
-def scan(step, carry, steps, rows=(), ahead=(), reverse=False):
+def scan(step, carry, steps, rows=(), ahead=(), reverse=False, size=None):
     """`ops.scan` that may return something else than it carries.
 
     Args:
@@ -23,6 +24,7 @@ def scan(step, carry, steps, rows=(), ahead=(), reverse=False):
         ahead: the same, but read a step before it is needed: XLA fuses reading with the arithmetic
             that uses it, which then takes a number at a time.
         reverse: whether to begin at the last step.
+        size: how many steps there is room for, zeros behind the last; T without it.
 
     Returns:
         The carry at the end, and a nest of the answers of all steps, which `stacked` makes tensors.
@@ -42,7 +44,7 @@ def scan(step, carry, steps, rows=(), ahead=(), reverse=False):
 
     read = at(first, ahead)
     _, answers = step(carry, at(first, rows), read)
-    buffers = tree.map_structure(lambda x: backend.buffer(steps, x), answers)
+    buffers = tree.map_structure(lambda x: backend.buffer(steps if size is None else size, x), answers)
     _, _, carry, buffers = ops.while_loop(
         lambda t, *_: t >= 0 if reverse else t < steps,
         body,
@@ -57,7 +59,7 @@ def stacked(answers):
     return tree.map_structure(backend.stack, answers)
 
 
-def recurrence(step, rows, weights, state, steps, save=True):
+def recurrence(step, rows, weights, state, steps, save=True, jit=False):
     """Takes a step after the other, with the gradient that the step writes.
 
     Args:
@@ -75,36 +77,56 @@ def recurrence(step, rows, weights, state, steps, save=True):
         state: nest of tensors before the first step.
         steps: T, at least 1.
         save: whether to store what the gradient needs, or to compute it again if one is asked for.
+        jit: whether XLA compiles the loops where what is around them is a graph.
 
     Returns:
         A list of the answers of all steps, `(T, ...)` each, and the state behind the last.
     """
     given, count = (rows, weights, state), len(tree.flatten(state))
+    jit, size = save and jit and backend.may_jit(), steps
+    if jit and not isinstance(steps, int):
+        # Lengths of a bucket share what is compiled: the loop ends where it did before.
+        size = backend.bucket(steps)
+        rows = tree.map_structure(lambda x: longer(x, 0, size - steps), rows)
+        given = (rows, weights, state)
+    compiled = backend.jit if jit else lambda function: function
 
-    def run(save, *tensors):
+    def run(save, steps, *tensors):
         rows, weights, state = tree.pack_sequence_as(given, tensors)
 
         def advance(state, _, row):
             state, answers, record = step.forward(weights, row, state)
             return state, (answers, record if save else ())
 
-        end, (answers, records) = scan(advance, state, steps, ahead=rows)
+        end, (answers, records) = scan(advance, state, steps, ahead=rows, size=room(rows))
         # No list of tensors leaves what XLA compiled; elsewhere a stack is a copy.
         answers, records = stacked(answers), stacked(records) if backend.compiles() else records
-        return (*answers, *tree.flatten(end)), (tensors, answers, records)
+        return (*answers, *tree.flatten(end)), (answers, records)
 
-    def backward(residuals, cotangents):
-        tensors, answers, records = residuals
+    def room(rows):
+        return ops.shape(tree.flatten(rows)[0])[0] if jit else steps
+
+    def forward(*tensors):
+        outputs, residuals = compiled(functools.partial(run, True))(steps, *tensors)
+        return outputs, (tensors, *residuals)
+
+    def reverse(steps, tensors, answers, records, cotangents):
         rows, weights, state = tree.pack_sequence_as(given, tensors)
         d_state = tree.pack_sequence_as(state, cotangents[-count:])
         read = step.stored(rows, state, answers, records, list(cotangents[:-count]))
-        reverse = functools.partial(step.backward, step.prepare(weights))
-        d_state, memo = scan(reverse, d_state, steps, *read, reverse=True)
+        back = functools.partial(step.backward, step.prepare(weights))
+        d_state, memo = scan(back, d_state, steps, *read, reverse=True, size=room(rows))
         d = step.gradients(weights, rows, state, answers, records, stacked(memo))
         return tree.flatten((*d, d_state))
 
     differentiable = backend.differentiable(
-        lambda *tensors: run(False, *tensors)[0], functools.partial(run, True), backward, save
+        lambda *tensors: run(False, steps, *tensors)[0],
+        forward,
+        lambda residuals, cotangents: compiled(reverse)(steps, *residuals, cotangents),
+        save,
     )
     outputs = differentiable(*tree.flatten(given))
-    return list(outputs[:-count]), tree.pack_sequence_as(state, outputs[-count:])
+    answers = list(outputs[:-count])
+    if size is not steps:
+        answers = [x[:steps] for x in answers]
+    return answers, tree.pack_sequence_as(state, outputs[-count:])

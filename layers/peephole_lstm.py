@@ -139,11 +139,11 @@ class PeepholeLSTM(SequenceLayer):
             read.append(ops.flip(sequence, axis=1))
             masks.append(None if mask is None else ops.flip(mask, axis=1))
         real = [RealSteps(x, m) for x, m in zip(read, masks)]
-        rows = [self._enter(d, real[d].pack(x)) for d, x in enumerate(read)]
-        weights = [self._recurrent_weights(d) for d in range(len(read))]
+        packed = [ops.transpose(r.pack(x), (1, 0, 2)) for r, x in zip(real, read)]
+        weights = [self._weights_of(d) for d in range(len(read))]
         start = self._start(initial_state, ops.shape(sequence)[0])
         found = recurrent_loop(
-            rows, weights, start, real[0].length, self.clip_derivatives, save=bool(training)
+            packed, weights, start, real[0].length, self.clip_derivatives, save=bool(training)
         )
         found = [[ops.transpose(x, (1, 0, 2)) for x in pair] for pair in found]
         end = [r.last(x, s) for r, xs, ss in zip(real, found, start) for x, s in zip(xs, ss)]
@@ -156,20 +156,13 @@ class PeepholeLSTM(SequenceLayer):
         output, *end = (ops.cast(x, self.compute_dtype) for x in answers)
         return (output, *end) if self.return_state else output
 
-    def _enter(self, direction, sequence):
-        """What the gates get from the input `(batch, time, features)`; time comes first."""
+    def _weights_of(self, direction):
+        """As `recurrent_loop` wants them; only the input's product is in half precision."""
         wide = sum_dtype(self.compute_dtype)
-        kernel = ops.cast(backend.value(self.kernels[direction]), sequence.dtype)
-        bias = ops.cast(backend.value(self.biases[direction]), wide)
-        batch, steps, features = ops.shape(sequence)
-        # Turned before the product: what the gates get is wider, mostly.
-        rows = ops.reshape(ops.transpose(sequence, (1, 0, 2)), (-1, features)) @ kernel
-        return ops.reshape(ops.cast(rows, wide) + bias, (steps, batch, 4 * self.units))
-
-    def _recurrent_weights(self, direction):
-        weights = [self.recurrent_kernels[direction]]
-        weights += [self.peephole_weights[direction]] if self.peepholes else []
-        return [ops.cast(backend.value(w), sum_dtype(self.compute_dtype)) for w in weights]
+        kernel = ops.cast(backend.value(self.kernels[direction]), self.compute_dtype)
+        others = [self.biases[direction], self.recurrent_kernels[direction]]
+        others += [self.peephole_weights[direction]] if self.peepholes else []
+        return [kernel, *(ops.cast(backend.value(w), wide) for w in others)]
 
     def _start(self, initial_state, batch):
         count = 2 * len(self._directions)

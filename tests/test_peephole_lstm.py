@@ -154,6 +154,60 @@ def test_gradients_are_those_of_finite_differences(compiled, peepholes):
         np.testing.assert_allclose(np.sum(gradient * towards), slope, rtol=2e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("peepholes", [True, False])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("mode", ["eager", "graph", "graph of any length"])
+def test_float32_is_near_float64(mode, training, peepholes):
+    """The runtime's kernel, and loops that are compiled within a graph, are the same layer."""
+    options = {"bidirectional": True, "peepholes": peepholes}
+    exact = layer_of(PeepholeLSTM, 5, **options)
+    layer = PeepholeLSTM(5, **options)
+    layer.build((None, None, 3))
+    layer.set_weights(exact.get_weights())
+
+    def pull(layer, x, mask):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = layer(x, mask=mask, training=training)
+            loss = tf.reduce_sum(output * tf.cast(tf.cos(tf.range(10.0)), output.dtype))
+        return [output, *tape.gradient(loss, [x, *layer.trainable_variables])]
+
+    free = [tf.TensorSpec((None, None, 3)), tf.TensorSpec((None, None), tf.bool)]
+    run = {
+        "eager": lambda *a: pull(layer, *a),
+        "graph": tf.function(lambda *a: pull(layer, *a)),
+        "graph of any length": tf.function(lambda *a: pull(layer, *a), input_signature=free),
+    }[mode]
+    # Of one bucket, which neither of them fills.
+    for steps in (5, 7) if mode == "graph of any length" else (5,):
+        x, mask = draw(3, steps, 3), np.arange(steps) < np.array([[steps], [2], [0]])
+        expected = pull(exact, tf.constant(x), mask)
+        found = run(tf.constant(x, "float32"), tf.constant(mask))
+        for a, b in zip(found, expected):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def operations(function):
+    """Names of all operations of a concrete function and of what it calls."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    return {node.op for node in nodes}
+
+
+def test_a_graph_that_is_not_trained_has_the_kernel_and_nothing_that_xla_must_compile():
+    layer = PeepholeLSTM(4)
+    layer.build((None, None, 3))
+    spec = tf.TensorSpec((None, None, 3))
+    graph = tf.function(layer).get_concrete_function(spec)
+    assert "BlockLSTMV2" in operations(graph) and "While" not in operations(graph)
+    functions = graph.graph.as_graph_def().library.function
+    assert not any(f.attr["_XlaMustCompile"].b for f in functions)
+    wide = PeepholeLSTM(300)
+    wide.build((None, None, 600))
+    graph = tf.function(wide).get_concrete_function(tf.TensorSpec((None, None, 600)))
+    assert "BlockLSTMV2" not in operations(graph)  # its weights leave the cache at every step
+
+
 def test_derivatives_at_the_gates_are_bounded():
     wild = layer_of(PeepholeLSTM, 4, clip_derivatives=0.0)
     tame = layer_of(PeepholeLSTM, 4, clip_derivatives=0.5)
