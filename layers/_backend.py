@@ -22,6 +22,14 @@ if keras.backend.backend() not in ("tensorflow", "jax"):
         f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
     )
 
+_jit_in_graphs = True
+
+
+def allow_jit(allowed):
+    global _jit_in_graphs
+    _jit_in_graphs = bool(allowed)
+
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
@@ -180,15 +188,15 @@ if keras.backend.backend() == "tensorflow":
         )
 
     def may_jit():
-        """Whether a graph is traced that XLA does not compile as a whole."""
-        return not tf.executing_eagerly() and not compiles()
+        """Whether a graph is traced that XLA does not compile as a whole, but may in part."""
+        return _jit_in_graphs and not tf.executing_eagerly() and not compiles()
 
     def jit(function):
         return tf.function(function, autograph=False, jit_compile=True)
 
     def bucket(length):
-        """The least of 8, 12, 16, 24, 32, 48, ... that is not below a length, `()` int32."""
-        sizes = [base << k for k in range(24) for base in (8, 12)]
+        """The least of 8, 10, 12, 14, 16, 20, 24, ... not below a length, `()` int32."""
+        sizes = [base << k for k in range(24) for base in (8, 10, 12, 14)]
         return tf.gather(sizes, tf.searchsorted(sizes, [length])[0])
 
     def _ragged():

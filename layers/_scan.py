@@ -44,7 +44,8 @@ def scan(step, carry, steps, rows=(), ahead=(), reverse=False, size=None):
 
     read = at(first, ahead)
     _, answers = step(carry, at(first, rows), read)
-    buffers = tree.map_structure(lambda x: backend.buffer(steps if size is None else size, x), answers)
+    room = steps if size is None else size
+    buffers = tree.map_structure(lambda x: backend.buffer(room, x), answers)
     _, _, carry, buffers = ops.while_loop(
         lambda t, *_: t >= 0 if reverse else t < steps,
         body,

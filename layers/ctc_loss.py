@@ -4,6 +4,8 @@ A path names a label or blank for every frame. Merging its repetitions and then 
 leaves a labelling, whose probability is that of all its paths together (Graves et al., 2006).
 """
 
+import functools
+
 from keras import ops
 
 from . import _backend as backend
@@ -24,10 +26,11 @@ from ._labels import (
     settled,
     summable,
 )
+from ._padding import longer
 from ._scan import scan, stacked
 
 
-def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
+def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0, jit=False):
     """The negative log-probability of labellings (Graves et al., 2006, section 4).
 
     Both sums over paths, from the first frame on and from the last one back, are taken in log space
@@ -43,6 +46,8 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
         logit_lengths: `(batch,)` integers, frames of each row.
         label_lengths: `(batch,)` integers, labels of each row.
         blank: the class that stands for no label.
+        jit: whether XLA compiles the sums where what is around them is a graph of TensorFlow
+            (`jit_in_graphs`); not for what is exported.
 
     Returns:
         `(batch,)` nats, float64 for float64 logits and float32 for all others. A labelling that has
@@ -70,14 +75,20 @@ def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0):
     frames, places = (ops.convert_to_tensor(x) for x in (logit_lengths, label_lengths))
     steps = ops.shape(logits)[1]
     labels, frames, places = settled(labels, frames, places, steps, classes, blank)
-    dtype = logits.dtype
+    dtype, sums = logits.dtype, functools.partial(_forward_backward, blank=blank)
+    if jit and backend.may_jit():
+        # Frames and places beyond a row's own change nothing.
+        logits = longer(logits, 1, backend.bucket(steps) - steps)
+        width = ops.shape(labels)[1]
+        labels = longer(labels, 1, backend.bucket(width) - width)
+        sums = backend.jit(sums)
 
     # All tensors are arguments: a function with a gradient of its own may close over none in JAX.
     def primal(logits, labels, frames, places):
-        return (_forward_backward(logits, labels, frames, places, blank)[0],)
+        return (sums(logits, labels, frames, places)[0],)
 
     def forward(logits, labels, frames, places):
-        loss, gradient = _forward_backward(logits, labels, frames, places, blank)
+        loss, gradient = sums(logits, labels, frames, places)
         return (loss,), gradient
 
     def backward(gradient, cotangents):
@@ -201,7 +212,7 @@ class CTCLoss(AlignmentLoss):
         check_rank("logits", logits, "(batch, time, classes)")
         frames = ops.full((ops.shape(labels)[0],), ops.shape(logits)[1], dtype="int32")
         places = ops.sum(ops.cast(labels >= 0, "int32"), axis=-1)
-        return ctc_loss(logits, labels, frames, places, self.blank)
+        return ctc_loss(logits, labels, frames, places, self.blank, jit=True)
 
 
 def sure_of_blank(logits, lengths, blank=0):
