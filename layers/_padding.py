@@ -51,11 +51,26 @@ class RealSteps:
         is_filled = ops.arange(self.length, dtype="int32") < self.count[:, None]
         return _where(is_filled, _taken(sequence, self._order()))
 
-    def spread(self, outputs, zero_output_for_mask):
-        """What is returned, `(batch, given, ...)`, of outputs `(batch, T, ...)` of packed steps."""
-        if self.mask is not None:
-            outputs = _taken(outputs, self._rank())
-        return self.finish(outputs, zero_output_for_mask)
+    def turned(self, packed):
+        """Packed steps from the last to the first, padding behind them as before."""
+        if self.mask is None:
+            return ops.flip(packed, axis=1)
+        places, count = ops.arange(self.length, dtype="int32"), self.count[:, None]
+        return _taken(packed, ops.where(places < count, count - 1 - places, places))
+
+    def spread(self, outputs, zero_output_for_mask, backwards=False):
+        """What is returned, `(batch, given, ...)`, of outputs `(batch, T, ...)` of packed steps.
+
+        With `backwards` they were read from the last step to the first, so that a masked step
+        repeats the output of the next real one.
+        """
+        if self.mask is None or not backwards:
+            outputs = outputs if self.mask is None else _taken(outputs, self._rank())
+            return self.finish(outputs, zero_output_for_mask)
+        place = self._number - ops.cast(self.mask, "int32")
+        outputs = _taken(outputs, ops.minimum(place, self.length - 1))
+        is_set = self.mask if zero_output_for_mask else place < self.count[:, None]
+        return _where(is_set, outputs)[:, : self.given]
 
     def fill(self, outputs, zero_output_for_mask):
         """The same of outputs of steps in their places; at masked ones they may be anything."""

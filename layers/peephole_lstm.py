@@ -1,5 +1,7 @@
 """LSTM layers with peepholes, in one direction or both, and deep stacks of them."""
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -133,28 +135,42 @@ class PeepholeLSTM(SequenceLayer):
 
     def call(self, sequence, mask=None, initial_state=None, training=False):
         sequence, mask = self.in_order(ops.cast(sequence, self.compute_dtype), mask)
-        read, masks = [sequence], [mask]
-        if self.bidirectional:
-            # From the end, where padding may come first.
-            read.append(ops.flip(sequence, axis=1))
-            masks.append(None if mask is None else ops.flip(mask, axis=1))
-        real = [RealSteps(x, m) for x, m in zip(read, masks)]
-        packed = [ops.transpose(r.pack(x), (1, 0, 2)) for r, x in zip(real, read)]
-        weights = [self._weights_of(d) for d in range(len(read))]
-        start = self._start(initial_state, ops.shape(sequence)[0])
+        real = RealSteps(sequence, mask)
+        outputs, end = self._run(real, real.pack(sequence), initial_state, training)
+        if self.return_sequences:
+            output = self._spread(real, outputs)
+        else:
+            output = ops.concatenate(end[::2], axis=-1)
+        return (output, *end) if self.return_state else output
+
+    def _run(self, real, packed, initial_state, training):
+        """Reads `packed`, which `real.pack` gave, and says what each direction puts out.
+
+        Returns:
+            A list of `(batch, T, units)`, packed in the order of the sequence; and h and c of each
+            direction at its end, `(batch, units)`.
+        """
+        read = [packed, real.turned(packed)] if self.bidirectional else [packed]
+        start = self._start(initial_state, ops.shape(packed)[0])
         found = recurrent_loop(
-            packed, weights, start, real[0].length, self.clip_derivatives, save=bool(training)
+            [ops.transpose(x, (1, 0, 2)) for x in read],
+            [self._weights_of(d) for d in range(len(read))],
+            start,
+            real.length,
+            self.clip_derivatives,
+            save=bool(training),
         )
         found = [[ops.transpose(x, (1, 0, 2)) for x in pair] for pair in found]
-        end = [r.last(x, s) for r, xs, ss in zip(real, found, start) for x, s in zip(xs, ss)]
-        if self.return_sequences:
-            outputs = [r.spread(h, self.zero_output_for_mask) for r, (h, _) in zip(real, found)]
-            outputs[1:] = [ops.flip(h, axis=1) for h in outputs[1:]]
-        else:
-            outputs = end[::2]
-        answers = [ops.concatenate(outputs, axis=-1), *end]
-        output, *end = (ops.cast(x, self.compute_dtype) for x in answers)
-        return (output, *end) if self.return_state else output
+        end = [real.last(x, s) for xs, ss in zip(found, start) for x, s in zip(xs, ss)]
+        outputs = [found[0][0], *(real.turned(h) for h, _ in found[1:])]
+        return tuple([ops.cast(x, self.compute_dtype) for x in some] for some in (outputs, end))
+
+    def _spread(self, real, outputs):
+        """`(batch, time, size)` of packed outputs of the directions, in turn."""
+        if self.zero_output_for_mask:
+            return real.spread(ops.concatenate(outputs, axis=-1), True)
+        turns = itertools.cycle([False, True][: len(self._directions)])
+        return ops.concatenate([real.spread(h, False, b) for h, b in zip(outputs, turns)], axis=-1)
 
     def _weights_of(self, direction):
         """As `recurrent_loop` wants them; only the input's product is in half precision."""
@@ -321,13 +337,15 @@ class DeepLSTM(SequenceLayer):
                 )
             states = [flat[i : i + each] for i in range(0, len(flat), each)]
         sequence, mask = self.in_order(ops.cast(sequence, self.compute_dtype), mask)
-        entering, outputs, end = sequence, [], []
+        real = RealSteps(sequence, mask)
+        packed = entering = real.pack(sequence)
+        outputs, end = [], []
         for layer, state in zip(self.layers, states):
-            output, *new = layer(entering, mask=mask, initial_state=state, training=training)
-            entering = ops.concatenate([sequence, output], axis=-1) if self.skips else output
-            outputs.append(output)
+            output, new = layer._run(real, entering, state, training)
+            entering = ops.concatenate([*([packed] if self.skips else []), *output], axis=-1)
+            outputs = [*(outputs if self.skips else []), *output]
             end += new
-        output = ops.concatenate(outputs, axis=-1) if self.skips else outputs[-1]
+        output = self.layers[0]._spread(real, outputs)
         return (output, *end) if self.return_state else output
 
     def compute_output_spec(self, sequence, mask=None, initial_state=None, training=False):
