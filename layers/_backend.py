@@ -5,6 +5,7 @@ vjp                 outputs, and the map from their cotangents to those of the a
 vjp_and_uses        the same, and what the weights are multiplied with
 instead             the values of one function with the gradient of another
 lstm_kernel         an LSTM over a sequence as one operation of the runtime, where it has one
+taken               steps of sequences by their numbers
 value               the tensor of a variable, never the variable itself
 dense               a ragged or sparse tensor with its rows filled up, all others as they are
 buffer, write, write_all, read, stack    lists of equal tensors that a loop fills one by one;
@@ -165,6 +166,10 @@ if keras.backend.backend() == "tensorflow":
         )
         return found.h, found.cs
 
+    def taken(x, places):
+        """`(batch, places, ...)`, the steps of `(batch, time, ...)` at `(batch, places)`."""
+        return tf.gather(x, places, batch_dims=1)
+
     def value(variable):
         return tf.convert_to_tensor(variable.value)
 
@@ -220,6 +225,10 @@ else:
 
     def has_lstm_kernel(dtype):
         return False
+
+    def taken(x, places):
+        places = ops.reshape(places, (*places.shape, *[1] * (len(x.shape) - 2)))
+        return ops.take_along_axis(x, places, axis=1)
 
     def value(variable):
         return variable.value

@@ -8,6 +8,8 @@ each layer is what its shipped models were trained with.
 
 from keras import ops
 
+from . import _backend as backend
+
 
 class RealSteps:
     """Which steps of sequences are real, and how a layer passes over the others.
@@ -49,14 +51,14 @@ class RealSteps:
         if self.mask is None:
             return sequence
         is_filled = ops.arange(self.length, dtype="int32") < self.count[:, None]
-        return _where(is_filled, _taken(sequence, self._order()))
+        return _where(is_filled, backend.taken(sequence, self._order()))
 
     def turned(self, packed):
         """Packed steps from the last to the first, padding behind them as before."""
         if self.mask is None:
             return ops.flip(packed, axis=1)
         places, count = ops.arange(self.length, dtype="int32"), self.count[:, None]
-        return _taken(packed, ops.where(places < count, count - 1 - places, places))
+        return backend.taken(packed, ops.where(places < count, count - 1 - places, places))
 
     def spread(self, outputs, zero_output_for_mask, backwards=False):
         """What is returned, `(batch, given, ...)`, of outputs `(batch, T, ...)` of packed steps.
@@ -65,17 +67,17 @@ class RealSteps:
         repeats the output of the next real one.
         """
         if self.mask is None or not backwards:
-            outputs = outputs if self.mask is None else _taken(outputs, self._rank())
+            outputs = outputs if self.mask is None else backend.taken(outputs, self._rank())
             return self.finish(outputs, zero_output_for_mask)
         place = self._number - ops.cast(self.mask, "int32")
-        outputs = _taken(outputs, ops.minimum(place, self.length - 1))
+        outputs = backend.taken(outputs, ops.minimum(place, self.length - 1))
         is_set = self.mask if zero_output_for_mask else place < self.count[:, None]
         return _where(is_set, outputs)[:, : self.given]
 
     def fill(self, outputs, zero_output_for_mask):
         """The same of outputs of steps in their places; at masked ones they may be anything."""
         if self.mask is not None and not zero_output_for_mask:
-            outputs = _taken(outputs, ops.take_along_axis(self._order(), self._rank(), axis=1))
+            outputs = backend.taken(outputs, backend.taken(self._order(), self._rank()))
         return self.finish(outputs, zero_output_for_mask)
 
     def finish(self, outputs, zero_output_for_mask):
@@ -89,7 +91,7 @@ class RealSteps:
         if self.mask is None:
             return self.after(packed[:, -1], before)
         place = ops.maximum(self.count - 1, 0)[:, None]
-        return _where(self.count > 0, _taken(packed, place)[:, 0], before)
+        return _where(self.count > 0, backend.taken(packed, place)[:, 0], before)
 
     def after(self, end, before):
         """What loops without a mask hold at their end; `before` where no step was given."""
@@ -124,11 +126,6 @@ def _where(condition, x, otherwise=None):
     """`x` where the condition holds of its first axes, elsewhere something else or zero."""
     condition = _of_rank(condition, len(x.shape))
     return ops.where(condition, x, ops.zeros_like(x) if otherwise is None else otherwise)
-
-
-def _taken(x, places):
-    """`(batch, places, ...)`, the steps of `(batch, time, ...)` at `(batch, places)`."""
-    return ops.take_along_axis(x, _of_rank(places, len(x.shape)), axis=1)
 
 
 def _of_rank(x, rank):
