@@ -29,6 +29,8 @@ def package(
     output,
     version=None,
     card=None,
+    figures=None,
+    entry=None,
     versions=None,
     labels=None,
     xla=False,
@@ -47,6 +49,8 @@ def package(
         output: directory of all models.
         version: a number; None for one more than the highest there is.
         card: text of the model card, written beside the signatures.
+        figures: directory of the PNG files that the card shows; they are written beside it, too.
+        entry: what to tell of the model's origin, a dict of plain values.
         versions: which versions to serve: "latest:2", "all" or "specific:1,2"; None for what
             `models.config` says already, the latest one where it says nothing.
         labels: dict: label -> version number, beside those that are there.
@@ -93,7 +97,7 @@ def package(
         draft = os.path.join(home, f".{version}.writing-{os.getpid()}")
         _sweep(home)
         try:
-            _write(draft, model, signatures, name, card, xla)
+            _write(draft, model, signatures, name, (card, figures, entry), xla)
             _recipes.check_image(draft)
             _gate.verify(draft, _expected(signatures))
             _to_disk(draft)
@@ -159,9 +163,10 @@ def _check_xla(signatures):
                 raise ValueError(f"{where}: {why}; {mend}") from error
 
 
-def _write(directory, model, signatures, name, card, xla):
+def _write(directory, model, signatures, name, told, xla):
     import tensorflow as tf
 
+    card, figures, entry = told
     # The model itself is not tracked: the functions bring their variables along, and a tracked
     # model would put every variable into the checkpoint a second time.
     archive = keras.export.ExportArchive()
@@ -170,8 +175,7 @@ def _write(directory, model, signatures, name, card, xla):
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(directory, options=options, verbose=False)
 
-    extra = os.path.join(directory, "assets.extra")
-    os.makedirs(extra)
+    os.makedirs(os.path.join(directory, _version.EXTRA))
     _write_warmup(os.path.join(directory, _version.WARMUP), signatures, name)
     graph = _version.read_meta_graph(directory)
     parameters, batching = _batching(graph)
@@ -181,16 +185,25 @@ def _write(directory, model, signatures, name, card, xla):
         "batching": batching,
         "requires_xla": xla,
     }
+    if entry:
+        about["entry"] = entry
     texts = {_version.CARD: _describe(graph, signatures, name, about)}
     if parameters is not None:
         texts[_version.BATCHING] = _schema.write_text(parameters)
     if card:
-        texts[os.path.join("assets.extra", "card.md")] = card
+        texts[_version.TOLD] = card
     for file_name, text in texts.items():
         with open(os.path.join(directory, file_name), "w", encoding="utf-8") as file:
             file.write(text)
+    if figures and os.path.isdir(figures):
+        copied = os.path.join(directory, _version.FIGURES)
+        shutil.copytree(figures, copied, ignore=_all_but_pictures)
     with open(os.path.join(directory, _version.MANIFEST), "w", encoding="utf-8") as file:
         json.dump(_version.manifest(directory), file, indent=1)
+
+
+def _all_but_pictures(_, names):
+    return [name for name in names if not name.endswith(".png")]
 
 
 def _batching(graph):
@@ -334,7 +347,7 @@ def _describe(graph, signatures, model, about):
         described[name] = {
             "inputs": {key: _tensor(written.inputs[key]) for key in signature.inputs},
             "outputs": {
-                key: {**_tensor(written.outputs[key]), "meaning": meaning}
+                key: {**_tensor(written.outputs[key]), "meaning": meaning, **_names(signature, key)}
                 for key, meaning in signature.outputs.items()
             },
             "grpc": json_format.MessageToDict(request, preserving_proto_field_name=True),
@@ -360,6 +373,10 @@ def _describe(graph, signatures, model, about):
     )
     # Innermost lists on one line each; a line break never stands inside a JSON string.
     return re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text) + "\n"
+
+
+def _names(signature, output):
+    return {"names": list(signature.names[output])} if output in signature.names else {}
 
 
 def _tensor(info):

@@ -13,9 +13,12 @@ from . import _tensors
 INIT_SIGNATURE = "__saved_model_init_op"
 BATCHING = "batching_params.pbtxt"
 DEFAULT_SIGNATURE = "serving_default"
-CARD = os.path.join("assets.extra", "signatures.json")
-WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
-MANIFEST = os.path.join("assets.extra", "manifest.json")
+EXTRA = "assets.extra"
+CARD = os.path.join(EXTRA, "signatures.json")
+TOLD = os.path.join(EXTRA, "card.md")
+FIGURES = os.path.join(EXTRA, "figures")
+WARMUP = os.path.join(EXTRA, "tf_serving_warmup_requests")
+MANIFEST = os.path.join(EXTRA, "manifest.json")
 
 OLDEST = "2.12"
 """The oldest TensorFlow that packages have answered in."""

@@ -526,8 +526,21 @@ def test_entry_exports_and_passes_the_gate(name, small, batch_of, tmp_path):
     model, (task, _, _) = small(name), batch_of(name)
     signatures = zoo.info(name).signatures(model, task)
     assert zoo.info(name).told.keys() & model.output.keys() <= signatures["serve"].outputs.keys()
-    version = package(model, signatures, name, tmp_path)
+    told = {"figures": zoo.info(name).figures, "entry": zoo.info(name).origin(task)}
+    version = package(model, signatures, name, tmp_path, **told)
     assert os.path.exists(os.path.join(version, "saved_model.pb"))
+    with open(os.path.join(version, "assets.extra", "signatures.json")) as file:
+        described = json.load(file)
+    origin = described["entry"]
+    assert origin["task"] == task.name and origin["purpose"].endswith((".", "?", "`."))
+    assert origin["paper"]["arxiv"] == zoo.info(name).paper.arxiv
+    if zoo.info(name).bytes:
+        assert os.path.exists(os.path.join(version, "assets.extra", origin["picture"]))
+    for key, signature in signatures.items():
+        for output, names in signature.names.items():
+            written = described["signatures"][key]["outputs"][output]
+            assert written["names"] == list(names)
+            assert written["shape"][-1] in (None, len(names))
 
 
 @each_entry

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import inspect
 import os
 from collections.abc import Callable
 
@@ -116,6 +117,25 @@ class Entry:
     def card(self):
         """The model card, markdown."""
         return self._read("card.md")
+
+    @property
+    def figures(self):
+        """Directory of the pictures that the card shows."""
+        return os.path.join(self.directory, "figures")
+
+    def origin(self, task):
+        """Plain values that tell where a model comes from: its task, paper and best picture."""
+        purpose = " ".join(inspect.getdoc(type(task)).partition("\n\n")[0].split())
+        found = sorted(os.listdir(self.figures)) if os.path.isdir(self.figures) else []
+        names = [name for name, kind in map(os.path.splitext, found) if kind == ".png"]
+        # Those of the task show what its models do.
+        picture = next((name for name in (*task.captions, *names) if name in names), None)
+        return {
+            "task": self.task,
+            "purpose": purpose,
+            "paper": dataclasses.asdict(self.paper),
+            **({"picture": f"figures/{picture}.png"} if picture else {}),
+        }
 
     @property
     def bytes(self):

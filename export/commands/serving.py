@@ -56,6 +56,8 @@ def export(arguments):
             arguments.output,
             version=arguments.version,
             card=trained.entry.card or None,
+            figures=trained.entry.figures,
+            entry=trained.entry.origin(trained.task),
             versions=arguments.versions,
             labels=labels,
             xla=arguments.xla,

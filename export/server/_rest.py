@@ -25,7 +25,7 @@ from google.protobuf import json_format
 from .. import _tensors
 from .._config import METRICS_PATH
 from .._session import HALVES, NUMBERS, STRING, TYPES, StatusError, release_memory
-from .._version import DEFAULT_SIGNATURE
+from .._version import CARD, DEFAULT_SIGNATURE, EXTRA, FIGURES, TOLD
 from ._metrics import CONTENT_TYPE
 from ._models import State
 from ._refusals import Caller, invalid
@@ -70,7 +70,7 @@ _HEADERS = {"X-Content-Type-Options": "nosniff"}
 _PAGE_HEADERS = {
     **_HEADERS,
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "script-src 'unsafe-inline'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
 }
 _CORS = {
@@ -620,13 +620,37 @@ def overview(models, grpc_port=None):
             for number, state, error in states
         ]
         card = _read_card(model.directory) if model else None
-        listed.append({"name": name, "versions": versions, "card": card})
+        told = sorted(_told(model.directory)) if model else []
+        listed.append({"name": name, "versions": versions, "card": card, "told": told})
     return {"grpc_port": grpc_port, "models": listed}
+
+
+def _told(directory):
+    """What a package tells people of its model: {name in a URL: path}, its card and pictures."""
+    files = [TOLD]
+    with contextlib.suppress(OSError):
+        names = os.listdir(os.path.join(directory, FIGURES))
+        files += [os.path.join(FIGURES, name) for name in names if name.endswith(".png")]
+    paths = [os.path.join(directory, file) for file in files]
+    found = [path for path in paths if os.path.isfile(path)]
+    start = os.path.join(directory, EXTRA)
+    return {os.path.relpath(path, start).replace(os.sep, "/"): path for path in found}
+
+
+def told_file(models, name, file):
+    """The bytes of a file that the newest version of a model tells of itself, None for no such."""
+    *_, model = models.overview().get(name, (None,))
+    path = _told(model.directory).get(file) if model else None
+    try:
+        with open(path or os.devnull, "rb") as opened:
+            return opened.read() if path else None
+    except OSError:
+        return None
 
 
 def _read_card(directory):
     try:
-        with open(os.path.join(directory, "assets.extra", "signatures.json"), "rb") as file:
+        with open(os.path.join(directory, CARD), "rb") as file:
             return json.loads(file.read())
     except (OSError, ValueError):
         return None
@@ -686,6 +710,7 @@ class Rest:
         application = web.Application(middlewares=[self._admit])
         application.router.add_get("/", self._page)
         application.router.add_get("/ponderzoo/models", self._overview)
+        application.router.add_get("/ponderzoo/models/{name}/{file:.+}", self._told)
         if self._metrics_path:
             application.router.add_get(self._metrics_path, self._metrics)
         application.router.add_route("*", "/v1{rest:(/.*)?}", self._call)
@@ -787,6 +812,14 @@ class Rest:
     async def _overview(self, request):
         answer = await self._in(self._light, overview, self._frontend.models, self._grpc_port)
         return _json(json.dumps(answer).encode())
+
+    async def _told(self, request):
+        name, file = request.match_info["name"], request.match_info["file"]
+        found = await self._in(self._light, told_file, self._frontend.models, name, file)
+        if found is None:
+            return _refused(404, f"no file {file!r} of model {name!r}")
+        kind = "image/png" if file.endswith(".png") else "text/plain; charset=utf-8"
+        return web.Response(body=found, headers={"Content-Type": kind, **_HEADERS})
 
     async def _metrics(self, request):
         text = self._frontend.metrics.text()

@@ -13,12 +13,15 @@ class Signature:
         inputs: name -> (shape with None where it varies, dtype name); the batch axis comes first.
         sample: name -> numpy array, a real request of two rows or more.
         outputs: name -> what it means, in words.
+        names: name of an output -> what the places along its last axis are called, where they are
+            called something.
     """
 
     function: Callable
     inputs: dict
     sample: dict
     outputs: dict
+    names: dict = dataclasses.field(default_factory=dict)
 
 
 def handed_on(answer, told):

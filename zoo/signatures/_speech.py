@@ -38,17 +38,17 @@ def check_audio(audio, lengths, rate, task):
     )
 
 
-def of_samples(hear, task, outputs):
+def of_samples(hear, task, outputs, names=()):
     """The signature that does what `hear(audio, lengths)` does, for samples at a rate."""
 
     def serve(audio, lengths, rate):
         check_audio(audio, lengths, rate, task)
         return hear(audio, lengths)
 
-    return Signature(serve, *audio_inputs(task), outputs)
+    return Signature(serve, *audio_inputs(task), outputs, dict(names))
 
 
-def of_wav(hear, task, outputs):
+def of_wav(hear, task, outputs, names=()):
     """The signature that does what `hear(audio, lengths)` does, for wav files."""
     _, sample = audio_inputs(task)
     return Signature(
@@ -56,6 +56,7 @@ def of_wav(hear, task, outputs):
         {"wav": ((None,), "string")},
         {"wav": np.array([wav_of(row, task.rate) for row in sample["audio"]], object)},
         outputs,
+        dict(names),
     )
 
 

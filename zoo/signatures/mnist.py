@@ -24,6 +24,7 @@ def signatures(model, task, told):
             {"image": ((None, 28, 28), "float32")},
             task.inputs_without_data(np.random.default_rng(0), 2),
             {"digit": "0 to 9, (batch,)", "probability": "of each digit, (batch, 10)", **told},
+            {"probability": tuple("0123456789")},
         )
     }
 

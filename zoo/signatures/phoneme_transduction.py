@@ -82,6 +82,7 @@ def signatures(model, task, told):
                 "next_h": "state to send with the next label; zeros to begin, (batch, units)",
                 "next_c": "likewise",
             },
+            {"probabilities": ("blank", *task.phonemes)},
         ),
     }
 

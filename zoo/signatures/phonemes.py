@@ -48,9 +48,10 @@ def signatures(model, task, told):
         "log_probability": f"of each answer, in nats, (batch, {N_BEST})",
         **told,
     }
+    classes = {"posteriors": ("blank", *task.phonemes)}
     return {
-        "serve": of_samples(hear, task, outputs),
-        "decode": of_wav(hear, task, outputs),
+        "serve": of_samples(hear, task, outputs, classes),
+        "decode": of_wav(hear, task, outputs, classes),
         "beam": of_wav(beam, task, best),
     }
 
