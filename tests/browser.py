@@ -66,6 +66,9 @@ class Browser:
                 "--disable-gpu",
                 "--disable-dev-shm-usage",
                 "--no-first-run",
+                # A microphone that beeps, and nobody has to allow.
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
                 "--remote-debugging-port=0",
                 f"--user-data-dir={self._home.name}",
                 "about:blank",
@@ -199,6 +202,12 @@ class Browser:
         self.run(f"document.querySelector({json.dumps(selector)}).select()")
         self.run(f"document.querySelector({json.dumps(selector)}).focus()")
         self.call("Input.insertText", text=text)
+
+    def choose(self, selector, path):
+        """Chooses a file, in an input of files."""
+        found = self.call("Runtime.evaluate", expression=f"document.querySelector('{selector}')")
+        place = found["result"]["objectId"]
+        self.call("DOM.setFileInputFiles", files=[str(path)], objectId=place)
 
     def look(self, width=1440, height=900, dark=False, scale=1):
         """Sets the size of the window and the colour scheme."""

@@ -9,10 +9,12 @@ import re
 import shutil
 import urllib.parse
 
+import numpy as np
 import pytest
 from aiohttp import web
 from browser import Browser, Loop, find_browser
 from ponderzoo.export.server._server import Server
+from ponderzoo.zoo.signatures._speech import wav_of
 from serving import make_model, write_packages
 
 pytestmark = pytest.mark.skipif(
@@ -97,7 +99,78 @@ COPY = card(
         {"bits": [[[0, 1], [1, 1], [0, 0]]] * 2, "lengths": [3, 2]},
     ),
 )
+SPEECH = card(
+    "speech",
+    serve=(
+        {
+            "audio": tensor("float32", None, None),
+            "lengths": tensor("int32", None),
+            "rate": tensor("int32", None),
+        },
+        {
+            "phonemes": tensor("string", None, None),
+            "starts": tensor("float32", None, None),
+            "posteriors": {**tensor("float32", None, None, 3), "names": ["blank", "aa", "b"]},
+        },
+        {"audio": [[0.5, 0.25], [0.5, 0.0]], "lengths": [2, 1], "rate": [8000, 8000]},
+    ),
+    decode=(
+        {"wav": tensor("string", None)},
+        {"phonemes": tensor("string", None, None, None), "nats": tensor("float32", None, None)},
+        {
+            "wav": [
+                {"b64": base64.b64encode(wav_of(np.zeros(2), 8000)).decode()},
+            ]
+        },
+    ),
+)
+SPEECH["entry"] = {
+    "task": "phonemes",
+    "purpose": "Tell the phonemes.",
+    "paper": {
+        "authors": "A. Graves",
+        "title": "Speech Recognition",
+        "year": 2013,
+        "arxiv": "1303.5778",
+    },
+    "picture": "figures/spikes.png",
+}
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+TOLD = {
+    "card.md": b"""# speech
+
+Some *words*, `code` and [a link](https://arxiv.org/abs/1), [no link](javascript:alert(1)).
+
+| | ours |
+| --- | --- |
+| a \\| b | 18 % |
+
+![spikes](figures/spikes.png)
+
+![none](figures/none.png)
+
+- one
+- two
+
+```sh
+ponderzoo train
+```
+""",
+    "figures/spikes.png": PIXEL,
+}
 ANSWERS = {
+    ("speech", "serve"): {
+        "outputs": {
+            "phonemes": [["aa", "b", ""]],
+            "starts": [[0.25, 0.5, -1.0]],
+            "posteriors": [[[0.75, 0.25, 0.0], [0.0, 1.0, 0.0]]],
+        }
+    },
+    ("speech", "decode"): {
+        "outputs": {"phonemes": [[["aa", "b"], ["aa", ""]]], "nats": [[-0.25, -1.5]]}
+    },
     ("act_addition", "serve"): {
         "outputs": {
             "remainder": [[0.27508544921875, 0.5577954, 0.8343071], [0.6444181, 0.1234743, 0.0]],
@@ -197,6 +270,7 @@ MODELS = [
     {"name": "act_wikipedia", "versions": [version(1), version(2)], "card": WIKIPEDIA},
     {"name": "half_plus_two", "versions": [version(123)], "card": None},
     {"name": "ntm_copy", "versions": [version(1)], "card": COPY},
+    {"name": "speech", "versions": [version(1)], "card": SPEECH, "told": [*TOLD]},
     {
         "name": "broken",
         "versions": [version(4, "END", "DATA_LOSS: variables are cut short")],
@@ -215,6 +289,7 @@ class Stub:
         app = web.Application()
         app.router.add_get("/", self._page)
         app.router.add_get("/ponderzoo/models", self._list)
+        app.router.add_get("/ponderzoo/models/speech/{file:.+}", self._told)
         app.router.add_get("/v1/models/{name}/metadata", self._metadata)
         app.router.add_post(r"/v1/models/{name}{version:(/versions/\d+)?}:predict", self._predict)
         self._runner = web.AppRunner(app)
@@ -236,6 +311,9 @@ class Stub:
         if self.models is None:
             return web.json_response({"error": "the server is about to end"}, status=503)
         return web.json_response({"models": self.models, "grpc_port": 9500})
+
+    async def _told(self, request):
+        return web.Response(body=TOLD[request.match_info["file"]])
 
     async def _metadata(self, request):
         return web.json_response(METADATA)
@@ -355,7 +433,7 @@ def test_sends_to_the_version_that_was_chosen(page, stub):
     page.run("find('version').value = '1'; find('version').dispatchEvent(new Event('change'))")
     send(page)
     assert stub.asked[-1][0] == "/v1/models/act_wikipedia/versions/1:predict"
-    shell, python = page.texts("#lines pre")
+    shell, python, *_ = page.texts("#lines pre")
     assert "/v1/models/act_wikipedia/versions/1:predict" in shell
     assert 'Client("127.0.0.1:9500").predict("act_wikipedia", inputs, "serve", version=1)' in python
     assert 'inputs = {"text": ["Café [[", "of "]}' in python
@@ -533,6 +611,96 @@ def test_numbers_that_javascript_cannot_hold_are_shown(page, stub):
     send(page)
     shown = [row.split("\t")[1] for row in page.texts("tbody tr")]
     assert shown == ["NaN", "\N{MINUS SIGN}Infinity", "9007199254740993"]
+
+
+def test_where_a_model_comes_from_is_told(page):
+    page = page("speech")
+    paper = "A. Graves, Speech Recognition, 2013, arXiv:1303.5778; task phonemes"
+    assert page.texts("#origin p") == ["Tell the phonemes.", paper]
+    page.until("document.querySelector('#origin img').naturalWidth")
+    page.click("#card summary")
+    page.until("document.querySelector('#card table')")
+    assert page.texts("#card h3") == ["speech"] and page.texts("#card li") == ["one", "two"]
+    assert page.texts("#card td") == ["a | b", "18 %"]
+    assert page.texts("#card pre") == ["ponderzoo train"]
+    links = "[...document.querySelectorAll('#card a')].map((link) => link.href)"
+    assert page.run(links) == ["https://arxiv.org/abs/1"]
+    page.until("document.querySelector('#card img').naturalWidth")
+    assert page.run("document.querySelectorAll('#card img').length") == 1
+
+
+def inputs_of(page):
+    return json.loads(page.run("find('editor').value"))
+
+
+def test_a_file_becomes_the_samples_at_the_rate_that_is_asked(page, tmp_path):
+    page = page("speech", "serve")
+    wave = np.sin(np.arange(22050) * 2 * np.pi * 100 / 44100) / 2
+    (tmp_path / "said.wav").write_bytes(wav_of(wave, 44100))
+    page.choose("#file", tmp_path / "said.wav")
+    page.until("find('audio-told').textContent.includes('send it')")
+    inputs = inputs_of(page)
+    assert inputs["rate"] == [8000] and inputs["lengths"] == [4000]
+    expected = np.sin(np.arange(4000) * 2 * np.pi * 100 / 8000) / 2
+    np.testing.assert_allclose(inputs["audio"][0][100:-100], expected[100:-100], atol=0.02)
+
+
+def test_a_wav_file_is_sent_as_it_is_or_at_the_rate_that_is_asked(page, tmp_path):
+    page = page("speech", "decode")
+    same, other = (wav_of(np.full(rate // 4, 0.5), rate) for rate in (8000, 16000))
+    for name, content in (("same", same), ("other", other)):
+        (tmp_path / f"{name}.wav").write_bytes(content)
+        page.choose("#file", tmp_path / f"{name}.wav")
+        page.until(f"find('audio-told').textContent.startsWith('{name}.wav is in')")
+        (sent,) = inputs_of(page)["wav"]
+        sent = base64.b64decode(sent["b64"])
+        assert len(sent) == len(same) and sent[:44] == same[:44]
+    page.choose("#file", pathlib.Path(__file__))
+    page.until("find('audio-told').textContent.startsWith('This browser cannot read test_page.py')")
+
+
+def test_the_microphone_is_recorded(page):
+    page = page("speech", "serve")
+    page.click("#record")
+    page.until("find('record').getAttribute('aria-pressed') === 'true'")
+    page.run("new Promise((resolve) => setTimeout(resolve, 600))")
+    page.click("#record")
+    page.until("find('audio-told').textContent.includes('send it')")
+    inputs = inputs_of(page)
+    assert inputs["lengths"] == [len(inputs["audio"][0])] and inputs["lengths"][0] > 800
+    assert inputs["rate"] == [8000] and page.texts("#record") == ["Record"]
+
+
+def test_a_page_without_a_microphone_says_why(page):
+    page = page("speech", "serve")
+    page.run("Object.defineProperty(navigator, 'mediaDevices', { configurable: true }); 0")
+    page.run("Object.defineProperty(window, 'isSecureContext', { value: false }); 0")
+    page.click("#record")
+    page.until("find('audio-told').textContent.includes('over https')")
+    assert "choose a file" in page.texts("#audio-told")[0]
+
+
+def test_what_was_heard_stands_before_how_sure_it_is(page):
+    page = page("speech", "serve")
+    send(page)
+    assert page.texts("h3")[:2] == ["phonemes", "Step by step"]
+    assert page.texts("[data-transcript=phonemes] dd") == ["aa b"]
+    assert page.texts(".map li") == ["blank", "aa", "b"]
+    page.run("document.querySelector('[data-picture=posteriors] canvas').focus()")
+    page.press("ArrowRight")
+    page.press("ArrowDown")
+    label = page.run("document.activeElement.getAttribute('aria-label')")
+    assert label == "posteriors of row 1, step 2, aa: 1"
+    assert page.texts("[data-steps] .table-name .soft") == ["1 step of padding left out"]
+
+
+def test_the_answers_of_a_beam_are_a_line_each(page):
+    page = page("speech", "decode")
+    send(page)
+    assert page.texts("[data-transcript=phonemes] dd") == ["aa b", "aa"]
+    minus = "\N{MINUS SIGN}"
+    scores = [f"Row 1, 1 (nats {minus}0.25)", f"Row 1, 2 (nats {minus}1.5)"]
+    assert page.texts("[data-transcript=phonemes] dt") == scores
 
 
 def test_a_server_that_goes_and_comes_back_is_noticed(page, stub):

@@ -1,0 +1,244 @@
+"""What the page at `/` computes, by its own script in Node.js, against a real server."""
+
+import base64
+import contextlib
+import io
+import json
+import pathlib
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+import wave
+
+import numpy as np
+import pytest
+from ponderzoo.export._package import package
+from ponderzoo.export.server._server import Server
+from ponderzoo.zoo.signatures._speech import wav_of
+from serving import make_model, make_signatures
+
+PAGE = pathlib.Path(__file__).resolve().parent.parent / "export" / "server" / "page.html"
+ENTRY = {
+    "task": "addition",
+    "purpose": "Running sums.",
+    "paper": {"title": "A paper", "arxiv": "1603.08983"},
+    "picture": "figures/sums.png",
+}
+CARD = "# dense\n\n![sums](figures/sums.png)\n"
+# The page's script without what starts it, and with a name in the place of the browser.
+HARNESS = """
+const script = require("fs").readFileSync(0, "utf8");
+const { context, expression } = JSON.parse(process.argv[1]);
+Object.assign(globalThis, context, { matchMedia: () => ({ addEventListener() {} }) });
+const value = new Function(`${script}; return (${expression});`)();
+Promise.resolve(value).then((told) => process.stdout.write(JSON.stringify(told)));
+"""
+
+
+def run(expression, **context):
+    """The value of an expression in the page's script, with some names more."""
+    if not shutil.which("node"):
+        pytest.skip("no node on PATH")
+    script = PAGE.read_text(encoding="utf-8").partition("<script>")[2]
+    script = script.partition("// ---- Start")[0]
+    context = {"location": {"hostname": "127.0.0.1", "hash": ""}, **context}
+    words = json.dumps({"context": context, "expression": expression})
+    command = ["node", "-e", HARNESS, words]
+    found = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of one model that has a card, a picture and a paper."""
+    home, figures = tmp_path_factory.mktemp("page"), tmp_path_factory.mktemp("figures")
+    (figures / "sums.png").write_bytes(b"\x89PNG of sums")
+    (figures / "notes.txt").write_text("no picture")
+    model = make_model()
+    told = {"card": CARD, "figures": figures, "entry": ENTRY}
+    package(model, make_signatures(model), "dense", home, **told)
+    (home / "dense" / "1" / "secret.png").write_bytes(b"not told")
+    with Server(home, rest_port=0) as server:
+        yield server
+
+
+def fetch(server, path):
+    """(status, content type, bytes) of an address."""
+    try:
+        with urllib.request.urlopen(f"{server.rest_address}/{path}") as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers["Content-Type"], error.read()
+
+
+def test_a_package_tells_its_origin_its_card_and_its_pictures(server):
+    _, _, listed = fetch(server, "ponderzoo/models")
+    (model,) = json.loads(listed)["models"]
+    assert model["card"]["entry"] == ENTRY
+    assert model["told"] == ["card.md", "figures/sums.png"]
+    here = "ponderzoo/models/dense"
+    assert fetch(server, f"{here}/card.md") == (200, "text/plain; charset=utf-8", CARD.encode())
+    assert fetch(server, f"{here}/figures/sums.png?version=1") == (
+        200,
+        "image/png",
+        b"\x89PNG of sums",
+    )
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "dense/figures/notes.txt",
+        "dense/signatures.json",
+        "dense/figures/..%2F..%2Fsecret.png",
+        "dense/..%2Fsecret.png",
+        "stranger/card.md",
+    ],
+)
+def test_no_other_file_is_told(server, file):
+    code, kind, body = fetch(server, f"ponderzoo/models/{file}")
+    assert (code, kind) == (404, "application/json") and "no file" in json.loads(body)["error"]
+
+
+def test_the_page_needs_nothing_from_elsewhere(server):
+    code, kind, body = fetch(server, "")
+    assert (code, kind) == (200, "text/html; charset=utf-8")
+    assert body == PAGE.read_bytes()
+    assert b"<script src" not in body and b'<link rel="stylesheet"' not in body
+
+
+SNIPPETS = """(() => {
+  const signature = fromCard(card).find((one) => one.name === name);
+  const asked = { model: "dense", version: "1", url, server };
+  const inputs = checkInputs(layOut(signature.sample, signature)).inputs;
+  const all = [curlLines, restLines, grpcLines, pythonLines];
+  return all.map((lines) => lines(asked, signature, inputs));
+})()"""
+
+
+@pytest.mark.parametrize("name", ["serve", "shout"])
+def test_the_same_request_elsewhere_is_answered(server, name):
+    (model,) = json.loads(fetch(server, "ponderzoo/models")[2])["models"]
+    url = f"{server.rest_address}/v1/models/dense/versions/1:predict"
+    found = run(SNIPPETS, card=model["card"], name=name, url=url, server=server.address)
+    curl, *programs = found
+    body = curl.partition("-d '")[2].removesuffix("'")
+    asked = urllib.request.Request(url, body.encode())
+    with urllib.request.urlopen(asked) as answer:
+        outputs = json.load(answer)["outputs"]
+    first = "A" if name == "shout" else str(outputs["norm"][0])[:5]
+    if shutil.which("curl"):
+        ran = subprocess.run(["sh", "-c", curl], capture_output=True, check=True)
+        assert json.loads(ran.stdout)["outputs"] == outputs
+    by_rest, by_grpc, by_client = map(printed, programs)
+    assert by_rest == f"{outputs}\n"
+    assert first in by_grpc and first in by_client
+
+
+def printed(program):
+    """What a program prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(program, {})
+    return out.getvalue()
+
+
+SPEECH = {
+    "inputs": {
+        "audio": {"dtype": "float32", "shape": [None, None]},
+        "lengths": {"dtype": "int32", "shape": [None]},
+        "rate": {"dtype": "int32", "shape": [None]},
+        "phonemes": {"dtype": "string", "shape": [None]},
+    },
+    "outputs": {},
+    "sample": {"audio": [[0, 0]], "lengths": [2], "rate": [8000], "phonemes": ["a", "b"]},
+}
+SAID = [0.0, 0.5, -1.0, 2.0, 0.25]
+
+
+def wav_signature(rate):
+    content = base64.b64encode(wav_of(np.zeros(3), rate)).decode()
+    inputs = {"wav": {"dtype": "string", "shape": [None]}}
+    return {"inputs": inputs, "outputs": {}, "sample": {"wav": [{"b64": content}]}}
+
+
+def test_what_was_recorded_becomes_samples():
+    filled = "inputsWith(new Float32Array(said), audioOf(signature), signature, {})"
+    assert run(filled, signature=SPEECH, said=SAID) == {
+        "audio": [SAID],
+        "lengths": [5],
+        "rate": [8000],
+        "phonemes": ["a"],
+    }
+
+
+def test_what_was_recorded_becomes_a_wav_file():
+    filled = """(() => {
+      const audio = audioOf(signature);
+      return inputsWith(asAsked(new Float32Array(said), audio), audio, signature, {});
+    })()"""
+    (content,) = run(filled, signature=wav_signature(11025), said=SAID)["wav"]
+    content = base64.b64decode(content["b64"])
+    assert content == wav_of(np.array(SAID), 11025)
+    with wave.open(io.BytesIO(content)) as file:
+        assert file.getparams()[:4] == (1, 2, 11025, 5)
+
+
+def test_a_wav_file_at_the_right_rate_is_sent_as_it_is():
+    """Also where other chunks stand before the one that tells the rate."""
+    content = wav_of(np.zeros(3), 22050)
+    content = content[:12] + b"LIST\x03\x00\x00\x00abc\x00" + content[12:]
+    rate = "rateOfWav(Uint8Array.from(bytes))"
+    assert run(rate, bytes=list(content)) == 22050
+    assert run(rate, bytes=list(b"fLaC and so on, which is no wav file")) == 0
+    read = "readAudio(new Blob([Uint8Array.from(bytes)]), audio).then((read) => Array.from(read))"
+    audio = {"kind": "wav", "rate": 22050}
+    assert bytes(run(read, bytes=list(content), audio=audio)) == content
+
+
+@pytest.mark.parametrize(
+    ("inputs", "audio"),
+    [
+        (SPEECH["inputs"], {"kind": "audio", "rate": 16000}),
+        ({"wav": {"dtype": "string", "shape": [None]}}, {"kind": "wav", "rate": 16000}),
+        ({"wav": {"dtype": "float32", "shape": [None]}}, None),
+        ({"audio": {"dtype": "float32", "shape": [None, None]}}, None),
+        ({"text": {"dtype": "string", "shape": [None]}}, None),
+    ],
+)
+def test_signatures_that_take_audio_are_known_by_their_inputs(inputs, audio):
+    assert run("audioOf({ inputs, sample: null })", inputs=inputs) == audio
+
+
+@pytest.mark.parametrize(
+    ("outputs", "texts"),
+    [
+        ({"phonemes": [["a", "b", ""], ["c", "", ""]], "scores": [0.5, 0.25]}, ["phonemes"]),
+        ({"phonemes": [[], []], "scores": [0.5, 0.25]}, ["phonemes"]),
+        ({"phonemes": [[["a"], ["b"]], [["c"], [""]]], "scores": [[1, 2], [3, 4]]}, ["phonemes"]),
+        ({"phonemes": [["a", "b"], ["c", ""]], "updates": [[1.0, 2.0], [1.0, 0.0]]}, []),
+        ({"phonemes": ["a", "b"], "scores": [0.5, 0.25]}, []),
+    ],
+)
+def test_words_are_a_transcript_unless_they_belong_to_steps(outputs, texts):
+    signature = {"outputs": {"phonemes": {"dtype": "string", "shape": [None, None]}}}
+    view = "understand({ wav: ['', ''] }, outputs, signature).texts"
+    assert run(view, outputs=outputs, signature=signature) == texts
+
+
+def test_names_of_places_are_taken_where_they_fit():
+    view = (
+        "namesOf({ signature: { outputs: { odd: { names } } }, outputs: { odd: [[1, 2]] } }, 'odd')"
+    )
+    assert run(view, names=["no", "yes"]) == ["no", "yes"]
+    assert run(view, names=["no"]) is None and run(view, names="no") is None
+
+
+def test_long_requests_reach_a_shell_by_its_input():
+    lines = "curlLines({ url }, { name: 'serve' }, { audio: [Array(samples).fill(0.25)] })"
+    url = "http://127.0.0.1:8501/v1/models/m:predict"
+    short, long = (run(lines, url=url, samples=samples) for samples in (10, 50_000))
+    assert " -d '{" in short and "<<" not in short
+    assert long.startswith(f"curl -s '{url}' -d @- <<'END'\n{{") and long.endswith("}\nEND")
