@@ -160,8 +160,8 @@ def test_idx_files_are_read_plain_and_packed(tmp_path, shape, packed):
         (b"\0\0\x08\3\0\0\0\1", "is no idx file"),
         (idx(np.zeros((2, 3)))[:-1], "says that it holds 2 x 3 bytes, and holds 5"),
         (idx(np.zeros((2, 3))) + b"\0", "says that it holds 2 x 3 bytes, and holds 7"),
-        (gzip.compress(b"x" * 99, mtime=0)[:-3], "is a damaged gzip file"),
-        (gzip.compress(bytes(range(99)), mtime=0)[:12] + b"\xff" * 20, "is a damaged gzip file"),
+        (gzip.compress(b"x" * 99, mtime=0)[:-3], "cannot be unpacked"),
+        (gzip.compress(bytes(range(99)), mtime=0)[:12] + b"\xff" * 20, "cannot be unpacked"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, content, words):

@@ -694,7 +694,7 @@ def test_files_are_asked_about_by_their_names(tmp_path):
     read, show = notation["decode"].read, notation["decode"].show
     assert read([str(tmp_path / "a.wav")])["wav"].tolist() == [content]
     for wrong in ("no.wav", str(tmp_path), "data:audio/wav;base64,!"):
-        with pytest.raises(ValueError, match=r"expected the name of a wav file, or data:.*; got"):
+        with pytest.raises(ValueError, match=r"expected the name of an audio file \("):
             read([wrong])
     outputs = {
         "phonemes": np.array([[b"sh", b"iy", b""], [b"", b"", b""]], object),
@@ -719,9 +719,10 @@ def test_files_are_asked_about_by_their_names(tmp_path):
 
 def test_wav_files_together_are_heard_as_each_alone(client, root):
     short, long = (u.audio for u in task_of(root).utterances("test")[:2])
-    two = np.stack([long, -long], axis=1)  # of two channels the first counts
-    together = ask(client, wav(short), wav(two, channels=2), wav([]))
-    for row, audio in enumerate((short, long, [])):
+    two = np.stack([long, long], axis=1)  # mixed to one
+    none = np.zeros(100)  # less than a frame
+    together = ask(client, wav(short), wav(two, channels=2), wav(none))
+    for row, audio in enumerate((short, long, none)):
         alone = ask(client, wav(audio))
         frames = alone["posteriors"].shape[1]
         assert frames == max(0, 1 + (len(audio) - 400) // 160)

@@ -221,30 +221,33 @@ def test_sphere_files_are_read_in_both_byte_orders(tmp_path, order, count):
 
 
 def test_riff_files_are_read_whatever_their_name(tmp_path):
-    riff(tmp_path / "A.WAV", rate=8000)
+    riff(tmp_path / "A.WAV")
     rate, audio = timit.read(tmp_path / "A.WAV")
-    assert rate == 8000 and audio.dtype == np.int16
+    assert rate == 16000 and audio.dtype == np.int16
     np.testing.assert_array_equal(audio, AUDIO)
+    riff(tmp_path / "B.WAV", rate=8000)
+    rate, audio = timit.read(tmp_path / "B.WAV")
+    assert rate == 16000 and len(audio) == 2 * len(AUDIO)
 
 
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"", r"must begin with NIST_1A \(SPHERE\) or RIFF; it begins b''"),
-        (b"fLaC and so on", "it begins b'fLaC an'"),
+        (b"", "is empty"),
+        (b"fLaC and so on", "cannot be read as wav, flac"),
         (b"NIST_1A", "length of its header in the second line.* 7 bytes"),
         (b"NIST_1A\nlong\nend_head\n", "got b'long'"),
         (sphere()[:200], "end_head at its end; got b'1024' and 200 bytes"),
         (sphere()[:-1], "says that it holds 300 samples of 2 bytes, and holds 599 bytes"),
-        (sphere(more="sample_coding -s26 pcm,embedded-shorten-v2.00\n"), "pcm; got 'pcm,embedded"),
+        (sphere(more="sample_coding -s26 pcm,embedded-shorten-v2.00\n"), "sph2pipe -p -f wav FILE"),
         (sphere(more="sample_coding -s4 ulaw\n"), "must have sample_coding pcm; got 'ulaw'"),
         (sphere(channel_count="channel_count -i 2"), "must have channel_count 1; got '2'"),
         (sphere(sample_n_bytes="sample_n_bytes -i 1"), "must have sample_n_bytes 2; got '1'"),
         (sphere(sample_byte_format=""), "must have sample_byte_format 01 or 10; got None"),
         (sphere(sample_count=""), "must have a whole sample_count; got None"),
         (sphere(sample_rate="sample_rate -r 16000.5"), "whole sample_rate; got '16000.5'"),
-        (b"RIFF\x04\0\0\0WAVE", "must be a RIFF file of PCM"),
-        (b"RIFF\x04\0", "must be a RIFF file of PCM"),
+        (b"RIFF\x04\0\0\0WAVE", "cannot be read as wav.*data chunk"),
+        (b"RIFF\x04\0", "cannot be read as wav"),
     ],
 )
 def test_damaged_or_other_audio_is_named(tmp_path, content, words):
@@ -253,17 +256,11 @@ def test_damaged_or_other_audio_is_named(tmp_path, content, words):
         timit.read(tmp_path / "a.wav")
 
 
-def test_riff_files_of_another_form_or_cut_off_are_named(tmp_path):
+def test_riff_files_that_are_cut_off_are_named(tmp_path):
     file = tmp_path / "a.wav"
-    riff(file, channels=2)
-    with pytest.raises(ValueError, match="1 channel of 2 bytes; got 2 channels of 2 bytes"):
-        timit.read(file)
-    riff(file, width=1)
-    with pytest.raises(ValueError, match="got 1 channels of 1 bytes"):
-        timit.read(file)
     riff(file)
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="holds 300 samples of 2 bytes, and holds 500 bytes"):
+    with pytest.raises(ValueError, match="cut off: 600 bytes of sound are told, 500 are there"):
         timit.read(file)
 
 

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import os
-import wave
 import zipfile
 import zlib
 
@@ -151,13 +150,6 @@ def digest(utterances):
         sha256.update(json.dumps(labels).encode())
         sha256.update(u.audio.astype("<i2").tobytes())
     return sha256.hexdigest()
-
-
-def read_wav(file):
-    """Samples `(samples,)` int16 of a wav file of 16 bits, and how many there are a second."""
-    with wave.open(file) as stream:
-        content = stream.readframes(stream.getnframes())
-        return np.frombuffer(content, "<i2").astype("int16"), stream.getframerate()
 
 
 def resampled(audio, rate, target):

@@ -1,7 +1,15 @@
 """Where fetched data stands, and how a file gets there whole or not at all."""
 
+import bz2
+import gzip
 import hashlib
+import io
+import lzma
 import os
+import zipfile
+import zlib
+
+DAMAGES = zlib.error, lzma.LZMAError, zipfile.BadZipFile
 
 
 def cache(cache_dir=None):
@@ -33,3 +41,40 @@ def write(content, file):
     finally:
         if os.path.exists(beside):
             os.remove(beside)
+
+
+def unpacked(file):
+    """The bytes of a file, or of the one that is packed in it: zip, gzip, bzip2 or xz.
+
+    Raises `ValueError` where it is damaged, or a zip file of several.
+    """
+    with open(file, "rb") as stream:
+        content = stream.read()
+    ways = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}
+    ways[b"PK\x03\x04"] = _of_zip
+    for start, unpack in ways.items():
+        if content.startswith(start):
+            try:
+                return unpack(content)
+            except (*DAMAGES, EOFError, OSError, ValueError) as error:
+                raise ValueError(f"{file} cannot be unpacked: {error}") from error
+    return content
+
+
+def _of_zip(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1:
+            raise ValueError(f"a zip file must hold one file, got {len(names)}: {names[:5]}")
+        return archive.read(names[0])
+
+
+def text(file):
+    """The bytes of a file of text, packed or not.
+
+    Raises `ValueError` where it is something else: text has no byte of 0.
+    """
+    content = unpacked(file)
+    if b"\0" in content[:100_000]:
+        raise ValueError(f"{file} must be text, plain or packed; it begins {content[:16]!r}")
+    return content

@@ -11,11 +11,10 @@ import json
 import os
 import re
 import sys
-import wave
 
 import numpy as np
 
-from . import _espeak, _packages, _speech
+from . import _audio, _espeak, _packages, _speech
 
 PROCESSES = 2
 WORDS_A_MINUTE = 160  # of eSpeak, at stretch 1
@@ -182,7 +181,7 @@ def translated(events):
 
 def _read(file, rate, resample=False):
     """The samples of a wav file, which is removed."""
-    audio, found = _speech.read_wav(file)
+    audio, found = _audio.read(file)
     os.remove(file)
     if resample:
         return _speech.resampled(audio, found, rate)
@@ -196,5 +195,5 @@ def _told(line, printed):
     """Says which line a program failed at, where what it left cannot be read."""
     try:
         yield
-    except (ValueError, OSError, EOFError, wave.Error) as error:
+    except (ValueError, OSError) as error:
         raise RuntimeError(f"{line.problem}: {error}; it printed:\n{printed.strip()}") from error

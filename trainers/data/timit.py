@@ -5,11 +5,10 @@ small letters, its audio in SPHERE files, or in RIFF files, to which many copies
 """
 
 import os
-import wave
 
 import numpy as np
 
-from . import _store
+from . import _audio, _store
 from ._phones import PHONES
 from ._speech import Utterance
 
@@ -213,10 +212,10 @@ def read_phonemes(file):
 
 
 def read(file):
-    """The audio of a SPHERE or RIFF file with one channel of 16 bits, whatever its name.
+    """The audio of a SPHERE file, or of any file that `_audio` reads, whatever its name.
 
     Returns:
-        Samples a second, and samples, `(samples,)` int16.
+        Samples a second, RATE, and samples, `(samples,)` int16.
 
     Raises:
         ValueError: it is something else, compressed, or cut off.
@@ -224,10 +223,10 @@ def read(file):
     with open(file, "rb") as stream:
         start = stream.read(7)
     if start == b"NIST_1A":
-        return _read_sphere(file)
-    if start[:4] == b"RIFF":
-        return _read_riff(file)
-    raise ValueError(f"{file} must begin with NIST_1A (SPHERE) or RIFF; it begins {start!r}")
+        rate, audio = _read_sphere(file)
+        return RATE, _audio.resampled(audio, rate, RATE)
+    audio, rate = _audio.read(file, RATE)
+    return rate, audio
 
 
 def _read_sphere(file):
@@ -254,9 +253,9 @@ def _read_sphere(file):
     fields = {"sample_coding": "pcm", "channel_count": "1"} | fields
     for name, allowed in expected.items():
         if fields.get(name) not in allowed:
-            raise ValueError(
-                f"{file} must have {name} {' or '.join(allowed)}; got {fields.get(name)!r}"
-            )
+            found = fields.get(name)
+            way = "; `sph2pipe -p -f wav FILE` unpacks it" if "shorten" in (found or "") else ""
+            raise ValueError(f"{file} must have {name} {' or '.join(allowed)}; got {found!r}{way}")
     for name in ("sample_rate", "sample_count"):
         if not fields.get(name, "").isdecimal():
             raise ValueError(f"{file} must have a whole {name}; got {fields.get(name)!r}")
@@ -268,27 +267,6 @@ def _read_sphere(file):
         )
     order = "<i2" if fields["sample_byte_format"] == "01" else ">i2"
     return int(fields["sample_rate"]), np.frombuffer(samples, order, count).astype("int16")
-
-
-def _read_riff(file):
-    try:
-        with wave.open(os.fspath(file), "rb") as stream:
-            form = stream.getnchannels(), stream.getsampwidth()
-            rate, count = stream.getframerate(), stream.getnframes()
-            samples = stream.readframes(count)
-    except (wave.Error, EOFError) as error:
-        raise ValueError(
-            f"{file} must be a RIFF file of PCM; {error or 'it is cut off'}"
-        ) from error
-    if form != (1, 2):
-        raise ValueError(
-            f"{file} must have 1 channel of 2 bytes; got {form[0]} channels of {form[1]} bytes"
-        )
-    if len(samples) != 2 * count:
-        raise ValueError(
-            f"{file} says that it holds {count} samples of 2 bytes, and holds {len(samples)} bytes"
-        )
-    return rate, np.frombuffer(samples, "<i2").astype("int16")
 
 
 SAMPLE = {

@@ -7,6 +7,7 @@ import wave
 
 import numpy as np
 
+from ...trainers.data import _audio
 from ._checks import check_lengths
 from ._notation import WIDTH, Notation, expected, table
 from ._signature import Signature
@@ -84,26 +85,32 @@ def timed(labels, moments, names, step):
 def speech_notation(task, *signatures):
     """`Notation` of signatures that take wav files: their names in, phonemes and times out.
 
-    In the place of a name there may be a data URI, `data:audio/wav;base64,` and the content.
+    Files may be of any kind that `_audio` reads. In the place of a name there may be a data URI,
+    `data:audio/wav;base64,` and the content.
     """
     _, sample = audio_inputs(task)
     short = sample["audio"][:, : task.rate // 20]
     example = [URI + base64.b64encode(wav_of(row, task.rate)).decode() for row in short]
-    return {name: Notation(tuple(example), _read, _show) for name in signatures}
+
+    def read(texts):
+        return {"wav": np.array([_content(text, task.rate) for text in texts], object)}
+
+    return {name: Notation(tuple(example), read, _show) for name in signatures}
 
 
-def _read(texts):
-    return {"wav": np.array([_content(text) for text in texts], object)}
-
-
-def _content(text):
+def _content(text, rate):
+    """What the graph reads, of any audio file or of a data URI."""
+    wanted = f"the name of an audio file ({_audio.KINDS}), or {URI} and its content"
     try:
+        found = text
         if text.startswith(URI):
-            return base64.b64decode(text.removeprefix(URI), validate=True)
-        with open(text, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
-        raise expected(f"the name of a wav file, or {URI} and its content", text[:60]) from error
+            found = base64.b64decode(text.removeprefix(URI), validate=True)
+    except ValueError as error:
+        raise expected(wanted, text[:60]) from error
+    try:
+        return wav_of(*_audio.read(found, rate))
+    except OSError as error:
+        raise ValueError(f"{error}; expected {wanted}") from error
 
 
 def _show(inputs, outputs):
@@ -137,36 +144,100 @@ def _words(phonemes):
 def read_wav(wav, rate):
     """Audio `(batch, samples)` and lengths of the contents `(batch,)` of wav files, in a graph.
 
-    The files must be of 16 bits and of that rate; of several channels the first counts.
+    The files must be of 16 bits and of that rate, which is what a graph of stock operations can
+    read; channels are mixed to one. Where the size of the sound is not told (0 or 0xFFFFFFFF, of
+    pipes and of recorders that crashed) it goes on to the end.
     """
     import tensorflow as tf
 
-    def decoded(content):
-        audio, found = tf.audio.decode_wav(content, desired_channels=1)
-        told = tf.debugging.Assert(
-            tf.equal(found, rate), [f"wav must have {rate} samples a second, got", found]
-        )
-        with tf.control_dependencies([told] if told is not None else []):
-            return tf.identity(audio[:, 0])
-
-    lengths = tf.map_fn(
-        lambda content: tf.size(decoded(content)), wav, fn_output_signature=tf.int32
+    rows = tf.map_fn(
+        lambda row: _heard(*row, rate),
+        (wav, tf.range(tf.size(wav))),
+        fn_output_signature=tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
     )
-    longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
+    return rows.to_tensor(), tf.cast(rows.row_lengths(), tf.int32)
 
-    def padded(content):
-        audio = decoded(content)
-        return tf.pad(audio, [[0, longest - tf.size(audio)]])
 
-    return tf.map_fn(padded, wav, fn_output_signature=tf.TensorSpec([None], tf.float32)), lengths
+def _heard(content, row, rate):
+    """The samples of one wav file, `(samples,)`."""
+    import tensorflow as tf
+
+    count = tf.cast(tf.strings.length(content), tf.int64)
+    # Room behind the end, so that what is looked for may lie there.
+    padded = tf.strings.join([content, bytes(32)])
+
+    def number(place, size):
+        found = tf.io.decode_raw(tf.strings.substr(padded, place, size), tf.uint8)
+        return tf.reduce_sum(tf.cast(found, tf.int64) * [256**k for k in range(size)])
+
+    def demand(condition, value, *told):
+        remedy = f"`ffmpeg -i FILE -ac 1 -ar {rate} -sample_fmt s16 OUT.wav` makes one"
+        told = [*told, "in row", row, "of the request;", remedy]
+        done = tf.debugging.Assert(condition, told)
+        with tf.control_dependencies([] if done is None else [done]):
+            return tf.identity(value)
+
+    def next_chunk(place, form, start, size):
+        kind, found = tf.strings.substr(padded, place, 4), number(place + 4, 4)
+        behind = place + 8
+        form = tf.where(kind == b"fmt ", behind, form)
+        start = tf.where(kind == b"data", behind, start)
+        return behind + found + found % 2, form, start, found
+
+    is_riff = tf.strings.substr(padded, 0, 4) == b"RIFF"
+    is_riff &= tf.strings.substr(padded, 8, 4) == b"WAVE"
+    none = tf.constant(-1, tf.int64)
+    first = demand(
+        is_riff, tf.constant(12, tf.int64), "wav must begin with RIFF and WAVE; it does not"
+    )
+    _, form, start, size = tf.while_loop(
+        lambda place, form, start, size: (start < 0) & (place + 8 <= count),
+        next_chunk,
+        (first, none, none, none),
+    )
+    form = demand(
+        (form >= 0) & (start >= 0), form, "wav must have a format and then sound; it has not"
+    )
+    coding, channels = number(form, 2), number(form + 2, 2)
+    # The extensible form has the coding further behind.
+    coding = tf.where(coding == 0xFFFE, number(tf.minimum(form + 24, count), 2), coding)
+    of_16_bits = (coding == 1) & (number(form + 14, 2) == 16) & (channels > 0)
+    form = demand(
+        of_16_bits,
+        form,
+        "wav must be PCM (1) of 16 bits, got the coding",
+        coding,
+        "of",
+        number(form + 14, 2),
+        "bits and",
+        channels,
+        "channels",
+    )
+    found = number(form + 4, 4)
+    start = demand(found == rate, start, f"wav must have {rate} samples a second, got", found)
+    left = count - start
+    size = tf.where((size == 0) | (size == 0xFFFFFFFF), left, size)
+    size = demand(
+        size <= left, size, "wav is cut off: it tells of", size, "bytes of sound, and has", left
+    )
+    size -= size % (2 * channels)
+    size = demand(size > 0, size, "wav must hold sound, got no sample")
+    samples = tf.io.decode_raw(tf.strings.substr(content, start, size), tf.int16)
+    samples = tf.reshape(tf.cast(samples, tf.float32), tf.stack([-1, channels]))
+    return tf.reduce_mean(samples, axis=1) / 2**15
 
 
 def wav_of(audio, rate):
-    """The content of a wav file of 16 bits with one channel, from samples between -1 and 1."""
+    """The content of a wav file of 16 bits with one channel.
+
+    Samples are int16, or between -1 and 1.
+    """
+    if audio.dtype != np.int16:
+        audio = np.rint(np.clip(audio, -1, 1) * (2**15 - 1))
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(np.rint(np.clip(audio, -1, 1) * (2**15 - 1)).astype("<i2").tobytes())
+        file.writeframes(audio.astype("<i2").tobytes())
     return stream.getvalue()
