@@ -39,11 +39,13 @@ VALID = {
     "a chunk behind the sound": wav() + chunk(b"LIST", b"INFOabcd"),
     "extensible": wav(EXTENSIBLE),
     "a pipe's size": wav(size=0xFFFFFFFF),
+    "another pipe's size": wav(size=0x7FFFF000),
     "the size of a recorder that crashed": wav(size=0),
 }
 WRONG = {
     "cut off in the middle": (wav()[:9000], "cut off"),
     "without sound": (wav(sound=b""), "no sample"),
+    "without sound before a list": (wav(sound=b"") + chunk(b"LIST", b"INFOabc"), "no sample"),
     "without a data chunk": (riff(chunk(b"fmt ", PLAIN)), "data chunk|format and then sound"),
     "a page of the web": (b"<!DOCTYPE html><html></html>", "begin with RIFF|cannot be read"),
 }
@@ -68,6 +70,27 @@ def test_what_is_wrong_with_a_file_is_told_with_its_name_and_how_to_make_one(nam
     (tmp_path / "b.wav").write_bytes(content)
     with pytest.raises(ValueError, match=rf"b\.wav .*({words})"):
         _audio.read(tmp_path / "b.wav")
+
+
+@pytest.mark.parametrize("content", [b"a page", wav(struct.pack("<HHIIHH", 1, 0, RATE, 0, 0, 16))])
+def test_a_refusal_tells_nothing_of_the_program(content):
+    with pytest.raises(ValueError) as refused:
+        _audio.read(content)
+    assert "BytesIO" not in str(refused.value) and "0x" not in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(wrong):
+    stream = io.BytesIO()
+    soundfile.write(stream, np.array([0.5, wrong, 0.5]), RATE, "FLOAT", format="WAV")
+    with pytest.raises(ValueError, match="infinite or no numbers"):
+        _audio.read(stream.getvalue())
+
+
+def test_what_shorten_packed_is_pointed_to_a_program_that_unpacks_it():
+    head = b"NIST_1A\n   1024\nsample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n"
+    with pytest.raises(ValueError, match="sph2pipe -p -f wav"):
+        _audio.read(head.ljust(1024) + PCM)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +194,12 @@ def test_a_zip_file_of_one_text_is_read_and_of_several_is_refused(tmp_path):
         archive.writestr("b", text)
     with pytest.raises(ValueError, match="must hold one file, got 2"):
         _store.text(tmp_path / "two.zip")
+    locked = bytearray((tmp_path / "enwik8.zip").read_bytes())
+    locked[6] |= 1
+    locked[locked.find(b"PK\1\2") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(locked)
+    with pytest.raises(ValueError, match=r"locked\.zip cannot be unpacked.*password"):
+        _store.text(tmp_path / "locked.zip")
 
 
 def test_what_is_no_text_is_not_learned(tmp_path):

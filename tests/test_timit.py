@@ -227,7 +227,24 @@ def test_riff_files_are_read_whatever_their_name(tmp_path):
     np.testing.assert_array_equal(audio, AUDIO)
     riff(tmp_path / "B.WAV", rate=8000)
     rate, audio = timit.read(tmp_path / "B.WAV")
-    assert rate == 16000 and len(audio) == 2 * len(AUDIO)
+    assert rate == 8000
+    np.testing.assert_array_equal(audio, AUDIO)
+
+
+def test_phones_keep_their_seconds_where_audio_has_another_rate(sampled, tmp_path):
+    shutil.copytree(sampled, tmp_path / "copy")
+    expected = {u.name: u for u in timit.load(tmp_path / "copy")}
+    file = next(f for f in (tmp_path / "copy").rglob("*") if f.name.upper() == "SI1.WAV")
+    audio = timit.read(file)[1]
+    riff(file, audio, rate=8000)
+    changed = [
+        (u, expected[u.name])
+        for u in timit.load(tmp_path / "copy", test="full", validation=0)
+        if u.name in expected and len(u.audio) != len(expected[u.name].audio)
+    ]
+    [(found, before)] = changed
+    assert found.rate == 16000 and len(found.audio) == 2 * len(audio)
+    np.testing.assert_allclose(found.ends, 2 * before.ends)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import struct
 import numpy as np
 
 LIMITS = -(2**15), 2**15 - 1
+UNTOLD = 0x7FFFF000  # sizes from here on stand for a pipe's, which are not known
 KINDS = "wav, flac, ogg, mp3, aiff, au or SPHERE"
 
 
@@ -19,7 +20,7 @@ def read(file, rate=None):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no audio, empty or cut off.
+        ValueError: it is no audio, empty or cut off, or holds what is no number.
     """
     import soundfile
 
@@ -31,14 +32,18 @@ def read(file, rate=None):
             file = stream.read()
     if not file:
         raise ValueError(f"{name} is empty")
+    if file.startswith(b"NIST_1A") and b"shorten" in file[:1024]:
+        raise ValueError(f"{name} is packed by shorten; `sph2pipe -p -f wav FILE` unpacks it")
     try:
         content = _whole(file)
         samples, found = soundfile.read(io.BytesIO(content), always_2d=True)
     except (soundfile.SoundFileError, ValueError) as error:
-        reason = str(error).removeprefix(f"Error opening {io.BytesIO.__name__}").strip(" :.")
+        reason = getattr(error, "error_string", str(error)).strip(" :.")
         raise ValueError(f"{name} cannot be read as {KINDS}: {reason}") from error
     if not len(samples):
         raise ValueError(f"{name} holds no samples")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name} holds samples that are infinite or no numbers")
     samples = np.clip(np.rint(2**15 * samples.mean(axis=1)), *LIMITS).astype("int16")
     return (samples, found) if rate is None else (resampled(samples, found, rate), rate)
 
@@ -56,7 +61,8 @@ def resampled(samples, rate, target):
 def _whole(content):
     """A RIFF file whose sizes are those of what it holds; any other file as it is.
 
-    A program that writes into a pipe, or that crashed, leaves sizes of 0 or 0xFFFFFFFF.
+    A program that writes into a pipe, or that crashed, leaves a size of 0 or a huge one. Where it
+    is 0 and the rest of the file is one chunk, there is no sound.
     """
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         return content
@@ -66,7 +72,9 @@ def _whole(content):
         place += 8
         if kind == b"data":
             left = len(content) - place
-            if size in (0, 0xFFFFFFFF):
+            told = struct.unpack_from("<I", content, place + 4)[0] if left >= 8 else 0
+            only_a_chunk = left >= 8 and 8 + told + told % 2 == left
+            if (size == 0 and not only_a_chunk) or (size >= UNTOLD and size > left):
                 size = left
             elif size > left:
                 raise ValueError(f"it is cut off: {size} bytes of sound are told, {left} are there")

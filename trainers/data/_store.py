@@ -56,7 +56,7 @@ def unpacked(file):
         if content.startswith(start):
             try:
                 return unpack(content)
-            except (*DAMAGES, EOFError, OSError, ValueError) as error:
+            except (*DAMAGES, EOFError, OSError, RuntimeError, ValueError) as error:
                 raise ValueError(f"{file} cannot be unpacked: {error}") from error
     return content
 

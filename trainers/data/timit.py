@@ -161,8 +161,9 @@ def _utterance(name, files, split):
         name="_".join(name),
         speaker=name[0],
         split=split,
-        rate=rate,
-        audio=audio,
+        rate=RATE,
+        # Phones end at samples of the file, which may have another rate.
+        audio=_audio.resampled(audio, rate, RATE),
         phonemes=phonemes,
         ends=np.minimum(ends, len(audio)) / rate,
         text=_text(files["txt"]),
@@ -215,7 +216,7 @@ def read(file):
     """The audio of a SPHERE file, or of any file that `_audio` reads, whatever its name.
 
     Returns:
-        Samples a second, RATE, and samples, `(samples,)` int16.
+        Samples a second, as many as the file has, and samples, `(samples,)` int16.
 
     Raises:
         ValueError: it is something else, compressed, or cut off.
@@ -223,9 +224,8 @@ def read(file):
     with open(file, "rb") as stream:
         start = stream.read(7)
     if start == b"NIST_1A":
-        rate, audio = _read_sphere(file)
-        return RATE, _audio.resampled(audio, rate, RATE)
-    audio, rate = _audio.read(file, RATE)
+        return _read_sphere(file)
+    audio, rate = _audio.read(file)
     return rate, audio
 
 

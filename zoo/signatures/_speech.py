@@ -145,8 +145,8 @@ def read_wav(wav, rate):
     """Audio `(batch, samples)` and lengths of the contents `(batch,)` of wav files, in a graph.
 
     The files must be of 16 bits and of that rate, which is what a graph of stock operations can
-    read; channels are mixed to one. Where the size of the sound is not told (0 or 0xFFFFFFFF, of
-    pipes and of recorders that crashed) it goes on to the end.
+    read; channels are mixed to one. Where the size of the sound is not told (0 or a huge one, of
+    pipes and of recorders that crashed) it goes on to the end, as `_audio` has it.
     """
     import tensorflow as tf
 
@@ -216,7 +216,10 @@ def _heard(content, row, rate):
     found = number(form + 4, 4)
     start = demand(found == rate, start, f"wav must have {rate} samples a second, got", found)
     left = count - start
-    size = tf.where((size == 0) | (size == 0xFFFFFFFF), left, size)
+    told = number(start + 4, 4)
+    only_a_chunk = 8 + told + told % 2 == left
+    untold = ((size == 0) & ~only_a_chunk) | ((size >= _audio.UNTOLD) & (size > left))
+    size = tf.where(untold, left, size)
     size = demand(
         size <= left, size, "wav is cut off: it tells of", size, "bytes of sound, and has", left
     )
