@@ -194,6 +194,7 @@ def _heard(content, row, rate):
         lambda place, form, start, size: (start < 0) & (place + 8 <= count),
         next_chunk,
         (first, none, none, none),
+        maximum_iterations=1000,  # a file of nothing but chunks would keep the server busy
     )
     form = demand(
         (form >= 0) & (start >= 0), form, "wav must have a format and then sound; it has not"
