@@ -28,7 +28,8 @@ _jit_in_graphs = True
 
 def allow_jit(allowed):
     global _jit_in_graphs
-    _jit_in_graphs = bool(allowed)
+    before, _jit_in_graphs = _jit_in_graphs, bool(allowed)
+    return before
 
 
 if keras.backend.backend() == "tensorflow":

@@ -14,5 +14,8 @@ def jit_in_graphs(allowed):
 
     Args:
         allowed: whether they do.
+
+    Returns:
+        Whether they did.
     """
-    backend.allow_jit(allowed)
+    return backend.allow_jit(allowed)

@@ -40,7 +40,7 @@ class Recipe:
         ema: momentum of the running average of the weights that becomes the model, 0 for none.
         seed: of the initial weights and of the data.
         steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
-        jit_compile: whether XLA compiles the training step.
+        jit_compile: whether XLA compiles the training step; without it, it compiles nothing.
         start: an entry, a run or a `.keras` file, or several with commas between, whose layers
             give their weights to those of the same name.
         evaluation_rows: rows of the test split that the final metrics are measured on.

@@ -7,6 +7,7 @@ import time
 import keras
 import numpy as np
 
+from ...layers import jit_in_graphs
 from .. import _recipe
 from .._callbacks import Best, Checkpoint, Clock, Noise, StopAtNaN
 from .._evaluate import suited
@@ -96,6 +97,7 @@ def train(build, task, recipe, run):
     best = Best(run, task, recipe.validation_rows)
     best.read()  # a damaged file is refused now, and not after days
     lessons = [Lessons(stream, syllabus, run.record["history"])] if syllabus else []
+    jit = jit_in_graphs(recipe.jit_compile)
     try:
         model.fit(
             batches,
@@ -116,6 +118,8 @@ def train(build, task, recipe, run):
     except FloatingPointError as error:
         run.fail(recipe, error)
         raise
+    finally:
+        jit_in_graphs(jit)
     best.restore(model)
     return run.finish(model, task, recipe)
 
