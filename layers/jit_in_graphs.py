@@ -4,7 +4,7 @@ from . import _backend as backend
 
 
 def jit_in_graphs(allowed):
-    """Whether `CTCLoss` and LSTM layers compile themselves within a graph that XLA does not compile.
+    """Whether `CTCLoss` and LSTM layers compile themselves in a graph that XLA does not compile.
 
     Keras trains in such graphs on a CPU (`jit_compile="auto"`). There XLA then compiles the loops
     of LSTM layers that are called with `training=True`, and the sums of `CTCLoss`, which makes a

@@ -108,4 +108,4 @@ def test_without_weights_says_how_to_get_them(monkeypatch, capsys):
 
     monkeypatch.setattr(zoo, "load", load)
     assert _demo.main() == 1
-    assert capsys.readouterr().err == "error: act_addition ships no weights\n"
+    assert capsys.readouterr().err == "error: act_parity ships no weights\n"
