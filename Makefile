@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 20
 
-demo: .venv/installed ## packages, serves and asks the pretrained act_addition
+demo: .venv/installed ## packages, serves and asks pretrained entries of ACT
 	@$(BIN)/python -m ponderzoo.export._demo
 
 test: .venv/developer ## runs every test
