@@ -101,6 +101,8 @@ def speech_notation(task, *signatures):
 def _content(text, rate):
     """What the graph reads, of any audio file or of a data URI."""
     wanted = f"the name of an audio file ({_audio.KINDS}), or {URI} and its content"
+    if not text:
+        raise expected(wanted, text)
     try:
         found = text
         if text.startswith(URI):
