@@ -95,16 +95,15 @@ def settled(labels, frames, lengths, steps, classes, blank):
     """
     # Bytes cannot be compared with a class that they cannot hold.
     labels = ops.cast(labels, keras.backend.result_type(labels.dtype, "int32"))
+    frames, lengths = ops.cast(frames, "int32"), ops.cast(lengths, "int32")
     width = ops.shape(labels)[1]
-    real = ops.arange(width) < ops.cast(lengths, "int32")[:, None]
+    real = ops.arange(width) < lengths[:, None]
     known = _are_labels(labels, classes, blank)
     right = ops.all(ops.logical_or(known, ops.logical_not(real)), axis=1)
     for count, most in ((frames, steps), (lengths, width)):
-        count = ops.cast(count, "int32")
         right = ops.logical_and(right, ops.logical_and(count >= 0, count <= most))
     labels = ops.where(ops.logical_and(real, known), ops.cast(labels, "int32"), blank)
-    frames = ops.where(right, ops.cast(frames, "int32"), -1)
-    return labels, frames, ops.clip(ops.cast(lengths, "int32"), 0, width)
+    return labels, ops.where(right, frames, -1), ops.clip(lengths, 0, width)
 
 
 def padded(labels):
