@@ -54,7 +54,9 @@ def package(
         versions: which versions to serve: "latest:2", "all" or "specific:1,2"; None for what
             `models.config` says already, the latest one where it says nothing.
         labels: dict: label -> version number, beside those that are there.
-        xla: compile the signatures with XLA; servers must then be started with XLA on.
+        xla: compile the model with XLA, wherever a signature calls it; what a signature does around
+            it, such as to check inputs or to read text, stays as it is. Servers must then be
+            started with XLA on, and compile once for every shape that they are asked in.
 
     Returns:
         The absolute path of the version directory.
@@ -78,7 +80,7 @@ def package(
         raise ValueError(f"a version is a whole number from 0, got {version!r}")
     _check(signatures)
     if xla:
-        _check_xla(signatures)
+        _check_xla(model, signatures)
 
     output = os.path.abspath(output)
     home = os.path.join(output, name)
@@ -141,26 +143,48 @@ def _check(signatures):
                 )
 
 
-def _check_xla(signatures):
-    """Raises `ValueError`, with the operation's name, for what XLA cannot compile."""
+def _check_xla(model, signatures):
+    """Raises `ValueError` for what XLA cannot compile, with the operation's name."""
     import tensorflow as tf
 
+    mend, compiles = "export without --xla", False
     for name, signature in signatures.items():
-        where, mend = f"signature {name!r} cannot be compiled by XLA", "export without --xla"
-        for key, (_, dtype) in signature.inputs.items():
-            if dtype == "string":
-                raise ValueError(f"{where}: its input {key!r} is text; {mend}")
         with tf.device("CPU:0"):
             tensors = {
                 key: tf.constant(signature.sample[key], dtype)
                 for key, (_, dtype) in signature.inputs.items()
             }
             try:
-                tf.function(signature.function, jit_compile=True, autograph=False)(**tensors)
+                with _compiled(model) as calls:
+                    tf.function(signature.function, autograph=False)(**tensors)
             except tf.errors.OpError as error:
                 found = re.findall(r"(\w+) \(No registered '\w+' OpKernel", error.message)
                 why = f"it has no {', '.join(sorted({*found}))}" if found else error.message
-                raise ValueError(f"{where}: {why}; {mend}") from error
+                raise ValueError(
+                    f"the model of signature {name!r} cannot be compiled by XLA: {why}; {mend}"
+                ) from error
+        compiles |= bool(calls)
+    if not compiles:
+        raise ValueError(f"no signature calls the model, which XLA would compile; {mend}")
+
+
+@contextlib.contextmanager
+def _compiled(model):
+    """In graphs traced within, XLA compiles the model; gives a list that each call grows."""
+    import tensorflow as tf
+
+    plain, calls = model.call, []
+
+    def call(*args, **kwargs):
+        calls.append(model.name)
+        return plain(*args, **kwargs)
+
+    # Past Keras's own `__setattr__`, which would track the function as a part of the model.
+    vars(model)["call"] = tf.function(call, jit_compile=True, autograph=False)
+    try:
+        yield calls
+    finally:
+        del vars(model)["call"]
 
 
 def _write(directory, model, signatures, name, told, xla):
@@ -170,8 +194,9 @@ def _write(directory, model, signatures, name, told, xla):
     # The model itself is not tracked: the functions bring their variables along, and a tracked
     # model would put every variable into the checkpoint a second time.
     archive = keras.export.ExportArchive()
-    for key, signature in signatures.items():
-        archive.add_endpoint(key, _endpoint(key, signature, xla))
+    with _compiled(model) if xla else contextlib.nullcontext():
+        for key, signature in signatures.items():
+            archive.add_endpoint(key, _endpoint(key, signature))
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(directory, options=options, verbose=False)
 
@@ -239,7 +264,7 @@ def _batching(graph):
     return parameters, words
 
 
-def _endpoint(name, signature, xla):
+def _endpoint(name, signature):
     """The signature as a TensorFlow function, traced for all ways to call it.
 
     Whoever loads the package in TensorFlow gives the tensors by name, as one dict, which is what
@@ -247,9 +272,6 @@ def _endpoint(name, signature, xla):
     """
     import tensorflow as tf
 
-    function = signature.function
-    if xla:
-        function = tf.function(function, jit_compile=True, autograph=False)
     specs = {
         key: tf.TensorSpec(shape, dtype, name=key)
         for key, (shape, dtype) in signature.inputs.items()
@@ -261,7 +283,7 @@ def _endpoint(name, signature, xla):
             key: tf.ensure_shape(tensor, shape, name=key)
             for tensor, (key, (shape, _)) in zip(tensors, signature.inputs.items())
         }
-        outputs = function(**named)
+        outputs = signature.function(**named)
         if not isinstance(outputs, dict) or set(outputs) != set(signature.outputs):
             found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
             raise ValueError(

@@ -1,5 +1,6 @@
 """Packages: what is written, when it appears, and what the gate lets through."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -525,8 +526,7 @@ def test_gate_refuses_xla(tmp_path):
 
 
 def test_xla_is_kept_where_it_is_asked_for(model, tmp_path):
-    signatures = {"serve": make_signatures(model)["serve"]}
-    directory = package(model, signatures, "ponder", tmp_path, xla=True)
+    directory = package(model, make_signatures(model), "ponder", tmp_path, xla=True)
     assert read_card(directory)["requires_xla"] is True
     assert verify(directory).requires_xla
     script = (tmp_path / "run" / "serve.sh").read_text()
@@ -539,15 +539,33 @@ def test_xla_is_kept_where_it_is_asked_for(model, tmp_path):
     refused(directory, "must be compiled by XLA", "XLA compilation disabled", "were written")
 
 
+def test_xla_compiles_the_model_and_leaves_the_checks_around_it(model, tmp_path):
+    signatures = {"serve": make_signatures(model)["serve"]}
+    unchecked = signatures["serve"].function
+
+    def serve(state, steps):
+        tf.debugging.Assert(tf.reduce_all(steps >= 0), ["steps must be 0 or more, got", steps])
+        return unchecked(state, steps)
+
+    signatures["serve"] = dataclasses.replace(signatures["serve"], function=serve)
+    directory = package(model, signatures, "ponder", tmp_path, xla=True)
+    served = tf.saved_model.load(directory).signatures["serve"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="steps must be 0 or more"):
+        served(state=tf.ones((1, 4)), steps=tf.constant([-1]))
+    assert "call" not in vars(model)
+
+
 def test_xla_says_which_operation_it_cannot_compile(model, tmp_path):
-    with pytest.raises(ValueError, match=r"'shout' cannot be compiled by XLA: its input 'text'"):
-        package(model, make_signatures(model), "ponder", tmp_path, xla=True)
+    class Reading(keras.Model):
+        def call(self, numbers):
+            return tf.strings.to_number(tf.strings.as_string(numbers[:, 0]))
 
-    def serve(numbers):
-        return {"total": tf.strings.to_number(tf.strings.as_string(numbers[:, 0]))}
-
+    reading = Reading()
+    signatures = ragged(False, lambda numbers: {"total": reading(numbers)})
     with pytest.raises(ValueError, match="'serve' cannot be compiled by XLA: it has no AsString"):
-        package(model, ragged(False, serve), "ponder", tmp_path, xla=True)
+        package(reading, signatures, "ponder", tmp_path, xla=True)
+    with pytest.raises(ValueError, match="no signature calls the model, which XLA would compile"):
+        package(model, ragged(True), "ponder", tmp_path, xla=True)
     assert visible(tmp_path) == []
 
 
