@@ -189,7 +189,11 @@ def test_event_file_is_whole_and_small(finished):
     history = read(finished[0], "history.json")
     scalars = {name for name in history[0] if name not in ("updates", "seconds")}
     written = set(events.Tags()["tensors"])
-    assert scalars | {"ponder", "examples", "figures/line"} <= written
+    first = {"more_sequence_error": "sequence_error", "updates_ponder": "ponder"}
+    tags = {f"curves/{first[name]}" if name in first else f"details/{name}" for name in scalars}
+    assert tags | {"ponder", "examples", "figures/line"} <= written
+    shown = sorted(tag for tag in written if not tag.startswith("_"))
+    assert shown[:2] == ["curves/ponder", "curves/sequence_error"]
     assert {
         "loss",
         "more_loss",
@@ -197,7 +201,7 @@ def test_event_file_is_whole_and_small(finished):
         "updates_ponder",
         "updates_at_cap",
     } <= scalars
-    curve = events.Tensors("loss")
+    curve = events.Tensors("details/loss")
     assert [point.step for point in curve] == [40, 80, 120]
     values = [float(point.tensor_proto.float_val[0]) for point in curve]
     assert values == pytest.approx([row["loss"] for row in history])
@@ -509,19 +513,23 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, finished, backend):
 
 
 def test_a_run_that_is_older_than_syllabuses_goes_on_at_its_level(tmp_path, finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     shutil.copytree(finished[0], tmp_path / "old")
     state = tmp_path / "old" / "backup" / "state.npz"
     with np.load(state) as file:
         arrays = {name: file[name] for name in file.files}
     record = json.loads(str(arrays["record"]))
     record["level"] = 2
-    del record["syllabus"]
+    del record["syllabus"], record["groups"]
     record["epoch"] -= 1
     record["history"].pop()
     np.savez(state, **{**arrays, "record": json.dumps(record)})
     os.remove(tmp_path / "old" / "metrics.json")
     run(tmp_path / "old")
     assert read(tmp_path / "old", "history.json")[-1]["difficulty"] == 3
+    events = EventAccumulator(str(tmp_path / "old" / "logs"), size_guidance={"tensors": 0})
+    assert len(events.Reload().Tensors("loss")) == 1, "its curves go on under their names"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from ._evaluate import outputs_of, values_of
 from ._files import naming
 
 EVENTS = "events.out.tfevents.ponderzoo"
-EVENT_DPI, EVENT_COLOURS = 60, 32
+EVENT_DPI, EVENT_COLOURS = 80, 32
+EVENT_INCHES, LEAST_SHRUNK = 6.0, 0.6  # TensorBoard shows pictures some 400 dots wide
+FIRST, REST = "curves", "details"  # it sorts groups by name, before "examples" and "figures"
 EVENT_AUDIO_BYTES = 100_000
 HEADER, FOOTER = struct.Struct("<QI"), struct.Struct("<I")  # length and its checksum; the data's
 DESCRIBED = 8  # rows in words and pictures
@@ -75,10 +77,14 @@ class EventFile:
         self._write(step=step, summary=Summary(value=[value]))
 
     def figure(self, tag, figure, step):
-        """A matplotlib figure, as a small PNG file."""
+        """A matplotlib figure, as a small PNG file; wide ones narrow under letters that stay."""
         from .figures._panels import packed_png
 
+        width, height = figure.get_size_inches()
+        narrow = min(1.0, max(LEAST_SHRUNK, EVENT_INCHES / width))
+        figure.set_size_inches(width * narrow, height * (1 + narrow) / 2)
         self.image(tag, packed_png(figure, EVENT_DPI, EVENT_COLOURS), step)
+        figure.set_size_inches(width, height)
 
     def audio(self, tag, sounds, step):
         """Wav files of 8 bits, each as loud as can be, of (samples a second, samples)."""
@@ -140,7 +146,8 @@ def wav(rate, samples):
 class Board(keras.callbacks.Callback):
     """Fills the event file: scalars every epoch; histograms and described rows at times.
 
-    A task's `sounds`, as far as they are small, are heard from the beginning; its `snapshot` is
+    The task's error and the first of the model's measures stand in a group that comes first. A
+    task's `sounds`, as far as they are small, are heard from the beginning; its `snapshot` is
     drawn where rows are described.
     """
 
@@ -159,6 +166,7 @@ class Board(keras.callbacks.Callback):
         return times and (epoch * times) // self.epochs != ((epoch - 1) * times) // self.epochs
 
     def on_train_begin(self, logs=None):
+        self.first = self._first()
         if self.histograms and self.events.is_new:
             sounds = self.task.sounds(self.inputs)
             ends = np.cumsum([len(samples) for _, samples in sounds])
@@ -168,10 +176,24 @@ class Board(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         done, step = epoch + 1, (epoch + 1) * self.steps
         if self._due(done, 500):
-            for tag, value in logs.items():
-                self.events.scalar(tag, value, step)
+            for name, value in logs.items():
+                self.events.scalar(self._tag(name), value, step)
         if self._due(done, self.histograms):
             self._look(done, step)
+
+    def _first(self):
+        """What the first curves are called, by the names that Keras gives them."""
+        called = {}
+        for metrics in (self.task.metrics(), self.measures(self.model)):
+            for output, (metric, *_) in list(metrics.items())[:1]:
+                called |= dict.fromkeys((metric.name, f"{output}_{metric.name}"), metric.name)
+        measured = {*called.values(), self.task.measured[0]}
+        return called | {name: name for name in map("validation_{}".format, measured)}
+
+    def _tag(self, name):
+        if not self.run.record.get("groups"):
+            return name
+        return f"{FIRST}/{self.first[name]}" if name in self.first else f"{REST}/{name}"
 
     def _look(self, done, step):
         measures, described = self.measures(self.model), self._due(done, min(self.histograms, 5))

@@ -133,6 +133,7 @@ class Run:
         """
         arrays, path = {}, self.place(STATE)
         if self.is_new:
+            self.record["groups"] = True  # older runs go on with curves without groups
             for left in ("metrics.json", os.path.join("backup", "best.npz")):
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(self.place(left))

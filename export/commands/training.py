@@ -88,7 +88,8 @@ def _save_model(run_dir):
 def sweep(arguments):
     """Trains an entry at every point of a grid, each in a process with one thread.
 
-    The same call again goes on with what is not finished.
+    It trains on JAX where that is installed, unless KERAS_BACKEND says tensorflow; `train` does so
+    where KERAS_BACKEND says jax. The same call again goes on with what is not finished.
     """
     from ... import trainers, zoo
     from ...trainers import _sweep

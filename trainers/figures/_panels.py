@@ -48,7 +48,8 @@ def packed_png(figure, dpi, colours=128):
 
 
 def spelled(key):
-    for end in ("bits_per_sequence", "sequence_error", "bits_per_character", "error", "loss"):
-        if key.endswith(end):
+    ends = ("bits_per_sequence", "sequence_error", "bits_per_character", "phoneme_error_rate")
+    for end in (*ends, "error", "loss"):
+        if key.endswith(end) and not key.startswith("validation_"):
             return end.replace("_", " ")
     return key.replace("_", " ")

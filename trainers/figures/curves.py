@@ -129,6 +129,8 @@ def learning_curves(histories, metric=None, words=None):
         in_percent(axes[0])
     for axis, key in zip(axes[1:], panels[1:]):
         axis.set_ylabel(told.get(key, "difficulty (curriculum)"))
+        if key == "difficulty":
+            axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     where = {}
     if max(map(len, histories)) > LONG:
         where = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.18), "fontsize": 7}

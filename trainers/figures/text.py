@@ -16,6 +16,8 @@ def surprise(text, target, bits):
     figure, (panel,) = subplots(size=(max(6.0, 0.12 * len(text) + 1.0), 2.6))
     scored, place = np.asarray(target) >= 0, 1 + np.arange(len(text))
     panel.bar(place[scored], bits[scored], color=COLOURS[0], width=0.72)
+    # What costs next to nothing would not be seen.
+    panel.plot(place[scored], bits[scored], "o", color=COLOURS[0], markersize=3, clip_on=False)
     panel.set(ylabel="surprise in bits", xlabel="character", xlim=(-0.5, len(text) + 0.5))
     panel.set_ylim(0, 1.08 * max(1.0, *bits))
     panel.set_xticks(np.arange(len(text)), [*text])
