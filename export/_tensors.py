@@ -17,6 +17,9 @@ UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_le
 
 MOST_AXES = 64
 
+BLOCK = 2**14
+"""Values that are read or written at once, before other threads have their turn."""
+
 _HALVES = {TYPES[number] for number in HALVES}
 _STRING = 32  # bytes that a string takes beside its own, in numpy and in TensorFlow
 _SMALLER = {np.dtype("float64"): np.dtype("float32"), np.dtype("int64"): np.dtype("int32")}
@@ -115,14 +118,20 @@ def to_proto(value, typed=False):
         return tensor_pb2.TensorProto.FromString(b"".join(parts))
     proto = tensor_pb2.TensorProto.FromString(head)
     if number == STRING:
-        proto.string_val.extend([_to_bytes(text) for text in array.ravel().tolist()])
+        for block in _blocks(array.ravel()):
+            proto.string_val.extend([_to_bytes(text) for text in block.tolist()])
     elif typed:
         name = _TYPED[number][0]
         array = array.view("uint16") if number in HALVES else array
-        getattr(proto, name).extend(array.ravel().tolist())
+        for block in _blocks(array.ravel()):
+            getattr(proto, name).extend(block.tolist())
     else:
         proto.tensor_content = array.tobytes()
     return proto
+
+
+def _blocks(values):
+    return (values[start : start + BLOCK] for start in range(0, len(values), BLOCK))
 
 
 def _to_bytes(text):
@@ -176,7 +185,8 @@ def from_proto(proto, largest_fill=math.inf):
 def _read_field(field, dtype, kept):
     if dtype.kind == "O":
         values = np.empty(len(field), object)
-        values[:] = list(field)
+        for kept, block in zip(_blocks(values), _blocks(field)):
+            kept[:] = block
         return values
     # protobuf's own way to an array is one copy, but takes as long as 60 numbers one by one.
     values = np.fromiter(field, kept, len(field)) if len(field) < 60 else np.asarray(field, kept)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -207,11 +208,18 @@ class ServerProcess:
                 return self
         raise RuntimeError(f"the server did not start: {self.process.wait()}")
 
+    def children(self):
+        """The processes that it has started, by their numbers."""
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(number) for task in tasks for number in task.read_text().split()]
+
     def memory(self, what="VmRSS"):
-        """Megabytes, as Linux counts them; `VmHWM` is the most there ever were."""
-        with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as file:
-            (line,) = (line for line in file if line.startswith(f"{what}:"))
-        return int(line.split()[1]) / 1024
+        """Megabytes of it and its children, as Linux counts them; `VmHWM` is the most ever."""
+        total = 0
+        for number in (self.process.pid, *self.children()):
+            text = pathlib.Path(f"/proc/{number}/status").read_text()
+            total += int(re.search(rf"^{what}:\s+(\d+)", text, re.MULTILINE)[1])
+        return total / 1024
 
     def __exit__(self, *exception):
         self.process.terminate()

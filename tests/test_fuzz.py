@@ -6,6 +6,7 @@ example that caused it. `make fuzz MINUTES=5` tries more.
 """
 
 import codecs
+import concurrent.futures
 import contextlib
 import gzip
 import http.client
@@ -16,6 +17,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -534,6 +536,24 @@ def test_memory_is_given_back_after_large_documents(target):
     while target.memory() > most * before and time.monotonic() < end:
         time.sleep(0.1)
     assert target.memory() <= most * before
+
+
+def test_status_is_told_while_a_large_body_is_read(target):
+    large = json.dumps({"signature_name": "any", "inputs": [[0.5] * 5000] * 20}).encode()
+    expected = target.fetch("POST", ROUTES[0], large)
+    assert expected[0] == 200
+    (reader,) = target.children()
+    os.kill(reader, signal.SIGSTOP)
+    try:
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            answer = pool.submit(target.fetch, "POST", ROUTES[0], large)
+            assert target.fetch("GET", "/v1/models/dense", b"")[0] == 200
+            target.check()
+            assert not answer.done()
+            os.kill(reader, signal.SIGCONT)
+            assert answer.result() == expected
+    finally:
+        os.kill(reader, signal.SIGCONT)
 
 
 def test_requests_that_are_dropped_half_sent_cost_no_words(target, capfd):

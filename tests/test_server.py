@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import json_format
+from ponderzoo.export import _tensors
 from ponderzoo.export._session import StatusError
 from ponderzoo.export._tensors import from_proto, to_lists, to_proto
 from ponderzoo.export.client import Client, PredictError
-from ponderzoo.export.server import _rest
+from ponderzoo.export.server import _reading, _rest
 from ponderzoo.export.server._refusals import Caller
 from ponderzoo.export.server._server import Server
 from serving import (
@@ -115,39 +116,55 @@ def test_text_in_json_is_bytes_in_base64_or_text_by_the_name():
     assert to_lists(texts[:0]) == [] and to_lists(np.ones((1, 2))) == [[1.0, 1.0]]
 
 
+def written(write, outputs):
+    return b"".join(write(outputs))
+
+
 READABLE = [dtype for dtype in DTYPES.split()[:-2] if dtype != "uint16"]
 
 
 @pytest.mark.parametrize("dtype", READABLE)
-@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 0)])
-def test_rest_writes_every_number_so_that_it_reads_back(dtype, shape):
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 0), (5, 2), (9,), (2, 3, 4)])
+def test_rest_writes_every_number_so_that_it_reads_back(dtype, shape, monkeypatch):
+    """Also where an answer is written in parts."""
+    monkeypatch.setattr(_tensors, "BLOCK", 6)
     dtype = np.dtype(dtype)
     limits = [0, 1, 0.1, 1e-30, 3.4e38]
     if dtype.kind in "iu":
         limits = [np.iinfo(dtype).max, np.iinfo(dtype).min, 7]
     given = np.resize(np.array(limits, dtype), shape)
-    (outputs,) = json.loads(_rest._columns_of({"a": given})).values()
+    (outputs,) = json.loads(written(_rest._columns_of, {"a": given})).values()
     np.testing.assert_array_equal(np.array(outputs, dtype).reshape(shape), given)
-    (rows,) = json.loads(_rest._rows_of({"a": given, "b": given})).values()
+    (rows,) = json.loads(written(_rest._rows_of, {"a": given, "b": given})).values()
     assert [row["a"] for row in rows] == [row["b"] for row in rows] == outputs
     whole = [type(item) for item in np.array(outputs, object).ravel()]
     assert set(whole) <= {{"b": bool, "f": float}.get(dtype.kind, int)}
 
 
+@pytest.mark.parametrize("shape", [(3,), (7,), (5, 3)])
+def test_strings_are_the_same_in_parts(shape, monkeypatch):
+    texts = np.array([str(number).encode() for number in range(np.prod(shape))], object)
+    texts = texts.reshape(shape)
+    whole = [*written(_rest._rows_of, {"a": texts, "b": texts}), *to_proto(texts).string_val]
+    monkeypatch.setattr(_tensors, "BLOCK", 2)
+    parts = [*written(_rest._rows_of, {"a": texts, "b": texts}), *to_proto(texts).string_val]
+    assert parts == whole and from_proto(to_proto(texts)).tolist() == texts.tolist()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rest_writes_floats_in_the_fewest_digits_and_what_is_no_number_by_name(dtype):
     column = np.array([0.2, 1, 16777216, 1e-7, -0.0], dtype)
-    found = json.loads(_rest._columns_of({"a": column}), parse_float=str)["outputs"]
+    found = json.loads(written(_rest._columns_of, {"a": column}), parse_float=str)["outputs"]
     assert [float(text) for text in found] == [0.2, 1.0, 16777216.0, 1e-7, 0.0]
     assert all("." in text or "e" in text for text in found)
     odd = np.array([[0.2, np.nan], [np.inf, -np.inf]], dtype)
     text = b'{"outputs":[[0.2, NaN],[Infinity, -Infinity]]}'
-    assert _rest._columns_of({"a": odd}) == text
-    answer = _rest._rows_of({"a": odd, "b": odd[:, 1]})
+    assert written(_rest._columns_of, {"a": odd}) == text
+    answer = written(_rest._rows_of, {"a": odd, "b": odd[:, 1]})
     rows = b'[{"a":[0.2, NaN],"b":NaN},{"a":[Infinity, -Infinity],"b":-Infinity}]'
     assert answer == b'{"predictions":' + rows + b"}"
-    assert _rest._columns_of({"a": odd[0, 1]}) == b'{"outputs":NaN}'
-    assert _rest._columns_of({"a": np.array(0.2, dtype)}) == b'{"outputs":0.2}'
+    assert written(_rest._columns_of, {"a": odd[0, 1]}) == b'{"outputs":NaN}'
+    assert written(_rest._columns_of, {"a": np.array(0.2, dtype)}) == b'{"outputs":0.2}'
 
 
 @pytest.mark.parametrize(
@@ -165,7 +182,7 @@ def test_rest_writes_floats_in_the_fewest_digits_and_what_is_no_number_by_name(d
     ],
 )
 def test_rest_reads_numbers_as_they_are(number, dtype, value):
-    array = _rest._array(_rest._parse(json.dumps({"a": value}).encode())["a"], number)
+    array = _reading._array(_reading._parse(json.dumps({"a": value}).encode())["a"], number)
     assert array.dtype == dtype and array.shape == np.shape(value)
     with np.errstate(over="ignore"):
         expected = np.array(value, "int64" if dtype == "uint8" else dtype)
@@ -186,19 +203,19 @@ def test_rest_reads_numbers_as_they_are(number, dtype, value):
 )
 def test_rest_refuses_what_is_of_another_type(number, value, text):
     with pytest.raises(StatusError, match=text):
-        _rest._array([0.5 if number < 3 else True if number == 10 else 0, value], number)
+        _reading._array([0.5 if number < 3 else True if number == 10 else 0, value], number)
 
 
 @pytest.mark.parametrize("named", [False, True])
 def test_rest_reads_rows_as_columns(monkeypatch, named):
     """Also where a block of rows ends, and names the row that is wrong."""
-    monkeypatch.setattr(_rest, "_BLOCK", 4)
+    monkeypatch.setattr(_reading, "BLOCK", 4)
     column = np.arange(22.0).reshape(11, 2)
     types = {"a": 1, "b": 9} if named else {"a": 1}
 
     def read(rows):
         rows = [{"a": row, "b": 7} for row in rows] if named else rows
-        return _rest._from_rows({"instances": rows}, types, Caller())
+        return _reading._from_rows({"instances": rows}, types, Caller())
 
     arrays = read(column.tolist())
     np.testing.assert_array_equal(arrays["a"], column)
@@ -215,22 +232,22 @@ def test_rest_reads_rows_as_columns(monkeypatch, named):
 
 
 def test_reading_ends_when_nobody_waits_for_it(monkeypatch):
-    monkeypatch.setattr(_rest, "_BLOCK", 4)
+    monkeypatch.setattr(_reading, "BLOCK", 4)
     gone, late = Caller(), Caller(timeout=0)
     gone.leave()
     for caller, text in ((gone, "the caller has left"), (late, "the time is over")):
         with pytest.raises(StatusError, match=text):
-            _rest._array([1.0] * 9, 1, caller)
+            _reading._array([1.0] * 9, 1, caller)
         with pytest.raises(StatusError, match=text):
-            _rest._from_rows({"instances": [1.0] * 9}, {"a": 1}, caller)
+            _reading._from_rows({"instances": [1.0] * 9}, {"a": 1}, caller)
 
 
 def test_texts_of_errors_tell_no_more_than_the_start_of_a_value():
     endless = []
     endless.append(endless)
-    assert _rest.shown(endless) == "[" * 256
-    assert _rest.shown({"a": ["ä" * 10**6]}) == '{"a":["' + "ä" * 124
-    assert _rest.shown([None, True, 0.5, {"b": []}]) == '[null,true,0.5,{"b":[]}]'
+    assert _reading.shown(endless) == "[" * 256
+    assert _reading.shown({"a": ["ä" * 10**6]}) == '{"a":["' + "ä" * 124
+    assert _reading.shown([None, True, 0.5, {"b": []}]) == '[null,true,0.5,{"b":[]}]'
 
 
 def test_gzip_is_unpacked_up_to_a_limit(monkeypatch):

@@ -15,6 +15,8 @@
 - JSON is read by orjson and, where that refuses, by rapidjson, the stock server's parser: its words
   and offsets come from there, and what is legal only there. Values are taken in blocks, between
   which the `Caller` is asked whether to go on.
+- No call into C may hold Python's lock for long, or nobody is told the status: large bodies are
+  read in other processes (`_readers.py`), answers are written in parts.
 - `TF_CloseSession` ends runs that are under way, which is how a stop keeps its grace. A run's
   deadline is TensorFlow's own timeout.
 - Batching follows TensorFlow Serving's scheduler, but a request of another type than its

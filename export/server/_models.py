@@ -13,6 +13,7 @@ import threading
 import time
 
 import grpc
+import numpy as np
 
 from .. import _tensors
 from .._config import check_config, versions_to_serve
@@ -91,30 +92,48 @@ class Model:
 
     def predict(self, request, timeout=None):
         """Answers a `PredictRequest` with a `PredictResponse`. Raises `StatusError`."""
-        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        name, wanted = request.model_spec.signature_name, request.output_filter
+        arrays = self.run(name, request.inputs, wanted, timeout)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.signature_name = name or DEFAULT_SIGNATURE
+        response.model_spec.version.value = self.version
+        for alias, array in arrays.items():
+            response.outputs[alias].CopyFrom(_tensors.to_proto(array, typed=True))
+        return response
+
+    def run(self, name, inputs, wanted=(), timeout=None):
+        """Runs a signature.
+
+        Args:
+            name: the signature's; none for the default one.
+            inputs: {input: `TensorProto` or array}.
+            wanted: the outputs to answer with, in this order; none for all of them, by name.
+            timeout: seconds, or None.
+
+        Returns:
+            {output: array}.
+
+        Raises:
+            StatusError: the inputs do not fit, or the run failed.
+        """
+        name = name or DEFAULT_SIGNATURE
         if name not in self.signatures:
             text = f'Serving signature key "{name}" not found.'
             raise refuse(grpc.StatusCode.FAILED_PRECONDITION, text)
         signature = self.signatures[name]
-        feeds = self._feeds(signature, request.inputs)
-        aliases = self._outputs(signature, request.output_filter) or self._aliases[name]
+        feeds = self._feeds(signature, inputs)
+        aliases = self._outputs(signature, wanted) or self._aliases[name]
         fetches = [signature.outputs[alias].name for alias in aliases]
         # As in the stock server, only whole signatures are batched.
-        whole = self._batcher and not request.output_filter
-        run = self._batcher.run if whole else self.session.run
+        run = self._batcher.run if self._batcher and not wanted else self.session.run
         start = time.perf_counter()
         arrays = run(feeds, fetches, timeout)
         if self._metrics:
             took = time.perf_counter() - start
             labels = {"model_name": self.name, "API": "Predict", "runtime": "TF1"}
             self._metrics.observe("runtime_latency", took, **labels)
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.signature_name = name
-        response.model_spec.version.value = self.version
-        for alias, array in zip(aliases, arrays):
-            response.outputs[alias].CopyFrom(_tensors.to_proto(array, typed=True))
-        return response
+        return dict(zip(aliases, arrays))
 
     @staticmethod
     def _feeds(signature, inputs):
@@ -134,9 +153,10 @@ class Model:
                     "and no default value provided. Inputs expected to be in the request "
                     f"{{{_join(sent)}}}, or default input alias set: {_join(defaults)}"
                 )
-            proto = inputs[alias] if alias in sent else signature.defaults[alias]
+            value = inputs[alias] if alias in sent else signature.defaults[alias]
             try:
-                feeds[info.name] = _tensors.from_proto(proto, LARGEST_FILL)
+                array = isinstance(value, np.ndarray)
+                feeds[info.name] = value if array else _tensors.from_proto(value, LARGEST_FILL)
             except (ValueError, OverflowError, MemoryError):
                 raise invalid(f"tensor parsing error: {alias}") from None
         if sent - wanted:

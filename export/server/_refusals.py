@@ -3,9 +3,9 @@
 import threading
 import time
 
-import grpc
-
 from .._session import StatusError
+
+_CANCELLED, _INVALID_ARGUMENT, _DEADLINE_EXCEEDED = 1, 3, 4
 
 
 def refuse(code, message):
@@ -15,7 +15,7 @@ def refuse(code, message):
 
 def invalid(message):
     """A `StatusError` of INVALID_ARGUMENT."""
-    return refuse(grpc.StatusCode.INVALID_ARGUMENT, message)
+    return StatusError(_INVALID_ARGUMENT, message)
 
 
 class Caller:
@@ -36,12 +36,12 @@ class Caller:
             StatusError: the time is over, or the caller has left.
         """
         if self._gone:
-            raise refuse(grpc.StatusCode.CANCELLED, "the caller has left")
+            raise StatusError(_CANCELLED, "the caller has left")
         if self._end is None:
             return None
         left = self._end - time.monotonic()
         if left <= 0:
-            raise refuse(grpc.StatusCode.DEADLINE_EXCEEDED, "the time is over")
+            raise StatusError(_DEADLINE_EXCEEDED, "the time is over")
         return left
 
     def leave(self):

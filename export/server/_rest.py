@@ -1,13 +1,9 @@
 """TensorFlow Serving's REST interface, the metrics and the page, on the same `Frontend` as gRPC."""
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import gc
 import importlib.resources
 import ipaddress
-import itertools
 import json
 import logging
 import os
@@ -18,16 +14,17 @@ import zlib
 
 import numpy as np
 import orjson
-import rapidjson
 from aiohttp import web
 from google.protobuf import json_format
 
 from .. import _tensors
 from .._config import METRICS_PATH
-from .._session import HALVES, NUMBERS, STRING, TYPES, StatusError, release_memory
-from .._version import CARD, DEFAULT_SIGNATURE, EXTRA, FIGURES, TOLD
+from .._session import NUMBERS, StatusError, release_memory
+from .._version import CARD, EXTRA, FIGURES, TOLD
 from ._metrics import CONTENT_TYPE
 from ._models import State
+from ._readers import Readers
+from ._reading import UNREADABLE, too_deep, type_name
 from ._refusals import Caller, invalid
 from ._services import cut, internal
 
@@ -47,11 +44,8 @@ LARGEST_UNPACKED = 100 * 2**20
 PATIENCE = 30.0
 """Seconds for the head of a request, and between two parts of its body."""
 
-SHOWN = 256
-"""Bytes of a value that an error text tells."""
-
-_BLOCK = 2**14  # values or rows that are read at once, before others have their turn
 _LARGE = 2**20  # bytes of a body after which memory is given back
+_PACKED = 2**16  # bytes of a packed body that are looked at at a time
 _OF = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _FLAGS = re.IGNORECASE | re.ASCII
 _CALL = re.compile(
@@ -60,12 +54,6 @@ _CALL = re.compile(
 _LOOK = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_OF}(?P<metadata>/metadata)?", _FLAGS)
 _HTTP = {1: 499, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400}
 _HTTP |= {12: 501, 14: 503, 16: 401}
-_CODES = {3: "INVALID_ARGUMENT", 12: "UNIMPLEMENTED"}
-_NAMES = {1: "float", 2: "double", STRING: "string", 19: "half"}
-_INTEGERS = {3: 31, 4: 31, 5: 31, 6: 31, 9: 63}
-_UNSIGNED = {22: 32, 23: 64}
-_FLOATS = (1, 2)
-_UNREADABLE = (*HALVES, 17)  # the stock server has no way from JSON to them, or back
 _HEADERS = {"X-Content-Type-Options": "nosniff"}
 _PAGE_HEADERS = {
     **_HEADERS,
@@ -80,11 +68,12 @@ _CORS = {
 }
 
 
-def call(frontend, method, path, body, caller):
+def call(frontend, readers, method, path, body, caller):
     """Answers a request below `/v1/`.
 
     Args:
         frontend: `Frontend`.
+        readers: `Readers` of bodies.
         method: the HTTP method.
         path: path and query as they came, not decoded.
         body: bytes.
@@ -94,11 +83,11 @@ def call(frontend, method, path, body, caller):
         `(HTTP status, bytes)`, JSON.
     """
     try:
-        return 200, _call(frontend, method, path, body, caller)
+        return 200, _call(frontend, readers, method, path, body, caller)
     except StatusError as error:
         refusal = error
     except RecursionError:
-        refusal = _too_deep()
+        refusal = too_deep()
     except Exception as error:
         refusal = internal(error)
     return refused(refusal)
@@ -110,12 +99,11 @@ def refused(error):
     return _HTTP.get(error.code, 500), text.encode(errors="replace")
 
 
-def _call(frontend, method, path, body, caller):
+def _call(frontend, readers, method, path, body, caller):
     found = _CALL.fullmatch(path) if method == "POST" else None
     if found:
         if found["method"].lower() == "predict":
-            return _predict(frontend, found, body, caller)
-        document = _parse(body)
+            return _predict(frontend, readers, found, body, caller)
         kinds = {
             "classify": (classification_pb2.ClassificationRequest, frontend.classify),
             "regress": (regression_pb2.RegressionRequest, frontend.regress),
@@ -123,8 +111,7 @@ def _call(frontend, method, path, body, caller):
         kind, ask = kinds[found["method"].lower()]
         request = kind()
         _fill_spec(request.model_spec, found)
-        request.model_spec.signature_name = _signature_name(document)
-        _check_examples(document)
+        request.model_spec.signature_name = readers.read("read_examples", caller, body)
         return ask(request, entry="REST")
     found = _LOOK.fullmatch(path) if method == "GET" else None
     if found and not found["name"]:
@@ -136,38 +123,6 @@ def _call(frontend, method, path, body, caller):
         _fill_spec(request.model_spec, found)
         return _message(frontend.status(request))
     raise invalid(f"Malformed request: {method} {path}")
-
-
-def _check_examples(document):
-    """Refuses what could not be read, although nothing here takes `tf.Example`."""
-    if "context" in document:
-        _check_example(document["context"])
-    if "examples" not in document:
-        text = "When method is classify, key 'examples' is expected and was not found"
-        raise _wrong(document, text)
-    examples = document["examples"]
-    if not isinstance(examples, list):
-        raise _wrong(document, "Expecting 'examples' value to be an list/array")
-    if not examples:
-        raise _wrong(document, "'examples' value is an empty array")
-    for example in examples:
-        _check_example(example)
-
-
-def _check_example(example):
-    if not isinstance(example, dict):
-        raise invalid(f"Example must be JSON object but got JSON {_kind(example)}")
-    for name, values in example.items():
-        for value in values if isinstance(values, list) else [values]:
-            if value is None or (isinstance(value, list | dict) and not _is_base64(value)):
-                raise invalid(
-                    f"Feature: {name} has element with unexpected JSON type: {_kind(value)}"
-                )
-
-
-def _kind(value):
-    names = {type(None): "Null", dict: "Object", list: "Array", str: "String"}
-    return str(value) if isinstance(value, bool) else names.get(type(value), "Number")
 
 
 def _fill_spec(spec, found):
@@ -205,353 +160,22 @@ def _metadata(frontend, found):
     return json.dumps(answer, indent=1).encode()
 
 
-def _predict(frontend, found, body, caller):
-    request = predict_pb2.PredictRequest()
-    _fill_spec(request.model_spec, found)
-    document = _parse(body)
-    name = _signature_name(document)
-    with frontend.models.use(request.model_spec) as model:
-        signature = model.signatures.get(name or DEFAULT_SIGNATURE)
-    if signature is None:
-        text = f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
-        raise invalid(text)
-    request.model_spec.signature_name = name
-    types = {key: info.dtype for key, info in sorted(signature.inputs.items())}
-    if not types:
-        raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-    rows = "instances" in document
-    if rows and "inputs" in document:
-        raise _wrong(
-            document,
-            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
-        )
-    if rows:
-        tensors = _from_rows(document, types, caller)
-    elif "inputs" in document:
-        tensors = _from_columns(document["inputs"], types, caller)
-    else:
-        raise invalid("Missing 'inputs' or 'instances' key")
-    document.clear()
-    for key, array in tensors.items():
-        request.inputs[key].CopyFrom(_tensors.to_proto(array))
-    tensors.clear()
-    response = frontend.predict(request, caller, entry="REST")
-    outputs = {key: _tensors.from_proto(proto) for key, proto in sorted(response.outputs.items())}
-    return _rows_of(outputs) if rows else _columns_of(outputs)
-
-
-def _parse(body):
-    if not body:
-        raise invalid("JSON Parse error: The document is empty")
+def _predict(frontend, readers, found, body, caller):
+    spec = predict_pb2.PredictRequest().model_spec
+    _fill_spec(spec, found)
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = _parse_leniently(body)
-    if not isinstance(document, dict):
-        raise _wrong(document, "Is not object")
-    return document
-
-
-_FAULT = re.compile(r"Parse error at offset (\d+): (.*)", re.DOTALL)
-_MARK = b"\xef\xbb\xbf"
-_MORE = "The document root must not be followed by other values."
-
-
-def _parse_leniently(body):
-    """By the stock server's own parser: knows NaN and Inf, and stops where the document ends."""
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        body = body.decode(errors="replace").encode()
-    mark = len(_MARK) if body.startswith(_MARK) else 0
-    try:
-        return _rapid(body[mark:])
-    except rapidjson.JSONDecodeError as error:
-        offset, text = _FAULT.match(str(error)).groups()
-        end = mark + int(offset)
-        if text == _MORE:
-            return _rapid(body[mark:end])
-        raise invalid(f"JSON Parse error: {text} at offset: {end}") from None
-
-
-def _rapid(body):
-    return rapidjson.loads(body, number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
-
-
-def _too_deep():
-    return invalid("JSON Parse error: it is nested too deep")
-
-
-def _signature_name(document):
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise _wrong(
-            document, "not formatted correctly. 'signature_name' key must be a string value."
-        )
-    return _encodable(name)
-
-
-def _encodable(text):
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise invalid("JSON Parse error: a string holds half a surrogate pair") from None
-    return text
-
-
-def _wrong(value, text):
-    return invalid(f"JSON Value: {shown(value)} {text}")
-
-
-def shown(value):
-    """The first `SHOWN` bytes of a value's JSON; no more of it is written."""
-    parts, size = [], 0
-    for part in _pieces(value):
-        parts.append(part)
-        size += len(part)
-        if size >= SHOWN:
-            break
-    return "".join(parts).encode(errors="replace")[:SHOWN].decode(errors="ignore")
-
-
-def _pieces(value):
-    if isinstance(value, list | dict):
-        yield "[" if isinstance(value, list) else "{"
-        for number, item in enumerate(value):
-            if number:
-                yield ","
-            if isinstance(value, dict):
-                yield from _pieces(item)
-                yield ":"
-                item = value[item]
-            yield from _pieces(item)
-        yield "]" if isinstance(value, list) else "}"
-    else:
-        short = value[:SHOWN] if isinstance(value, str) else value
-        yield json.dumps(short, ensure_ascii=False)
-
-
-def _is_base64(value):
-    return isinstance(value, dict) and list(value) == ["b64"] and isinstance(value["b64"], str)
-
-
-def _from_rows(document, types, caller):
-    instances = document["instances"]
-    if not isinstance(instances, list):
-        raise _wrong(document, "Expecting 'instances' to be an list/array")
-    if not instances:
-        raise _wrong(document, "No values in 'instances' array")
-    if not isinstance(instances[0], dict) and len(types) > 1:
-        raise invalid(
-            "instances is a plain list, but expecting list of objects as multiple input tensors "
-            "required as per tensorinfo_map"
-        )
-    objects = _is_object(instances[0])
-    first = _read_rows(instances[:1], 0, objects, types, caller, {})
-    blocks = [first]
-    for start in range(1, len(instances), _BLOCK):
-        rows = instances[start : start + _BLOCK]
-        # A block is read as columns are; where that fails, one of its rows tells why.
-        block = _read_block(rows, objects, types, caller, first)
-        blocks.append(block or _read_rows(rows, start, objects, types, caller, first))
-    return {key: np.concatenate([block[key] for block in blocks]) for key in types}
-
-
-def _read_block(rows, objects, types, caller, first):
-    """The arrays of many rows by key, or None where they are not all like the first one."""
-    if objects:
-        if any(type(row) is not dict or row.keys() != types.keys() for row in rows):
-            return None
-        columns = {key: [row[key] for row in rows] for key in types}
-    elif any(map(_is_object, rows)):
-        return None
-    else:
-        columns = {next(iter(types)): rows}
-    try:
-        arrays = {key: _array(columns[key], number, caller) for key, number in types.items()}
+        with frontend.models.use(spec) as model:
+            signatures = {
+                name: {key: info.dtype for key, info in sorted(signature.inputs.items())}
+                for name, signature in model.signatures.items()
+            }
     except StatusError as error:
-        if error.code not in _CODES:
-            raise
-        return None
-    like = all(array.shape[1:] == first[key].shape[1:] for key, array in arrays.items())
-    return arrays if like else None
-
-
-def _read_rows(rows, start, objects, types, caller, first):
-    """As `_read_block`, row by row. Raises `StatusError` for the first row that is wrong."""
-    arrays, only = {key: [] for key in types}, next(iter(types))
-    for number, row in enumerate(rows, start):
-        is_object = _is_object(row)
-        if objects != is_object:
-            text = "object but got list" if objects else "value/list but got object"
-            raise invalid(f"Expecting {text} at item {number} of input list")
-        for key, value in (row if objects else {only: row}).items():
-            try:
-                if key not in types:
-                    raise invalid(f"JSON object: does not have named input: {key}")
-                array = _array(value, types[key], caller)
-                _check_like(first[key][0] if first else array, array)
-            except StatusError as error:
-                if error.code not in _CODES:
-                    raise
-                which = f" key: {key}" if objects else ""
-                raise invalid(
-                    f"Failed to process element: {number}{which} of 'instances' list. "
-                    f"Error: {_CODES[error.code]}: {error.message}"
-                ) from None
-            arrays[key].append(array)
-        if objects and set(row) != set(types):
-            raise invalid(
-                f"Failed to process element: {number} of 'instances' list. JSON object: "
-                f"{shown(row)} keys must be equal to: {','.join(types)}"
-            )
-    return {key: np.stack(some) for key, some in arrays.items()}
-
-
-def _is_object(row):
-    return isinstance(row, dict) and not _is_base64(row)
-
-
-def _check_like(before, array):
-    if before.size != array.size:
-        raise invalid(f"Expecting tensor size: {before.size} but got: {array.size}")
-    if before.shape != array.shape:
-        old, new = (",".join(map(str, one.shape)) for one in (before, array))
-        raise invalid(f"Expecting shape [{old}] but got: [{new}]")
-
-
-def _from_columns(inputs, types, caller):
-    if not isinstance(inputs, dict) or _is_base64(inputs):
-        if len(types) > 1:
-            raise invalid(
-                "inputs is a plain value/list, but expecting an object as multiple input tensors "
-                "required as per tensorinfo_map"
-            )
-        return {key: _array(inputs, number, caller) for key, number in types.items()}
-    for key in types:
-        if key not in inputs:
-            raise invalid(f"Missing named input: {key} in 'inputs' object.")
-    return {key: _array(inputs[key], number, caller) for key, number in types.items()}
-
-
-def _array(value, number, caller=None):
-    """The array of TensorFlow's type `number` that nested lists hold.
-
-    Between two blocks of it the caller is asked whether to go on.
-    """
-    shape, first = [], value
-    while isinstance(first, list):
-        shape.append(len(first))
-        first = first[0] if first else None
-    if len(shape) >= _tensors.MOST_AXES:  # of rows, one more than of a row
-        raise _too_deep()
-    flat = [value]
-    for level, size in enumerate(shape):
-        below = []
-        for block in _blocks(flat, caller):
-            if set(map(type, block)) - {list} or set(map(len, block)) - {size}:
-                raise _wrong_list(block, level, size, len(shape))
-            # Few long lists in a block, or many short ones.
-            for item in block if size > _BLOCK else [itertools.chain.from_iterable(block)]:
-                below.extend(item)
-        flat = below
-    if number not in TYPES or number in _UNREADABLE or TYPES[number].kind == "c":
-        if flat:
-            name = _type_name(number)
-            text = f"Conversion of JSON Value: {shown(flat[0])} to type: {name}"
-            raise StatusError(12, text)
-        return np.empty(shape, TYPES.get(number, object))
-    array, start = np.empty(len(flat), TYPES[number]), 0
-    for block in _blocks(flat, caller):
-        kinds = set(map(type, block))
-        if list in kinds:
-            rank = len(shape)
-            raise invalid(f"Encountered list at unexpected level: {rank} expected < {rank}")
-        with np.errstate(over="ignore"):
-            array[start : start + len(block)] = _values(block, kinds, number)
-        start += len(block)
-    return array.reshape(shape)
-
-
-def _blocks(items, caller):
-    """Parts of a list; others have their turn in between, and the caller may leave."""
-    for start in range(0, len(items), _BLOCK):
-        if caller:
-            caller.left()
-        yield items[start : start + _BLOCK] if len(items) > _BLOCK else items
-
-
-def _wrong_list(items, level, size, rank):
-    for item in items:
-        if not isinstance(item, list):
-            text = f"found at incorrect level: {level + 1} in the JSON DOM. "
-            return _wrong(item, f"{text}Expected at level: {rank}")
-        if len(item) != size:
-            return invalid(
-                f"Encountered list at unexpected size: {len(item)} at level: {level} "
-                f"expected size: {size}"
-            )
-
-
-def _values(flat, kinds, number):
-    """`flat`, which has items of the types `kinds`, as the tensor's type takes it."""
-    if number == STRING:
-        return [_string(item) for item in flat]
-    if number in _FLOATS:
-        if kinds - {int, float}:
-            raise _wrong_type(flat, number, (int, float))
-        return np.array(flat, "float64")
-    if number in _INTEGERS or number in _UNSIGNED:
-        lowest = -(2 ** _INTEGERS[number]) if number in _INTEGERS else 0
-        highest = 2 ** (_INTEGERS.get(number) or _UNSIGNED[number])
-        if kinds - {int} or (flat and not lowest <= min(flat) <= max(flat) < highest):
-            raise _wrong_type(flat, number, (int,), lowest, highest)
-        # Small types wrap, as they do where a message's int_val is read.
-        wide = "uint64" if number in _UNSIGNED else "int64"
-        return np.array(flat, wide).astype(TYPES[number])
-    if kinds - {bool}:
-        raise _wrong_type(flat, number, (bool,))
-    return flat
-
-
-def _wrong_type(flat, number, kinds, lowest=-float("inf"), highest=float("inf")):
-    wrong = next(
-        item
-        for item in flat
-        # What is not a number is not in order with any; NaN is a number here.
-        if type(item) not in kinds or (kinds == (int,) and not lowest <= item < highest)
-    )
-    return _wrong(wrong, f"Type: {_kind(wrong)} is not of expected type: {_type_name(number)}")
-
-
-def _type_name(number):
-    return _NAMES.get(number) or (TYPES[number].name if number in TYPES else str(number))
-
-
-def _string(item):
-    if isinstance(item, str):
-        return _encodable(item).encode()
-    if not isinstance(item, dict):
-        raise _wrong_type([item], STRING, (str,))
-    if not _is_base64(item):
-        raise _wrong(item, "not formatted correctly for base64 data")
-    return _unescaped(item["b64"])
-
-
-_SPACE = str.maketrans("", "", " \t\n\v\f\r")
-
-
-def _unescaped(text):
-    """Bytes of base64 that may lack its padding and have blanks, as the stock server reads it."""
-    text = text.translate(_SPACE)
-    bare = text.rstrip("=.")
-    missing, given = -len(bare) % 4, len(text) - len(bare)
-    try:
-        if given not in (0, missing):
-            raise ValueError(f"{given} signs fill {missing} places")
-        return base64.b64decode(bare + "=" * missing, validate=True)
-    except (binascii.Error, ValueError):
-        raise invalid("Unable to base64 decode") from None
+        signatures = error.with_traceback(None)
+    name, rows, inputs = readers.read("read_inputs", caller, body, signatures)
+    del body
+    spec.signature_name = name
+    outputs = frontend.predict_arrays(spec, inputs, caller)
+    return b"".join(_rows_of(outputs) if rows else _columns_of(outputs))
 
 
 def _writable(name, array):
@@ -559,8 +183,8 @@ def _writable(name, array):
     if array.dtype.kind == "O":
         return _tensors.to_lists(array, name)
     number = NUMBERS[array.dtype]
-    if number in _UNREADABLE or array.dtype.kind == "c":
-        text = f"Failed to write JSON value for tensor type: {_type_name(number)}"
+    if number in UNREADABLE or array.dtype.kind == "c":
+        text = f"Failed to write JSON value for tensor type: {type_name(number)}"
         raise invalid(text)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return [_named(row) for row in array] if array.ndim else _named(array)
@@ -574,7 +198,8 @@ def _named(array):
 
 
 def _rows_of(outputs):
-    sizes = {}
+    """The parts of an answer, between which others have their turn."""
+    sizes, expected = {}, 0
     for key, array in outputs.items():
         if not array.ndim:
             raise invalid(f"Tensor name: {key} has no shape information ")
@@ -587,23 +212,60 @@ def _rows_of(outputs):
                 f"Tensor name: {key} has inconsistent batch size: {len(array)} "
                 f"expecting: {expected}"
             )
-    columns = {key: _writable(key, array) for key, array in outputs.items()}
-    if len(columns) == 1:
-        rows = next(iter(columns.values()))
+    yield b'{"predictions":'
+    if len(outputs) == 1:
+        yield from _parts(*outputs.items())
     else:
-        rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
-    return _write({"predictions": rows})
+        size = sum(array.size for array in outputs.values())
+        step, before = max(1, _tensors.BLOCK * expected // max(1, size)), b"["
+        for start in range(0, expected, step):
+            yield before
+            before = b","
+            some = {key: array[start : start + step] for key, array in outputs.items()}
+            if step == 1:
+                yield from _object({key: array[0, ...] for key, array in some.items()})
+            else:
+                columns = [_writable(key, array) for key, array in some.items()]
+                yield _dump([dict(zip(some, row)) for row in zip(*columns)])[1:-1]
+        yield b"]"
+    yield b"}"
 
 
 def _columns_of(outputs):
-    columns = {key: _writable(key, array) for key, array in outputs.items()}
-    if len(columns) == 1:
-        columns = next(iter(columns.values()))
-    return _write({"outputs": columns})
+    """As `_rows_of`."""
+    yield b'{"outputs":'
+    yield from _parts(*outputs.items()) if len(outputs) == 1 else _object(outputs)
+    yield b"}"
 
 
-def _write(answer):
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+def _object(arrays):
+    before = b"{"
+    for item in arrays.items():
+        yield before + _dump(item[0]) + b":"
+        yield from _parts(item)
+        before = b","
+    yield b"}"
+
+
+def _parts(item):
+    """The parts of an array's JSON."""
+    name, array = item
+    if array.size <= _tensors.BLOCK:
+        yield _dump(_writable(name, array))
+        return
+    step, before = max(1, _tensors.BLOCK * len(array) // array.size), b"["
+    for start in range(0, len(array), step):
+        yield before
+        before = b","
+        if step == 1:
+            yield from _parts((name, array[start, ...]))
+        else:
+            yield _dump(_writable(name, array[start : start + step]))[1:-1]
+    yield b"]"
+
+
+def _dump(value):
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def overview(models, grpc_port=None):
@@ -693,7 +355,7 @@ class Rest:
         self._timeout, self._grpc_port = timeout, grpc_port
         self.host, self.port, self._metrics_path = host, port, metrics_path
         self._hosts, self._cors = {"localhost", host, *allowed_hosts}, cors
-        self._silent = {}
+        self._silent, self._readers = {}, Readers()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rest", daemon=True)
 
@@ -785,7 +447,7 @@ class Rest:
         caller = Caller(self._timeout)
         pool = self._light if request.method == "GET" else self._pool
         path = re.sub("^https?://[^/]*", "", request.raw_path)
-        arguments = self._frontend, request.method, path, body, caller
+        arguments = self._frontend, self._readers, request.method, path, body, caller
         large = len(body) > _LARGE
         del body
         try:
@@ -804,7 +466,7 @@ class Rest:
         while True:
             part = await asyncio.wait_for(request.content.readany(), PATIENCE)
             if not part:
-                return bytes(body)
+                return body
             body += part
             if len(body) > LARGEST_BODY:
                 raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, len(body))
@@ -847,6 +509,7 @@ class Rest:
 
         self._wait(stop())
         self._end()
+        self._readers.close()
 
     def _end(self):
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -854,61 +517,32 @@ class Rest:
         self._loop.close()
 
 
-def _unpack_and_call(packed, frontend, method, path, body, caller):
+def _unpack_and_call(packed, frontend, readers, method, path, body, caller):
     try:
         body = _unpacked(body, caller) if packed else body
     except StatusError as error:
         return refused(error)
-    if len(body) < _LARGE:
-        return call(frontend, method, path, body, caller)
-    with _collector.off():
-        return call(frontend, method, path, body, caller)
-
-
-class _Collector:
-    """Python's collector of circles, off while large documents are read.
-
-    It would go over all that was read again and again, and hold up everybody meanwhile.
-    """
-
-    def __init__(self):
-        self._lock, self._users = threading.Lock(), 0
-
-    @contextlib.contextmanager
-    def off(self):
-        with self._lock:
-            self._users += 1
-            gc.disable()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    gc.enable()
-
-
-_collector = _Collector()
+    return call(frontend, readers, method, path, body, caller)
 
 
 def _unpacked(body, caller):
     """What gzip packed, one part after another, so that little can never become much."""
-    parts, size, unpacker = [], 0, zlib.decompressobj(31)
-    while body:
-        caller.left()
-        try:
-            part = unpacker.decompress(body, _LARGE)
-        except zlib.error as error:
-            raise invalid(f"the body is no gzip: {error}") from None
-        size += len(part)
-        if size > LARGEST_UNPACKED:
-            text = f"the body has more than {LARGEST_UNPACKED} bytes when it is unpacked"
-            raise invalid(text)
-        parts.append(part)
-        body = unpacker.unconsumed_tail
-        if unpacker.eof:
-            body, unpacker = unpacker.unused_data, zlib.decompressobj(31)
-    return b"".join(parts)
+    whole, unpacker = bytearray(), zlib.decompressobj(31)
+    for start in range(0, len(body), _PACKED):
+        rest = body[start : start + _PACKED]
+        while rest:
+            caller.left()
+            try:
+                whole += unpacker.decompress(rest, _LARGE)
+            except zlib.error as error:
+                raise invalid(f"the body is no gzip: {error}") from None
+            if len(whole) > LARGEST_UNPACKED:
+                text = f"the body has more than {LARGEST_UNPACKED} bytes when it is unpacked"
+                raise invalid(text)
+            rest = unpacker.unconsumed_tail
+            if unpacker.eof:
+                rest, unpacker = unpacker.unused_data, zlib.decompressobj(31)
+    return whole
 
 
 def _name(host):

@@ -40,21 +40,35 @@ class Frontend:
     def __init__(self, models, metrics):
         self.models, self.metrics = models, metrics
 
-    def predict(self, request, caller=None, entry="GRPC"):
+    def predict(self, request, caller=None):
         """Runs a signature for a `Caller`."""
-        caller = caller or Caller()
 
-        def run():
-            _check_spec(request)
+        def run(model, left):
+            return model.predict(request, left)
+
+        check = functools.partial(_check_spec, request)
+        return self._run(run, request.model_spec, caller or Caller(), "GRPC", check)
+
+    def predict_arrays(self, spec, inputs, caller):
+        """As `predict`, by REST: a dict of arrays for a `ModelSpec` and a dict of arrays."""
+
+        def run(model, left):
+            return model.run(spec.signature_name, inputs, timeout=left)
+
+        return self._run(run, spec, caller, "REST")
+
+    def _run(self, run, spec, caller, entry, check=lambda: None):
+        def asked():
+            check()
             while True:
-                with self.models.use(request.model_spec, caller) as model:
+                with self.models.use(spec, caller) as model:
                     try:
-                        return model.predict(request, caller.left())
+                        return run(model, caller.left())
                     except StatusError as error:
                         if not model.ended or _CODES[error.code] != grpc.StatusCode.CANCELLED:
                             raise
 
-        return self._counted(run, request.model_spec.name, "Predict", entry)
+        return self._counted(asked, spec.name, "Predict", entry)
 
     def classify(self, request, entry="GRPC"):
         """Refuses, as the stock server does: no signature of the zoo takes `tf.Example`."""

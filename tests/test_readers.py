@@ -1,0 +1,138 @@
+"""Large bodies are read in other processes, to the same arrays and the same words."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from ponderzoo.export._session import StatusError
+from ponderzoo.export.server import _readers, _reading
+from ponderzoo.export.server._refusals import Caller
+
+SIGNATURES = {
+    "serve": {"x": 1},
+    "two": {"text": 7, "whole": 9},
+    "odd": {"half": 19},
+    "none": {},
+}
+
+
+@pytest.fixture
+def readers(monkeypatch):
+    """Which send out everything, to one process at a time."""
+    monkeypatch.setattr(_readers, "LARGE", 0)
+    monkeypatch.setattr(_readers, "PROCESSES", 1)
+    readers = _readers.Readers()
+    yield readers
+    readers.close()
+    assert all(process.returncode is not None for process in readers.processes)
+
+
+def outcome(read, *arguments):
+    """What a reading says, so that two can be compared."""
+    try:
+        answer = read(*arguments)
+    except Exception as error:
+        return type(error), error.args
+    if isinstance(answer, str):
+        return answer
+    name, rows, arrays = answer
+    return name, rows, {k: (a.dtype, a.shape, a.tolist()) for k, a in arrays.items()}
+
+
+def body(**document):
+    return json.dumps(document).encode()
+
+
+ROWS = [{"text": {"b64": "AAE="}, "whole": 2**53 + 1}, {"text": "\u00e4", "whole": -1}]
+BODIES = {
+    "columns": body(inputs=[[1.5, float("nan")], [2, 1e39]]),
+    "rows": body(signature_name="serve", instances=[[1.5], [2]]),
+    "text": body(signature_name="two", instances=ROWS),
+    "no text": body(signature_name="two", inputs={"text": [], "whole": [[]]}),
+    "a scalar": body(inputs=1),
+    "no halves": body(signature_name="odd", inputs=[]),
+    "halves": body(signature_name="odd", inputs=[1]),
+    "no inputs": body(signature_name="none", inputs=[1]),
+    "another signature": body(signature_name="other", inputs=[1]),
+    "a wrong row": body(instances=[[1.5], [None]]),
+    "no JSON": b"{",
+    "more than JSON": b'{"inputs": 1} 2',
+    "nothing": b"",
+    "deep": b'{"inputs":' + b"[" * 100_000,
+    "half a pair": b'{"signature_name": "\\ud800"}',
+}
+
+
+def test_what_another_process_reads_is_the_same(readers):
+    for case, text in BODIES.items():
+        for signatures in (SIGNATURES, StatusError(5, "no model")):
+            here = outcome(_reading.read_inputs, text, signatures)
+            there = outcome(readers.read, "read_inputs", Caller(60), text, signatures)
+            assert str(here) == str(there), case
+        here = outcome(_reading.read_examples, text)
+        assert here == outcome(readers.read, "read_examples", Caller(60), text), case
+    examples = body(signature_name="a", examples=[{"x": 1}])
+    assert readers.read("read_examples", Caller(60), examples) == "a"
+    assert len(readers.processes) == 1
+
+
+def read(readers, caller=None):
+    _, _, arrays = readers.read("read_inputs", caller or Caller(60), BODIES["rows"], SIGNATURES)
+    return arrays["x"].tolist()
+
+
+def test_large_bodies_are_read_elsewhere(readers, monkeypatch):
+    def here(*_):
+        raise AssertionError("read in this process")
+
+    monkeypatch.setattr(_reading, "read_inputs", here)
+    assert read(readers) == [[1.5], [2]]
+    monkeypatch.setattr(_readers, "LARGE", 1000)
+    with pytest.raises(AssertionError, match="this process"):
+        read(readers)
+
+
+def test_arrays_of_another_process_can_be_written(readers):
+    _, _, arrays = readers.read("read_inputs", Caller(60), BODIES["rows"], SIGNATURES)
+    arrays["x"] += 1
+    np.testing.assert_array_equal(arrays["x"], [[2.5], [3]])
+
+
+def test_who_has_no_time_left_waits_for_no_process(readers):
+    read(readers)
+    (first,) = readers.processes
+    os.kill(first.pid, signal.SIGSTOP)
+    with pytest.raises(StatusError, match="the time is over"):
+        read(readers, Caller(0.2))
+    assert first.poll() == -signal.SIGKILL
+    assert read(readers) == [[1.5], [2]]
+    assert first not in readers.processes
+
+
+def test_who_has_left_leaves_no_process_behind(readers):
+    caller = Caller()
+    read(readers, caller)
+    (first,) = readers.processes
+    caller.leave()
+    assert first.poll() is None  # it may be another caller's by now
+    with pytest.raises(StatusError, match="the caller has left"):
+        read(readers, caller)
+
+
+def test_a_process_that_has_died_is_replaced(readers):
+    read(readers)
+    (first,) = readers.processes
+    first.kill()
+    first.wait()
+    assert read(readers) == [[1.5], [2]]
+
+
+def test_what_takes_too_much_memory_is_refused(readers, monkeypatch):
+    monkeypatch.setattr(_readers, "MEMORY", 2**28)
+    objects = b'{"inputs":[' + b'{"a":1},' * 1_500_000 + b"[]]}"
+    with pytest.raises(StatusError, match="takes more memory to read") as refused:
+        readers.read("read_inputs", Caller(60), objects, SIGNATURES)
+    assert refused.value.code == 8
+    assert read(readers) == [[1.5], [2]]
