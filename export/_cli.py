@@ -85,7 +85,8 @@ def _of_tensorflow(error):
 def _in_words(error):
     """What an error says to people, without the names of nodes of a graph."""
     import errno
-    import re
+
+    from ._session import in_words
 
     if isinstance(error, OSError) and error.filename and error.strerror:
         room = "; make room and give the same command again" if error.errno == errno.ENOSPC else ""
@@ -94,8 +95,7 @@ def _in_words(error):
     if text.startswith("Graph execution error:"):
         # Behind the lines of Python that built the graph.
         text = text.strip().rpartition("\n\n")[2]
-    text = re.sub(r"\s*\[?\[?\{\{(function_)?node [^}]*\}\}\]?\]?|\s*\[Op:\w+\]", "", text)
-    return text.strip() or type(error).__name__
+    return in_words(text) or type(error).__name__
 
 
 def _parser():

@@ -13,6 +13,7 @@ import glob
 import importlib.util
 import os
 import pickle
+import re
 import sys
 
 import ml_dtypes
@@ -63,6 +64,25 @@ class StatusError(RuntimeError):
 
     def __str__(self):
         return self.message
+
+
+_ROOT = re.compile(r"\d+ root error\(s\) found\.\s*\(0\)[\w ]*: (.*?)\n\s*\(1\)", re.DOTALL)
+_NODE = re.compile(
+    r"\s*(\[\[)?(\{\{(function_)?node [^}]*\}\})+(\]\])?|\n\t \[\[.*?\]\]|\s*\[Op:\w+\]"
+)
+_SENTENCE = re.compile(r"\[([A-Za-z][^\[\]]* [^\[\]]*)\]")
+
+
+def in_words(text):
+    """What TensorFlow says of an error, as a sentence for people and without names of nodes.
+
+    An assertion in a graph says `assertion failed: [bits must be 0 or 1, got] [2 7]` and where it
+    stands; here it is `bits must be 0 or 1, got [2 7]`.
+    """
+    root = _ROOT.match(text)
+    text = _NODE.sub("", root[1] if root else text).strip()
+    told = text.removeprefix("assertion failed: ")
+    return text if told == text else _SENTENCE.sub(r"\1", told)
 
 
 class _Output(ctypes.Structure):

@@ -13,15 +13,17 @@ import urllib.error
 import urllib.request
 
 import grpc
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import json_format
 from ponderzoo.export import _tensors
-from ponderzoo.export._session import StatusError
+from ponderzoo.export._session import StatusError, in_words
 from ponderzoo.export._tensors import from_proto, to_lists, to_proto
 from ponderzoo.export.client import Client, PredictError
 from ponderzoo.export.server import _reading, _rest
+from ponderzoo.export.server._models import Model
 from ponderzoo.export.server._refusals import Caller
 from ponderzoo.export.server._server import Server
 from serving import (
@@ -404,6 +406,44 @@ def test_messages_above_four_mebibytes_pass(server):
     with Client(server.address) as client:
         answer = client.predict("dense", {"state": state, "scale": state[:, 0]})
     assert answer["state"].shape == state.shape
+
+
+def test_errors_of_a_graph_are_sentences_that_name_no_node(tmp_path):
+    """Whether one thing is wrong or, as where all inputs are looked at, several at once."""
+
+    def serve(bits, lengths):
+        tf.debugging.Assert(tf.reduce_all(bits < 2), ["bits must be 0 or 1, got", bits])
+        told = ["lengths must be 0 to", tf.shape(bits)[0], "and no more; got", lengths]
+        tf.debugging.Assert(tf.reduce_all(lengths < 9), told)
+        return {"sum": bits + lengths}
+
+    archive = keras.export.ExportArchive()
+    spec = [tf.TensorSpec((None,), "int32", name=name) for name in ("bits", "lengths")]
+    archive.add_endpoint("serve", serve, input_signature=spec)
+    archive.write_out(str(tmp_path / "1"), verbose=False)
+    model = Model("checked", 1, str(tmp_path / "1"))
+    wanted = {
+        (5, 1): "bits must be 0 or 1, got [5 0]",
+        (1, 9): "lengths must be 0 to [2] and no more; got [9 0]",
+    }
+    for (bits, length), text in [*wanted.items(), ((5, 9), None)]:
+        inputs = {"bits": np.int32([bits, 0]), "lengths": np.int32([length, 0])}
+        with pytest.raises(StatusError) as refused:
+            model.run("serve", inputs)
+        assert refused.value.message in ([text] if text else wanted.values())
+    with pytest.raises(StatusError) as refused:
+        model.run("serve", {"bits": np.zeros(2, "int32"), "lengths": np.zeros(3, "int32")})
+    assert refused.value.message == "Incompatible shapes: [2] vs. [3]"
+    model.close()
+
+
+def test_several_errors_at_once_are_one():
+    text = (
+        "2 root error(s) found.\n  (0) INVALID_ARGUMENT: assertion failed: [x must be 1, got] "
+        "[[2 3][4 5]]\n\t [[{{function_node f}}{{node a/Assert}}]]\n\t [[b/_5]]\n  (1) "
+        "INVALID_ARGUMENT: another\n\t [[{{node c}}]]\n0 successful operations.\n"
+    )
+    assert in_words(text) == "x must be 1, got [[2 3][4 5]]"
 
 
 def test_long_texts_are_cut(stub):

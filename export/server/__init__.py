@@ -22,6 +22,8 @@
 - Batching follows TensorFlow Serving's scheduler, but a request of another type than its
   neighbours gets a batch of its own. Padding and splitting of large requests together crash the
   stock server (its `Concat` checks sizes), so packages do not ask for splitting.
+- What TensorFlow says of a run is told without the nodes of the graph, which callers do not know
+  (`_session.in_words`); the stock server tells them.
 - Left out on purpose: grpc.aio (measured: no faster, and slower at 32 clients), and running small
   graphs in the caller's thread (15 to 20 % faster, but TensorFlow then ignores the deadline).
 """

@@ -18,7 +18,7 @@ import numpy as np
 from .. import _tensors
 from .._config import check_config, versions_to_serve
 from .._schema import BatchingParameters, read_text
-from .._session import Session, StatusError
+from .._session import Session, StatusError, in_words
 from .._version import BATCHING, DEFAULT_SIGNATURE, damaged_files, read_warmup
 from ._batching import Batcher
 from ._refusals import invalid, refuse
@@ -44,6 +44,15 @@ State = get_model_status_pb2.ModelVersionStatus.State
 
 def _not_found(message):
     return refuse(grpc.StatusCode.NOT_FOUND, message)
+
+
+@contextlib.contextmanager
+def _told_in_words():
+    """Callers know the signatures, not the nodes of the graph."""
+    try:
+        yield
+    except StatusError as error:
+        raise StatusError(error.code, in_words(error.message)) from None
 
 
 def _join(names):
@@ -72,7 +81,8 @@ class Model:
         self.name, self.version, self.directory = name, version, directory
         self.leases, self.left, self.retired, self.ended = set(), {}, False, False
         self.batching, self._metrics, self._batcher = batching, metrics, None
-        self.session = Session(directory, apart=apart)
+        with _told_in_words():
+            self.session = Session(directory, apart=apart)
         try:
             graph = meta_graph_pb2.MetaGraphDef.FromString(self.session.meta_graph)
             self.signatures = dict(graph.signature_def)
@@ -128,7 +138,8 @@ class Model:
         # As in the stock server, only whole signatures are batched.
         run = self._batcher.run if self._batcher and not wanted else self.session.run
         start = time.perf_counter()
-        arrays = run(feeds, fetches, timeout)
+        with _told_in_words():
+            arrays = run(feeds, fetches, timeout)
         if self._metrics:
             took = time.perf_counter() - start
             labels = {"model_name": self.name, "API": "Predict", "runtime": "TF1"}

@@ -13,7 +13,8 @@ def signatures(model, task, told):
     digits = task.digits
 
     def serve(numbers):
-        tf.debugging.assert_equal(tf.shape(numbers)[1], 2, "numbers must have 2 columns")
+        columns = tf.shape(numbers)[1]
+        tf.debugging.Assert(columns == 2, ["numbers must have 2 columns, got", columns])
         legal = tf.strings.regex_full_match(numbers, f"[0-9]{{1,{digits}}}")
         count = tf.strings.length(numbers)
         tf.debugging.Assert(

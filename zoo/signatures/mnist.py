@@ -10,8 +10,10 @@ def signatures(model, task, told):
     import tensorflow as tf
 
     def serve(image):
+        least, largest = tf.reduce_min(image), tf.reduce_max(image)
         tf.debugging.Assert(
-            tf.reduce_all((image >= 0) & (image <= 1)), ["an image has values of 0 to 1"]
+            (least >= 0) & (largest <= 1),
+            ["image must be of values 0 to 1; the least and the largest are", least, largest],
         )
         answer = model({"image": image})
         probability = tf.nn.softmax(answer["digit"])
