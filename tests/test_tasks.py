@@ -638,6 +638,21 @@ def test_parity_in_words():
     assert task.describe(inputs, None, outputs) == [line]
 
 
+@pytest.mark.parametrize("logit, odd", [(1e-30, True), (0.0, False), (-1e-30, False)])
+def test_bits_are_told_by_their_logits(logit, odd):
+    """Of probabilities these all round to a half; errors are counted by logits, too."""
+    outputs = np.full((1, 1), logit, "float32")
+    for name in ("parity", "bit_parity"):
+        task = trainers.task(name, bits=3)
+        inputs, _ = task.batch(np.random.default_rng(0), 1)
+        (line,) = task.describe(inputs, None, {"parity": outputs})
+        assert f"answered {'odd' if odd else 'even'} (0.50)" in line
+    task = trainers.task("ngrams", length=4)
+    inputs, _ = task.batch(np.random.default_rng(0), 1)
+    (line,) = task.describe(inputs, None, {"bits": np.full((1, 4, 1), logit, "float32")})
+    assert f"answered {odd:d} (0.50)" in line
+
+
 def test_logic_in_words():
     task = trainers.task("logic", gates=2, length=3)
     sequence = np.zeros((1, 3, 22), "float32")

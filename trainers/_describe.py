@@ -27,5 +27,5 @@ def verdict(wrong, scored):
 
 
 def odd_or_even(parity):
-    """The word for 1 or 0, or for a probability of 1."""
-    return "odd" if parity > 0.5 else "even"
+    """The word for 1 or 0, or for the logit of 1."""
+    return "odd" if parity > 0 else "even"

@@ -63,10 +63,11 @@ class BitParity(Task):
         for row, bits in enumerate(inputs["bits"]):
             told = "".join(str(int(bit)) for bit in bits[:SHOWN])
             told += f"... ({len(bits)} bits)" if len(bits) > SHOWN else ""
-            odd = probability(outputs["parity"][row, 0])
+            logit = outputs["parity"][row, 0]
+            odd = probability(logit)
             truth = f" -> {odd_or_even(targets['parity'][row, 0])}" if targets else ""
             lines.append(
-                f"{told}{truth}; answered {odd_or_even(odd)} ({max(odd, 1 - odd):.2f})"
+                f"{told}{truth}; answered {odd_or_even(logit)} ({max(odd, 1 - odd):.2f})"
                 f"{after(outputs, row)}"
             )
         return lines

@@ -94,10 +94,10 @@ class Ngrams(MemoryTask):
                 best = optimal_costs(bits, self.context)[0]
                 mark = f"; {cost:.2f} bits of {length}, optimal {best:.2f}"
             shown = "".join(f"{bit:.0f}" for bit in bits[0, :-1][-20:])
-            guess = probability_of_one(outputs["bits"][row, length - 1, 0])
+            logit = outputs["bits"][row, length - 1, 0]
             best = optimal(bits, self.context)[0, -1]
             lines.append(
-                f"...{shown}{truth}; answered {guess > 0.5:d} ({guess:.2f}), "
+                f"...{shown}{truth}; answered {logit > 0:d} ({probability_of_one(logit):.2f}), "
                 f"optimal {best:.2f}{mark}"
             )
         return lines

@@ -55,10 +55,11 @@ class Parity(Task):
         """`11 bits set -> odd; answered odd (0.98) after 7 steps`."""
         lines = []
         for row, sequence in enumerate(inputs["sequence"]):
-            odd = probability(outputs["parity"][row, 0])
+            logit = outputs["parity"][row, 0]
+            odd = probability(logit)
             truth = f" -> {odd_or_even(targets['parity'][row, 0])}" if targets else ""
             lines.append(
-                f"{np.count_nonzero(sequence)} bits set{truth}; answered {odd_or_even(odd)} "
+                f"{np.count_nonzero(sequence)} bits set{truth}; answered {odd_or_even(logit)} "
                 f"({max(odd, 1 - odd):.2f}){after(outputs, row)}"
             )
         return lines
