@@ -1,6 +1,7 @@
 """Audio files as common programs write them, read by `_audio` and by the served graph."""
 
 import io
+import mmap
 import struct
 
 import numpy as np
@@ -137,6 +138,41 @@ def test_other_kinds_of_files_are_read(kind, subtype, most, tmp_path):
     assert np.abs(found.astype(int) - SAMPLES)[200:-200].max() <= most
 
 
+@pytest.mark.parametrize("lost", [1, 50, 4000], ids=str)
+@pytest.mark.parametrize(
+    "kind, subtype",
+    [
+        ("AIFF", "PCM_16"),
+        ("AU", "PCM_16"),
+        ("AU", "ULAW"),
+        ("NIST", "PCM_16"),
+        ("NIST", "ULAW"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("FLAC", "PCM_16"),
+    ],
+)
+def test_a_file_that_tells_its_length_is_not_read_when_it_is_cut(kind, subtype, lost, tmp_path):
+    stream = io.BytesIO()
+    noise = np.random.default_rng(0).normal(size=48_000) / 10
+    soundfile.write(stream, noise, RATE, subtype, format=kind)
+    content = stream.getvalue()
+    assert len(_audio.read(content)[0]) == 48_000
+    (tmp_path / "part").write_bytes(content[:-lost])
+    with pytest.raises(ValueError, match=r"part cannot be read as .*(cut off|lost sync)"):
+        _audio.read(tmp_path / "part")
+
+
+@pytest.mark.parametrize("kind, place, size", [("AU", 8, 0xFFFFFFFF), ("AIFF", 4, 0x7F000000)])
+def test_a_length_that_a_pipe_left_open_is_no_length(kind, place, size):
+    stream = io.BytesIO()
+    soundfile.write(stream, SAMPLES / 2**15, RATE, "PCM_16", format=kind)
+    content = stream.getvalue()
+    content = content[:place] + struct.pack(">I", size) + content[place + 4 :]
+    np.testing.assert_array_equal(_audio.read(content)[0], SAMPLES)
+
+
 @pytest.mark.parametrize("rate", [8000, 22_050, 44_100, 48_000])
 def test_a_tone_keeps_its_pitch_at_another_rate(rate):
     tone = 8000 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
@@ -200,6 +236,17 @@ def test_a_zip_file_of_one_text_is_read_and_of_several_is_refused(tmp_path):
     (tmp_path / "locked.zip").write_bytes(locked)
     with pytest.raises(ValueError, match=r"locked\.zip cannot be unpacked.*password"):
         _store.text(tmp_path / "locked.zip")
+
+
+def test_a_plain_text_is_mapped_and_not_read(tmp_path):
+    text = b"<page>of a wiki</page>\n" * 2000
+    (tmp_path / "enwik9").write_bytes(text)
+    task = trainers.task("characters", root=str(tmp_path / "enwik9"))
+    assert bytes(task.text("all")) == text and not task.text("all").flags.writeable
+    found = _store.text(tmp_path / "enwik9")
+    assert isinstance(found, mmap.mmap) and found[:] == text
+    (tmp_path / "nothing").touch()
+    assert _store.text(tmp_path / "nothing") == b""
 
 
 def test_what_is_no_text_is_not_learned(tmp_path):

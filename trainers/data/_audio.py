@@ -1,13 +1,16 @@
 """Audio files of every kind that common programs write, by libsndfile."""
 
 import io
+import math
 import os
+import re
 import struct
 
 import numpy as np
 
 LIMITS = -(2**15), 2**15 - 1
 UNTOLD = 0x7FFFF000  # sizes from here on stand for a pipe's, which are not known
+UNTOLD_BY_SOX = 0x7F000000  # the same in an AIFF file
 KINDS = "wav, flac, ogg, mp3, aiff, au or SPHERE"
 
 
@@ -20,7 +23,9 @@ def read(file, rate=None):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no audio, empty or cut off, or holds what is no number.
+        ValueError: it is no audio, empty or cut off, or holds what is no number. What was written
+            into a pipe, and an mp3 file without a Xing head, do not tell their length: of those a
+            part is read as if it were the whole.
     """
     import soundfile
 
@@ -36,7 +41,11 @@ def read(file, rate=None):
         raise ValueError(f"{name} is packed by shorten; `sph2pipe -p -f wav FILE` unpacks it")
     try:
         content = _whole(file)
-        samples, found = soundfile.read(io.BytesIO(content), always_2d=True)
+        _check_end(content)
+        with soundfile.SoundFile(io.BytesIO(content)) as sound:
+            samples, found, told = sound.read(always_2d=True), sound.samplerate, sound.frames
+        if len(samples) < told:  # of an mp3 file
+            raise ValueError(f"it is cut off: {told} samples are told, {len(samples)} are there")
     except (soundfile.SoundFileError, ValueError) as error:
         reason = getattr(error, "error_string", str(error)).strip(" :.")
         raise ValueError(f"{name} cannot be read as {KINDS}: {reason}") from error
@@ -83,3 +92,30 @@ def _whole(content):
             return b"RIFF" + struct.pack("<I", len(head) + size) + head + sound
         place += size + size % 2
     raise ValueError("it has no data chunk")
+
+
+def _check_end(content):
+    """Raises `ValueError` where a file of a kind that tells its length is shorter than that."""
+    size = _size(content)
+    if size is not None and size > len(content):
+        raise ValueError(f"it is cut off: {size} bytes are told, {len(content)} are there")
+
+
+def _size(content):
+    """How many bytes an AIFF, au, SPHERE or Ogg file says that it has, or None."""
+    first, second = (int.from_bytes(content[i : i + 4], "big") for i in (4, 8))
+    if content[:4] == b"FORM":
+        return 8 + first if first < UNTOLD_BY_SOX else None
+    if content[:4] == b".snd":
+        return first + second if second < UNTOLD else None
+    if content[:7] == b"NIST_1A":
+        head = dict(re.findall(rb"(\w+) -i (\d+)", content[:1024]))
+        counts = [int(head.get(key, 1)) for key in (b"channel_count", b"sample_n_bytes")]
+        return int(content[8:16]) + int(head.get(b"sample_count", 0)) * math.prod(counts)
+    if content[:4] == b"OggS":
+        # Only the last page says that it is the last, and a page has up to 255 parts.
+        page = content[content.rfind(b"OggS") :]
+        parts = page[27 : 27 + page[26]] if len(page) > 26 else b""
+        rest = 27 + len(parts) + sum(parts) - len(page)
+        return len(content) + max(rest, 0 if page[5:6] >= b"\4" else 1)
+    return None

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import mmap
 import os
 import zipfile
 import zlib
@@ -50,9 +51,7 @@ def unpacked(file):
     """
     with open(file, "rb") as stream:
         content = stream.read()
-    ways = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}
-    ways[b"PK\x03\x04"] = _of_zip
-    for start, unpack in ways.items():
+    for start, unpack in _WAYS.items():
         if content.startswith(start):
             try:
                 return unpack(content)
@@ -69,12 +68,25 @@ def _of_zip(content):
         return archive.read(names[0])
 
 
+_WAYS = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ\0": lzma.decompress,
+    b"PK\x03\x04": _of_zip,
+}
+
+
 def text(file):
-    """The bytes of a file of text, packed or not.
+    """The bytes of a file of text, packed or not; what is not packed stays on the disk, mapped.
 
     Raises `ValueError` where it is something else: text has no byte of 0.
     """
-    content = unpacked(file)
+    with open(file, "rb") as stream:
+        start = stream.read(8)
+        if not start or start.startswith(tuple(_WAYS)):
+            content = unpacked(file)
+        else:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     if b"\0" in content[:100_000]:
         raise ValueError(f"{file} must be text, plain or packed; it begins {content[:16]!r}")
     return content
