@@ -327,6 +327,26 @@ def test_equals_the_equations_in_a_graph_of_any_batch_and_time(name):
     assert_close(evaluate(layer, problem(layer), "dynamic"), read_kind(name), EXACT)
 
 
+@pytest.mark.parametrize("error, updates", [(0.0, 1), (-(2.0**-23), 2), (2.0**-23, 1)], ids=str)
+def test_at_the_threshold_a_row_halts_or_goes_on_as_on_either_side(monkeypatch, error, updates):
+    """Processors round a sigmoid differently; what follows is right for the number that it gave."""
+
+    def halves(dtype, epsilon):
+        layer = make("rnn", dtype, epsilon=epsilon)
+        for variable in layer.halting.trainable_variables:
+            variable.assign(np.zeros(variable.shape))
+        return layer
+
+    exact = halves("float64", 0.5 + (1e-9 if updates == 1 else -1e-9))
+    expected = evaluate(exact, problem(exact))
+    assert np.all(expected[0][-2] == updates)
+    sigmoid = ops.sigmoid
+    monkeypatch.setattr(ops, "sigmoid", lambda x: sigmoid(x) * (1 + error))
+    found = evaluate(halves("float32", 0.5), problem(exact))
+    for part in range(2):
+        assert_close(found[part], expected[part], 1e-5)
+
+
 @pytest.mark.parametrize("name", ["lstm", "odd"])
 def test_equals_the_equations_under_xla(name):
     layer = make(name)
