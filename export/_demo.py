@@ -47,7 +47,6 @@ def main():
 def solved(directory=DIRECTORY, names=SOLVED):
     """Packages and serves entries that solve their tasks, and asks them their examples."""
     from .. import zoo
-    from ._package import package
     from .server._server import Server
 
     notations = {}
@@ -55,9 +54,7 @@ def solved(directory=DIRECTORY, names=SOLVED):
         entry = zoo.info(name)
         task = zoo.task_of(entry)
         notations[name] = entry.notation(task)["serve"]
-        model = zoo.load(name)
-        shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
-        path = package(model, entry.signatures(model, task), name, directory)
+        path = _package(zoo.load(name), entry, task, directory)
         print(f"Package   {os.path.relpath(path)}", flush=True)
     with Server(directory) as server:
         for name, notation in notations.items():
@@ -65,6 +62,22 @@ def solved(directory=DIRECTORY, names=SOLVED):
             inputs = notation.read(notation.example)
             for table in notation.show(inputs, _ask(server.address, name, inputs)):
                 print(f"{_coloured(table)}\n")
+
+
+def _package(model, entry, task, directory):
+    """The path of a package that tells what the zoo does, in place of those of an earlier demo."""
+    from ._package import package
+
+    shutil.rmtree(os.path.join(directory, entry.name), ignore_errors=True)
+    return package(
+        model,
+        entry.signatures(model, task),
+        entry.name,
+        directory,
+        card=entry.card or None,
+        figures=entry.figures,
+        entry=entry.origin(task),
+    )
 
 
 def _tested(name):
@@ -88,17 +101,15 @@ def demo(model, directory=DIRECTORY, rows=1000):
     """
     from .. import zoo
     from ..zoo.signatures.addition import running_sums
-    from ._package import package
     from .server._server import Server
 
     entry = zoo.info(NAME)
     task = zoo.task_of(entry)
     notation = entry.notation(task)["serve"]
     sums = [line.split() for line in SUMS] + _random_sums(task, rows)
-    shutil.rmtree(os.path.join(directory, NAME), ignore_errors=True)
 
     print(f"Model     {NAME}, {model.count_params():,} parameters", flush=True)
-    path = package(model, entry.signatures(model, task), NAME, directory)
+    path = _package(model, entry, task, directory)
     print(f"Package   {os.path.relpath(path)}, loaded and run as TensorFlow Serving does")
     with Server(directory) as server:
         print(f"Server    {server.address}, gRPC, PredictionService.Predict\n")

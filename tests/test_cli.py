@@ -311,6 +311,22 @@ def test_errors_are_said_in_words(ponderzoo, tmp_path, words, error):
     assert err.startswith(f"error: {error.format(empty=tmp_path)}")
 
 
+def test_an_input_goes_to_the_first_signature_that_takes_it(ponderzoo, monkeypatch):
+    asked = []
+
+    def answer(client, name, inputs, signature, *rest):
+        asked.append(signature)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("ponderzoo.export.client.Client.predict", answer)
+    entry = zoo.info("deep_ctc_phonemes")
+    speech = entry.notation(zoo.task_of(entry))["decode"].example[0]
+    ponderzoo(["predict", "deep_ctc_phonemes", speech])
+    ponderzoo(["predict", "deep_ctc_phonemes", "--signature", "beam", speech])
+    ponderzoo(["predict", "act_parity", "101"])
+    assert asked == ["decode", "beam", "serve"]
+
+
 def test_what_inputs_are_is_said(ponderzoo, tmp_path):
     (tmp_path / "list").write_text("[1]")
     (tmp_path / "cut").write_text('{"bits": [[1')
@@ -338,6 +354,16 @@ def test_tensorboard_shows_a_run_by_the_name_of_its_entry(trained):
     assert training.logs_of(os.path.dirname(trained)) == ["--logdir", os.path.dirname(trained)]
     directory = zoo.info("act_logic").directory
     assert training.logs_of("act_logic") == ["--logdir_spec", f"act_logic:{directory}/logs"]
+
+
+def test_training_ends_with_error_and_ponder_by_difficulty(ponderzoo, trained):
+    _, out, _ = ponderzoo(f"train act_parity --run_dir {trained} --set {SMALL}")
+    numbers, levels = out.split("\n\n")
+    assert numbers.split()[0] == "sequence_error"
+    head, *rows = levels.splitlines()
+    assert head.split() == ["bits", "set", "sequence_error", "ponder"]
+    assert [row.split()[0] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert all(0 <= float(row.split()[1]) <= 1 <= float(row.split()[2]) <= 3 for row in rows)
 
 
 def test_unknown_setting_lists_all_by_group(ponderzoo):

@@ -470,6 +470,17 @@ def test_entry_is_plain_and_complete(name):
 
 
 @each_entry
+def test_no_number_of_a_model_is_negative(name):
+    """But the bias that forget gates begin with may be."""
+    entry = zoo.info(name)
+    task, config = zoo.task_of(entry, **entry.small_task), {**entry.config, **entry.small}
+    for key, value in config.items():
+        if type(value) in (int, float) and key != "forget_bias":
+            with pytest.raises(ValueError, match="-1"):
+                entry.build(task, **{**config, key: -1})
+
+
+@each_entry
 def test_entry_model_names_its_inputs_and_outputs(name, small, batch_of):
     model, (task, inputs, targets) = small(name), batch_of(name)
     assert set(model.input) == set(inputs)

@@ -33,7 +33,7 @@ def build_symbols(task, machine, units, layers, tied, depth_last, spread):
         `keras.Model`: `sequence` in, logits under the name of the task's answer out.
 
     Raises:
-        ValueError: there is no such machine.
+        ValueError: there is no such machine, or `spread` is 0 or less.
     """
     _check_machine(machine)
     sequence = keras.Input((None,), dtype="int32", name="sequence")
@@ -60,6 +60,8 @@ def build_text(task, machine, units, layers, tied, depth_last, spread):
 
 
 def _sequence_grid(units, layers, tied, depth_last, spread, **options):
+    if spread <= 0:
+        raise ValueError(f"spread must be more than 0, got {spread}")
     return GridLSTM(
         units,
         layers,

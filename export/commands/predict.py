@@ -21,7 +21,7 @@ from ._command import argument, command, import_backend
         "it begins with -; without any, the entry's example is sent",
     ),
     argument("--address", metavar="HOST:PORT", default="localhost:8500", help="%(default)s"),
-    argument("--signature", help="name of the signature (the model's default)"),
+    argument("--signature", help="its name (the model's default, or the first that takes INPUT)"),
     argument("--version", type=int, help="version number (the latest)"),
     argument("--label", help="label of a version, in place of its number"),
     argument("--inputs", metavar="JSON", help="a file or text: input name -> list of rows"),
@@ -39,11 +39,9 @@ def predict(arguments):
     from .._tensors import to_lists
     from ..client import Client
 
-    name, inputs, show = _question(arguments)
+    name, signature, inputs, show = _question(arguments)
     with Client(arguments.address, certificate=arguments.certificate) as client:
-        outputs = client.predict(
-            name, inputs, arguments.signature, arguments.version, arguments.label
-        )
+        outputs = client.predict(name, inputs, signature, arguments.version, arguments.label)
     if arguments.json:
         print(json.dumps({key: to_lists(array, key) for key, array in outputs.items()}))
     else:
@@ -51,21 +49,22 @@ def predict(arguments):
 
 
 def _question(arguments):
-    """The model's name, the inputs, and the function that shows inputs and outputs, a row each."""
+    """Names of model and signature, inputs, and a function that shows inputs and outputs by row."""
     if arguments.inputs and arguments.texts:
         raise ValueError("predict wants INPUT or --inputs, not both")
     if arguments.inputs:
-        return arguments.name, _read_json(arguments.inputs), _show_arrays
+        return arguments.name, arguments.signature, _read_json(arguments.inputs), _show_arrays
     import_backend("names")
     from ...zoo._trained import Trained
 
     trained = Trained.find(arguments.name)
-    signature = arguments.signature or "serve"
     notation = trained.entry.notation(trained.task)
+    readable = next(iter(notation), "serve") if arguments.texts else "serve"
+    signature = arguments.signature or ("serve" if "serve" in notation else readable)
     if signature in notation:
         chosen = notation[signature]
         inputs = chosen.read(arguments.texts) if arguments.texts else chosen.sample
-        return trained.name, inputs, chosen.show
+        return trained.name, signature, inputs, chosen.show
     chosen = _signature(trained.name, signature)
     if arguments.texts:
         raise ValueError(
@@ -73,7 +72,7 @@ def _question(arguments):
             f"write the inputs of {signature!r} as --inputs JSON"
         )
     show = functools.partial(_show_arrays, meanings=chosen.outputs)
-    return trained.name, chosen.sample, show
+    return trained.name, signature, chosen.sample, show
 
 
 def _read_json(text):

@@ -17,6 +17,7 @@ SETTING = argument(
     default=[],
     help="change a setting of the model, the recipe or the task",
 )
+LEVELS = 16  # at most are printed
 
 
 @command(
@@ -47,8 +48,21 @@ def train(arguments):
     )
     plain = {key: x for key, x in metrics.items() if not isinstance(x, (dict, list))}
     print_values(plain)
+    _print_levels(task, metrics.get("difficulty", []))
     if not arguments.no_saved_model:
         _save_model(run_dir)
+
+
+def _print_levels(task, points):
+    """Prints the error and what the model tells of itself at some levels of difficulty."""
+    if not points:
+        return
+    told = [name.removesuffix("_std") for name in points[0] if name.endswith("_std")]
+    names = [task.measured[0], *told]
+    print("", f"  {task.axis:24} {'  '.join(names)}", sep="\n")
+    for point in points[:: -(-len(points) // LEVELS)]:
+        values = "  ".join(f"{point[name]:<{len(name)}.3g}" for name in names)
+        print(f"  {point['difficulty']:<24} {values}".rstrip())
 
 
 def _save_model(run_dir):
