@@ -19,7 +19,7 @@ import pytest
 from ponderzoo import zoo
 from ponderzoo.export import _cli
 from ponderzoo.export.commands import _command, training
-from ponderzoo.trainers import data, task
+from ponderzoo.trainers import Recipe, data, task
 from ponderzoo.trainers._files import write_json
 from ponderzoo.trainers._sweep import sweep
 from ponderzoo.zoo import _settings
@@ -364,6 +364,18 @@ def test_training_ends_with_error_and_ponder_by_difficulty(ponderzoo, trained):
     assert head.split() == ["bits", "set", "sequence_error", "ponder"]
     assert [row.split()[0] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert all(0 <= float(row.split()[1]) <= 1 <= float(row.split()[2]) <= 3 for row in rows)
+
+
+def test_the_readme_trains_with_settings_that_are_there():
+    readme = os.path.join(os.path.dirname(os.path.dirname(__file__)), "README.md")
+    with open(readme, encoding="utf-8") as file:
+        text = file.read().replace("\\\n", " ")
+    found = re.findall(r"^ponderzoo (?:train|sweep) (\w+) [^#\n]*--set ([^#\n]+)", text, re.M)
+    assert len(found) >= 2
+    for name, pairs in found:
+        chosen = _settings.choose(zoo.info(name), pairs.split())
+        recipe, one = Recipe.parse(chosen["recipe"]), task(zoo.info(name).task, **chosen["task"])
+        recipe.check(one)
 
 
 def test_unknown_setting_lists_all_by_group(ponderzoo):
