@@ -5,10 +5,14 @@ import shutil
 import subprocess
 import sys
 
-import keras
 import pytest
+from ponderzoo.export._session import quiet
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow tells of processors and drivers while it is loaded, whatever the level; pytest would
+# print it behind its last line.
+with quiet():
+    import keras
 
 
 def run_fresh(code, *arguments, backend="tensorflow"):

@@ -189,3 +189,14 @@ def test_only_what_belongs_is_tracked():
     assert not [
         name for name in found if re.search(r"(^|/)(runs|__pycache__|\.venv)/|\.pyc$", name)
     ]
+
+
+def test_nothing_is_said_behind_the_last_line_of_the_tests():
+    """What is printed while `conftest.py` is loaded, pytest shows when all is over."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    code = "import conftest, keras; keras.ops.ones(1)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT / "tests", env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
