@@ -1,6 +1,7 @@
-"""The loop of LSTM layers that read a sequence side by side, and its gradient.
+"""The loop of LSTM layers over a sequence, and its gradient.
 
-All directions of a layer are taken in one loop, a step of each at a time.
+Each direction is a loop of its own. Taken together, a step of each at a time, the weights of wide
+layers would push one another out of a core's cache.
 """
 
 import functools
@@ -11,45 +12,38 @@ from . import _backend as backend
 from ._scan import recurrence, stacked
 
 
-def recurrent_loop(sequences, weights, states, steps, clip=0.0, save=True):
-    """Runs LSTM cells over sequences (Graves, 2013, eqs. 7-11).
+def recurrent_loop(sequence, weights, state, steps, clip=0.0, save=True):
+    """Runs LSTM cells over a sequence (Graves, 2013, eqs. 7-11).
 
     Args:
-        sequences: list, one for each direction, of `(time, batch, features)`.
-        weights: list of `[kernel (features, 4 * units), bias (4 * units,), recurrent kernel
-            (units, 4 * units)]`, the gates in the order input, forget, candidate, output, and
-            behind them, if there are any, the peepholes `(3, units)` of the input, forget and
-            output gate.
-        states: list of `(h, c)`, each `(batch, units)`, whose dtype is that of the loop.
+        sequence: `(time, batch, features)`.
+        weights: `[kernel (features, 4 * units), bias (4 * units,), recurrent kernel (units,
+            4 * units)]`, the gates in the order input, forget, candidate, output, and behind them,
+            if there are any, the peepholes `(3, units)` of the input, forget and output gate.
+        state: `(h, c)`, each `(batch, units)`, whose dtype is that of the loop.
         steps: T, at least 1.
         clip: bound of the loss's derivatives by what enters the gates, or 0 for none.
         save: whether to store what the gradient needs, or to compute it again if one is asked for.
 
     Returns:
-        For each direction the outputs `(time, batch, units)` and the cells of all steps, likewise.
+        The outputs `(time, batch, units)` and the cells of all steps, likewise.
     """
-    given = list(sequences), weights, states
+    given = sequence, weights, state
 
     def loop(save, *tensors):
-        sequences, weights, states = tree.pack_sequence_as(given, tensors)
-        rows = [_entering(x, *w[:2]) for x, w in zip(sequences, weights)]
-        inner = [w[2:] for w in weights]
-        return recurrence(_Cells(clip), rows, inner, states, steps, save, jit=True)[0]
+        x, (kernel, bias, *inner), state = tree.pack_sequence_as(given, tensors)
+        rows = _entering(x, kernel, bias)
+        return recurrence(_Cells(clip), rows, inner, state, steps, save, jit=True)[0]
 
     def kernel(*tensors):
-        answers = []
-        for x, (kernel, bias, recurrent, *peepholes), (h, c) in zip(
-            *tree.pack_sequence_as(given, tensors)
-        ):
-            joint = ops.concatenate([kernel, recurrent], axis=0)
-            answers += backend.lstm_kernel(x, joint, bias, *(peepholes or [None]), h, c)
-        return answers
+        x, (kernel, bias, recurrent, *peepholes), state = tree.pack_sequence_as(given, tensors)
+        joint = ops.concatenate([kernel, recurrent], axis=0)
+        return backend.lstm_kernel(x, joint, bias, *(peepholes or [None]), *state)
 
     run = functools.partial(loop, save)
-    if not save and _fits(sequences[0], *weights[0]):
+    if not save and _fits(sequence, *weights):
         run = backend.instead(kernel, functools.partial(loop, True))
-    answers = run(*tree.flatten(given))
-    return list(zip(answers[::2], answers[1::2]))
+    return run(*tree.flatten(given))
 
 
 def _fits(sequence, kernel, bias, recurrent, *peepholes):
@@ -85,7 +79,7 @@ def _gates(z, c, peep):
 
 
 class _Cells:
-    """A step of the LSTM cells of all directions, as `recurrence` wants it.
+    """A step of LSTM cells, as `recurrence` wants it.
 
     h and c are answered, so that of the state nothing else is stored.
     """
@@ -93,60 +87,54 @@ class _Cells:
     def __init__(self, clip):
         self.clip = clip
 
-    def forward(self, weights, rows, states):
-        new, gates = [], []
-        for row, (kernel, *peepholes), (h, c) in zip(rows, weights, states):
-            i, f, g, o, c = _gates(row + h @ kernel, c, *(peepholes or [None]))
-            new.append((o * ops.tanh(c), c))
-            gates.append(ops.concatenate([i, f, g, o], axis=-1))
-        return new, [x for state in new for x in state], gates
+    def forward(self, weights, row, state):
+        (kernel, *peepholes), (h, c) = weights, state
+        i, f, g, o, c = _gates(row + h @ kernel, c, *(peepholes or [None]))
+        h = o * ops.tanh(c)
+        return (h, c), [h, c], ops.concatenate([i, f, g, o], axis=-1)
 
     def prepare(self, weights):
-        return [(ops.transpose(kernel), *peepholes) for kernel, *peepholes in weights]
+        kernel, *peepholes = weights
+        return [ops.transpose(kernel), *peepholes]
 
-    def stored(self, rows, states, answers, gates, d_answers):
-        cells, before = answers[1::2], [_shifted(c, x) for (_, c), x in zip(states, answers[1::2])]
-        d_hs, d_cs = d_answers[::2], d_answers[1::2]
-        return (), list(zip(d_hs, d_cs, stacked(gates), cells, before))
+    def stored(self, rows, state, answers, gates, d_answers):
+        cells = answers[1]
+        return (), (*d_answers, stacked(gates), cells, _shifted(state[1], cells))
 
-    def backward(self, prepared, d_states, _, ahead):
-        new, d_rows = [], []
-        for (transposed, *peepholes), (d_h, d_c), read in zip(prepared, d_states, ahead):
-            d_output, d_cell, gates, c, before = read
-            d_h, d_c, peep = d_h + d_output, d_c + d_cell, peepholes[0] if peepholes else None
-            i, f, g, o = ops.split(gates, 4, axis=-1)
-            squashed = ops.tanh(c)
-            d_o = d_h * squashed * o * (1 - o)
-            d_c = d_c + d_h * o * (1 - squashed * squashed)
-            if peepholes:
-                d_o = self._clipped(d_o)
-                d_c = d_c + d_o * peep[2]
-            d_i, d_f = d_c * g * i * (1 - i), d_c * before * f * (1 - f)
-            d_z = ops.concatenate([d_i, d_f, d_c * i * (1 - g * g), d_o], axis=-1)
-            d_z = self._clipped(d_z)
-            d_c = d_c * f
-            if peepholes:
-                d_i, d_f, *_ = ops.split(d_z, 4, axis=-1)
-                d_c = d_c + d_i * peep[0] + d_f * peep[1]
-            new.append((d_z @ transposed, d_c))
-            d_rows.append(d_z)
-        return new, d_rows
+    def backward(self, prepared, d_state, _, ahead):
+        transposed, *peepholes = prepared
+        d_output, d_cell, gates, c, before = ahead
+        d_h, d_c = d_state[0] + d_output, d_state[1] + d_cell
+        i, f, g, o = ops.split(gates, 4, axis=-1)
+        squashed = ops.tanh(c)
+        d_o = d_h * squashed * o * (1 - o)
+        d_c = d_c + d_h * o * (1 - squashed * squashed)
+        if peepholes:
+            (peep,) = peepholes
+            d_o = self._clipped(d_o)
+            d_c = d_c + d_o * peep[2]
+        d_i, d_f = d_c * g * i * (1 - i), d_c * before * f * (1 - f)
+        d_z = ops.concatenate([d_i, d_f, d_c * i * (1 - g * g), d_o], axis=-1)
+        d_z = self._clipped(d_z)
+        d_c = d_c * f
+        if peepholes:
+            d_i, d_f, *_ = ops.split(d_z, 4, axis=-1)
+            d_c = d_c + d_i * peep[0] + d_f * peep[1]
+        return (d_z @ transposed, d_c), d_z
 
     def _clipped(self, x):
         return ops.clip(x, -self.clip, self.clip) if self.clip else x
 
-    def gradients(self, weights, rows, states, answers, gates, d_rows):
-        d_weights = []
-        for d, (d_row, (_, *peepholes), (h, c)) in enumerate(zip(d_rows, weights, states)):
-            hs, cells = answers[2 * d : 2 * d + 2]
-            units = h.shape[-1]
-            before = ops.reshape(_shifted(h, hs), (-1, units))
-            d_weights.append([ops.transpose(before) @ ops.reshape(d_row, (-1, 4 * units))])
-            if peepholes:
-                d_i, d_f, _, d_o = ops.split(d_row, 4, axis=-1)
-                before = _shifted(c, cells)
-                sums = (d_i * before, d_f * before, d_o * cells)
-                d_weights[d].append(ops.stack([ops.sum(x, axis=(0, 1)) for x in sums]))
+    def gradients(self, weights, rows, state, answers, gates, d_rows):
+        (h, c), (hs, cells) = state, answers
+        units = h.shape[-1]
+        before = ops.reshape(_shifted(h, hs), (-1, units))
+        d_weights = [ops.transpose(before) @ ops.reshape(d_rows, (-1, 4 * units))]
+        if len(weights) > 1:
+            d_i, d_f, _, d_o = ops.split(d_rows, 4, axis=-1)
+            before = _shifted(c, cells)
+            sums = (d_i * before, d_f * before, d_o * cells)
+            d_weights.append(ops.stack([ops.sum(x, axis=(0, 1)) for x in sums]))
         return d_rows, d_weights
 
 

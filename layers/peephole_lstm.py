@@ -21,7 +21,7 @@ class PeepholeLSTM(SequenceLayer):
         o = sigmoid(W_o x + U_o h + p_o * c + b_o)
         h = o * tanh(c)
 
-    The input's products are taken for all steps at once, both directions go through one loop, and
+    The input's products are taken for all steps at once, each direction goes through one loop, and
     the gradient is written by hand, so that XLA sees one small loop forwards and one backwards. The
     loop and its states are float32 where the layer computes in half precision.
 
@@ -152,15 +152,17 @@ class PeepholeLSTM(SequenceLayer):
         """
         read = [packed, real.turned(packed)] if self.bidirectional else [packed]
         start = self._start(initial_state, ops.shape(packed)[0])
-        found = recurrent_loop(
-            [ops.transpose(x, (1, 0, 2)) for x in read],
-            [self._weights_of(d) for d in range(len(read))],
-            start,
-            real.length,
-            self.clip_derivatives,
-            save=bool(training),
-        )
-        found = [[ops.transpose(x, (1, 0, 2)) for x in pair] for pair in found]
+        found = []
+        for d, (x, state) in enumerate(zip(read, start)):
+            pair = recurrent_loop(
+                ops.transpose(x, (1, 0, 2)),
+                self._weights_of(d),
+                state,
+                real.length,
+                self.clip_derivatives,
+                save=bool(training),
+            )
+            found.append([ops.transpose(x, (1, 0, 2)) for x in pair])
         end = [real.last(x, s) for xs, ss in zip(found, start) for x, s in zip(xs, ss)]
         outputs = [found[0][0], *(real.turned(h) for h, _ in found[1:])]
         return tuple([ops.cast(x, self.compute_dtype) for x in some] for some in (outputs, end))

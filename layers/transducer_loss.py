@@ -18,13 +18,14 @@ from ._labels import (
     padded,
     settled,
 )
+from ._padding import longer
 from ._scan import scan, stacked
 
 # Sums of products of exponentials under this have lost terms that count.
 _FAINT = 1e-30
 
 
-def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0, clamp=-1.0):
+def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0, clamp=-1.0, jit=False):
     """-ln Pr(y|x), summed over all alignments of labels and blanks (Graves, 2012, section 2.4).
 
     A node `(t, u)` of the lattice stands for `t` frames read and `u` labels put out. Blank leads to
@@ -47,6 +48,8 @@ def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0, clamp
         blank: the class that puts out nothing.
         clamp: bound of what each logit adds to the gradient of a row's loss, before that is
             weighed; none where it is not positive.
+        jit: whether XLA compiles the walk over the lattice where what is around it is a graph of
+            TensorFlow (`jit_in_graphs`); not for what is exported.
 
     Returns:
         `(batch,)` nats. The loss is infinite, and its gradient zero, for a row that no alignment
@@ -71,8 +74,8 @@ def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0, clamp
     steps = ops.shape(logits)[1]
     targets = _targets(logits.shape, steps, labels, logit_lengths, label_lengths, blank)
     run = backend.differentiable(
-        lambda *tensors: _forward(blank, *tensors)[0],
-        functools.partial(_forward, blank),
+        lambda *tensors: _forward(blank, jit, *tensors)[0],
+        functools.partial(_forward, blank, jit),
         functools.partial(_backward, blank, clamp),
     )
     (loss,) = run(logits, *targets)
@@ -80,7 +83,7 @@ def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0, clamp
 
 
 def factored_transducer_loss(
-    transcription, prediction, labels, transcription_lengths, label_lengths, blank=0
+    transcription, prediction, labels, transcription_lengths, label_lengths, blank=0, jit=False
 ):
     """`transducer_loss` of the sums of two networks' logits (Graves, 2012, section 2.3).
 
@@ -94,7 +97,7 @@ def factored_transducer_loss(
     Args:
         transcription: `(batch, time, classes)`, of the network that reads the frames.
         prediction: `(batch, labels + 1, classes)`, of the network that reads the labels.
-        labels, transcription_lengths, label_lengths, blank: as in `transducer_loss`.
+        labels, transcription_lengths, label_lengths, blank, jit: as in `transducer_loss`.
 
     Returns:
         As `transducer_loss`.
@@ -124,8 +127,8 @@ def factored_transducer_loss(
     most = ops.shape(transcription)[1]
     targets = _targets(shape, most, labels, transcription_lengths, label_lengths, blank)
     run = backend.differentiable(
-        lambda *tensors: _factored_forward(blank, *tensors)[0],
-        functools.partial(_factored_forward, blank),
+        lambda *tensors: _factored_forward(blank, jit, *tensors)[0],
+        functools.partial(_factored_forward, blank, jit),
         functools.partial(_factored_backward, blank),
     )
     (loss,) = run(transcription, prediction, *targets)
@@ -159,7 +162,7 @@ def transducer_arcs(logits, labels, logit_lengths, label_lengths, blank=0):
     check_rank("logits", logits, "(batch, time, labels + 1, classes)")
     steps = ops.shape(logits)[1]
     targets = _targets(logits.shape, steps, labels, logit_lengths, label_lengths, blank)
-    _, (*_, by_blank, by_label) = _forward(blank, logits, *targets)
+    _, (*_, by_blank, by_label) = _forward(blank, False, logits, *targets)
     return by_blank, by_label
 
 
@@ -208,7 +211,7 @@ class TransducerLoss(AlignmentLoss):
         check_rank("y_pred", logits, "(batch, time, labels + 1, classes)")
         lengths = ops.sum(ops.cast(labels >= 0, "int32"), axis=1)
         frames = ops.zeros_like(lengths) + ops.shape(logits)[1]
-        return transducer_loss(logits, labels, frames, lengths, self.blank, self.clamp)
+        return transducer_loss(logits, labels, frames, lengths, self.blank, self.clamp, jit=True)
 
     def get_config(self):
         return {**super().get_config(), "clamp": self.clamp}
@@ -240,12 +243,12 @@ def _targets(shape, most, labels, frames, lengths, blank):
     return ops.pad(labels, [[0, 0], [0, 1]]), frames, lengths
 
 
-def _forward(blank, logits, labels, frames, lengths):
+def _forward(blank, jit, logits, labels, frames, lengths):
     dtype = sum_dtype(logits.dtype)
     normaliser = _log_sum(ops.cast(logits, dtype))
     by_blank = ops.cast(logits[..., blank], dtype) - normaliser
     by_label = ops.cast(_at(labels[:, None], logits), dtype) - normaliser
-    loss, *flows = _lattice(by_blank, by_label, frames, lengths)
+    loss, *flows = _lattice(by_blank, by_label, frames, lengths, jit)
     return (loss,), (logits, labels, normaliser, *flows)
 
 
@@ -284,13 +287,13 @@ def _at(labels, x):
     return ops.take_along_axis(x, index, axis=-1)[..., 0]
 
 
-def _factored_forward(blank, transcription, prediction, labels, frames, lengths):
+def _factored_forward(blank, jit, transcription, prediction, labels, frames, lengths):
     f, g = _real(transcription, frames), _real(prediction, lengths + 1)
     normaliser = _log_normaliser(f, g)
     by_blank = f[:, :, None, blank] + g[:, None, :, blank] - normaliser
     of_frames = ops.broadcast_to(labels[:, None], ops.shape(normaliser))
     by_label = ops.take_along_axis(f, of_frames, axis=-1) + _at(labels, g)[:, None] - normaliser
-    loss, *flows = _lattice(by_blank, by_label, frames, lengths)
+    loss, *flows = _lattice(by_blank, by_label, frames, lengths, jit)
     return (loss,), (transcription, prediction, labels, frames, lengths, normaliser, *flows)
 
 
@@ -370,16 +373,29 @@ def _spread(f, g, normaliser, passing):
     return ops.cond(ops.any(product < 1.01 * _FAINT), exact, direct)
 
 
-def _lattice(by_blank, by_label, frames, lengths):
+def _lattice(by_blank, by_label, frames, lengths, jit):
     """The loss, and how probable it is that each node is left by blank and by the next label.
 
     Args:
         by_blank, by_label: log probabilities `(batch, time, labels + 1)` of the arcs.
         frames, lengths: T and U of the rows.
+        jit: as in `transducer_loss`.
 
     Returns:
         `(batch,)`, and two tensors as `by_blank`, zero behind a row's end.
     """
+    if not (jit and backend.may_jit()):
+        return _passed(by_blank, by_label, frames, lengths)
+    # Nodes behind a row's end change nothing.
+    _, rows, columns = ops.shape(by_blank)
+    for axis, size in ((1, rows), (2, columns)):
+        more = backend.bucket(size) - size
+        by_blank, by_label = longer(by_blank, axis, more), longer(by_label, axis, more)
+    loss, *flows = backend.jit(_passed)(by_blank, by_label, frames, lengths)
+    return loss, *(flow[:, :rows, :columns] for flow in flows)
+
+
+def _passed(by_blank, by_label, frames, lengths):
     by_blank, by_label = _extended(by_blank, by_label, frames, lengths)
     batch, rows, columns = ops.shape(by_blank)
     diagonals = rows + columns - 1

@@ -15,7 +15,6 @@ from ponderzoo.layers import (
     ctc_best_path,
     ctc_loss,
     ctc_prefix_search,
-    jit_in_graphs,
     sure_of_blank,
 )
 from ponderzoo.layers import _backend as backend
@@ -188,47 +187,11 @@ def test_graphs_give_the_same_numbers(compiled):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_what_a_graph_compiles_by_itself_is_near_float64():
-    """Whatever was padded to fill the bucket of lengths that share it."""
-    loss, rng = CTCLoss(), np.random.default_rng(4)
-
-    def step(labels, logits):
-        with tf.GradientTape() as tape:
-            tape.watch(logits)
-            value = loss(labels, logits)
-        return value, tape.gradient(value, logits)
-
-    free = [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((2, None, 5))]
-    graph = tf.function(step, input_signature=free)
-    for frames in (9, 10, 17):
-        logits = rng.normal(size=(2, frames, 5))
-        labels = np.array([[1, 1, 4], [3, -1, -1]], "int32")
-        found, expected = graph(labels, logits.astype("float32")), step(labels, tf.constant(logits))
-        np.testing.assert_allclose(found[0], expected[0], 1e-5)
-        np.testing.assert_allclose(found[1], expected[1], 1e-4, 1e-5)
-
-
 def test_buckets_of_lengths_are_few():
     lengths = np.arange(1, 2000, 9)
     buckets = np.array([backend.bucket(length) for length in lengths])
     assert np.all(buckets >= lengths) and np.all(buckets[1:] <= 1.25 * lengths[1:])
     assert len(set(buckets)) < 40
-
-
-def test_what_is_not_trained_or_is_told_not_to_has_nothing_that_xla_must_compile():
-    def compiles(function):
-        spec = tf.TensorSpec((2, None, 5))
-        graph = tf.function(function).get_concrete_function(spec).graph.as_graph_def()
-        return any(f.attr["_XlaMustCompile"].b for f in graph.library.function)
-
-    labels = np.array([[1, 2], [3, -1]])
-    assert compiles(lambda logits: CTCLoss()(labels, logits))
-    assert not compiles(lambda logits: ctc_loss(logits, labels, [4, 4], [2, 1]))
-    jit_in_graphs(False)
-    try:
-        assert not compiles(lambda logits: CTCLoss()(labels, logits))
-    finally:
-        jit_in_graphs(True)
 
 
 def test_shapes_may_be_unknown_in_a_graph():

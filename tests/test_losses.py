@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ponderzoo import layers
-from ponderzoo.layers import CTCLoss, TransducerLoss, ctc_loss, transducer_loss
+from ponderzoo.layers import (
+    CTCLoss,
+    TransducerLoss,
+    ctc_loss,
+    factored_transducer_loss,
+    jit_in_graphs,
+    transducer_loss,
+)
 from ponderzoo.trainers._metrics import OwnLoss, SequenceCrossentropy
 
 LABELS = np.array([[1, 2, -1], [3, -1, -1], [1, 1, 2], [2, -1, -1]])
@@ -169,6 +176,62 @@ def test_logits_may_be_a_variable(kind):
         np.testing.assert_allclose(rows, expected, rtol=1e-6)
         gradients.append(tape.gradient(rows, x))
     np.testing.assert_array_equal(*gradients)
+
+
+@each_alignment
+def test_what_a_graph_compiles_by_itself_is_near_float64(kind):
+    """Whatever was padded to fill the bucket of lengths that share it."""
+    loss, rng = kind(), np.random.default_rng(4)
+
+    def step(labels, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(labels, logits)
+        return value, tape.gradient(value, logits)
+
+    shape = (4, None, *(None for _ in SHAPES[kind][1:-1]), SHAPES[kind][-1])
+    graph = tf.function(
+        step, input_signature=[tf.TensorSpec((4, None), tf.int32), tf.TensorSpec(shape)]
+    )
+    for frames in (9, 10, 17):
+        logits = rng.normal(size=(4, frames, *SHAPES[kind][1:]))
+        found = graph(LABELS.astype("int32"), logits.astype("float32"))
+        expected = step(LABELS, tf.constant(logits))
+        np.testing.assert_allclose(found[0], expected[0], 1e-5)
+        np.testing.assert_allclose(found[1], expected[1], 1e-4, 1e-5)
+
+
+def test_what_is_not_trained_or_is_told_not_to_has_nothing_that_xla_must_compile():
+    def compiles(function, kind):
+        spec = tf.TensorSpec((len(LABELS), *SHAPES[kind]))
+        graph = tf.function(function).get_concrete_function(spec).graph.as_graph_def()
+        return any(f.attr["_XlaMustCompile"].b for f in graph.library.function)
+
+    frames, places = np.full(4, 6), np.sum(LABELS >= 0, axis=1)
+    for kind, function in ((CTCLoss, ctc_loss), (TransducerLoss, transducer_loss)):
+        assert compiles(lambda x: kind()(LABELS, x), kind)
+        assert not compiles(lambda x: function(x, LABELS, frames, places), kind)
+        assert jit_in_graphs(False)
+        try:
+            assert not compiles(lambda x: kind()(LABELS, x), kind)
+        finally:
+            jit_in_graphs(True)
+
+
+def test_the_factored_loss_compiles_its_lattice_where_it_may():
+    f, g = draw(CTCLoss, "float64"), draw(SequenceCrossentropy, "float64")
+    g = np.concatenate([g, g[:, :1]], axis=1)
+    lengths = np.full(4, 6), np.sum(LABELS >= 0, axis=1)
+
+    def step(f, g, jit=True):
+        with tf.GradientTape() as tape:
+            tape.watch((f, g))
+            loss = factored_transducer_loss(f, g, LABELS, *lengths, jit=jit)
+        return loss, *tape.gradient(loss, (f, g))
+
+    expected = step(tf.constant(f), tf.constant(g), jit=False)
+    for one, other in zip(tf.function(step)(tf.constant(f), tf.constant(g)), expected):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
 @each_loss
