@@ -201,21 +201,23 @@ def test_what_a_graph_compiles_by_itself_is_near_float64(kind):
         np.testing.assert_allclose(found[1], expected[1], 1e-4, 1e-5)
 
 
-def test_what_is_not_trained_or_is_told_not_to_has_nothing_that_xla_must_compile():
-    def compiles(function, kind):
+@pytest.mark.parametrize(
+    ("kind", "function"), [(CTCLoss, ctc_loss), (TransducerLoss, transducer_loss)]
+)
+def test_what_is_not_trained_or_is_told_not_to_has_nothing_that_xla_must_compile(kind, function):
+    def compiles(function):
         spec = tf.TensorSpec((len(LABELS), *SHAPES[kind]))
         graph = tf.function(function).get_concrete_function(spec).graph.as_graph_def()
         return any(f.attr["_XlaMustCompile"].b for f in graph.library.function)
 
-    frames, places = np.full(4, 6), np.sum(LABELS >= 0, axis=1)
-    for kind, function in ((CTCLoss, ctc_loss), (TransducerLoss, transducer_loss)):
-        assert compiles(lambda x: kind()(LABELS, x), kind)
-        assert not compiles(lambda x: function(x, LABELS, frames, places), kind)
-        assert jit_in_graphs(False)
-        try:
-            assert not compiles(lambda x: kind()(LABELS, x), kind)
-        finally:
-            jit_in_graphs(True)
+    lengths = np.full(4, 6), np.sum(LABELS >= 0, axis=1)
+    assert compiles(lambda logits: kind()(LABELS, logits))
+    assert not compiles(lambda logits: function(logits, LABELS, *lengths))
+    assert jit_in_graphs(False)
+    try:
+        assert not compiles(lambda logits: kind()(LABELS, logits))
+    finally:
+        jit_in_graphs(True)
 
 
 def test_the_factored_loss_compiles_its_lattice_where_it_may():
