@@ -1,7 +1,9 @@
 """The text: fetching it, splitting it, reading windows of it, and what is measured on it."""
 
 import bz2
+import gzip
 import hashlib
+import io
 import itertools
 import lzma
 import os
@@ -186,6 +188,29 @@ def test_windows_lie_in_their_split_and_targets_are_the_next_bytes(tmp_path_fact
     for read, following in zip(inputs["sequence"].tolist(), targets["next"].tolist()):
         assert bytes([*read, following[-1]]) in whole
         assert read[1:] == following[:-1]
+
+
+def zipped(content):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("text", content)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zipped])
+def test_little_never_becomes_more_than_a_limit(tmp_path, monkeypatch, pack):
+    monkeypatch.setattr(_store, "LARGEST", 3 * 2**20)
+    file, most = tmp_path / "text", b"a" * _store.LARGEST
+    file.write_bytes(pack(most))
+    assert _store.unpacked(file) == _store.text(file) == most
+    file.write_bytes(pack(most + b"a"))
+    for read in (_store.unpacked, _store.text):
+        with pytest.raises(
+            ValueError, match="text cannot be unpacked: it holds more than 3145728 b"
+        ):
+            read(file)
+    file.write_bytes(most + b"a")
+    assert len(_store.unpacked(file)) == len(most) + 1
 
 
 def test_every_window_is_drawn_equally_often(tmp_path):

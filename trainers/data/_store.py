@@ -1,14 +1,17 @@
 """Where fetched data stands, and how a file gets there whole or not at all."""
 
 import bz2
+import contextlib
 import gzip
 import hashlib
-import io
 import lzma
 import mmap
 import os
 import zipfile
 import zlib
+
+LARGEST = 2**32
+"""Bytes that a packed file may have when it is unpacked."""
 
 DAMAGES = zlib.error, lzma.LZMAError, zipfile.BadZipFile
 
@@ -47,31 +50,45 @@ def write(content, file):
 def unpacked(file):
     """The bytes of a file, or of the one that is packed in it: zip, gzip, bzip2 or xz.
 
-    Raises `ValueError` where it is damaged, or a zip file of several.
+    Raises `ValueError` where it is damaged, a zip file of several, or larger than `LARGEST` when it
+    is unpacked.
     """
     with open(file, "rb") as stream:
-        content = stream.read()
-    for start, unpack in _WAYS.items():
-        if content.startswith(start):
-            try:
-                return unpack(content)
-            except (*DAMAGES, EOFError, OSError, RuntimeError, ValueError) as error:
-                raise ValueError(f"{file} cannot be unpacked: {error}") from error
-    return content
+        start = stream.read(8)
+        stream.seek(0)
+        for mark, unpack in _WAYS.items():
+            if start.startswith(mark):
+                try:
+                    with unpack(stream) as plain:
+                        return _read(plain)
+                except (*DAMAGES, EOFError, OSError, RuntimeError, ValueError) as error:
+                    raise ValueError(f"{file} cannot be unpacked: {error}") from error
+        return stream.read()
 
 
-def _of_zip(content):
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+def _read(plain):
+    content = bytearray()
+    while part := plain.read(2**20):
+        content += part
+        if len(content) > LARGEST:
+            raise ValueError(f"it holds more than {LARGEST} bytes, which is the most")
+    return bytes(content)
+
+
+@contextlib.contextmanager
+def _of_zip(stream):
+    with zipfile.ZipFile(stream) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
         if len(names) != 1:
             raise ValueError(f"a zip file must hold one file, got {len(names)}: {names[:5]}")
-        return archive.read(names[0])
+        with archive.open(names[0]) as plain:
+            yield plain
 
 
 _WAYS = {
-    b"\x1f\x8b": gzip.decompress,
-    b"BZh": bz2.decompress,
-    b"\xfd7zXZ\0": lzma.decompress,
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
     b"PK\x03\x04": _of_zip,
 }
 
