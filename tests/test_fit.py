@@ -210,6 +210,21 @@ def test_event_file_is_whole_and_small(finished):
     assert sum(os.path.getsize(path) for path in glob.glob(f"{logs}/*")) < 50_000
 
 
+def test_pictures_are_narrow_in_tensorboard_and_their_letters_as_large(tmp_path):
+    from matplotlib.figure import Figure
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events, sizes = EventFile(str(tmp_path)), {"wide": (10, 4), "widest": (20, 4), "small": (4, 3)}
+    for name, size in sizes.items():
+        figure = Figure(figsize=size)
+        events.figure(name, figure, 1)
+        assert tuple(figure.get_size_inches()) == size
+    events.close()
+    found = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    dots = {name: found.Tensors(name)[0].tensor_proto.string_val[:2] for name in sizes}
+    assert dots == {"wide": [b"480", b"256"], "widest": [b"960", b"256"], "small": [b"320", b"240"]}
+
+
 def test_event_file_of_a_long_run_stays_under_300_kB(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda file: None)
 

@@ -369,13 +369,15 @@ def test_event_files_are_thinned_out(tmp_path, monkeypatch):
         events.scalar("difficulty", step % 7, step)
     events.histogram("ponder", np.arange(5.0), 3)
     events.image("difficulty", b"\x89PNG" + bytes(40), 1000)
+    events.image("examples/spikes", b"\x89PNG" + bytes(40), 1000)
     events.close()
     path = str(tmp_path / EVENTS)
     content = _publish._events(path)
     (tmp_path / "thin").mkdir()
     (tmp_path / "thin" / EVENTS).write_bytes(content)
     found = EventAccumulator(str(tmp_path / "thin"), size_guidance={"tensors": 0}).Reload()
-    assert set(found.Tags()["tensors"]) == {"loss", "difficulty", "ponder", "figures/difficulty"}
+    tags = {"loss", "difficulty", "ponder", "figures/difficulty", "examples/spikes"}
+    assert set(found.Tags()["tensors"]) == tags
     steps = [point.step for point in found.Tensors("loss")]
     assert len(steps) == 200 and (steps[0], steps[-1]) == (0, 999)
     monkeypatch.setattr(_publish, "MOST_EVENT_BYTES", 1000)

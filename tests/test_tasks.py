@@ -28,7 +28,7 @@ from ponderzoo.trainers._metrics import (
     StepMean,
     TargetError,
 )
-from ponderzoo.trainers.figures import curves, ponder
+from ponderzoo.trainers.figures import curves, ponder, text
 
 SYNTHETIC = ("addition", "logic", "parity", "sort")
 bounded = settings(max_examples=20, deadline=None)
@@ -754,6 +754,13 @@ def test_ponder_per_step_figure():
     updates, remainder = np.array([3.0, 1.0, 2.0]), np.array([0.5, 1.0, 0.1])
     assert_drawn(ponder.ponder_per_step(None, updates, remainder, ["1", "22", "333"]), 1)
     assert_drawn(ponder.ponder_per_step([0.5, -1.0, np.nan], updates, remainder), 2)
+
+
+def test_surprise_shows_what_costs_nothing():
+    figure = text.surprise("abcd", [-1, 1, 2, 3], np.array([9.0, 0.0, 2.0, 0.0]))
+    assert_drawn(figure, 1)
+    (points,) = figure.axes[0].lines
+    assert [*zip(*points.get_data())] == [(2, 0), (3, 2), (4, 0)]
 
 
 def test_learning_curves_figure():

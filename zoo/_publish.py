@@ -296,7 +296,7 @@ def _events(path):
             kind = value.metadata.plugin_data.plugin_name
             if kind == "scalars":
                 curves.setdefault(value.tag, []).append(index)
-            elif kind == "images" and not value.tag.startswith("figures/"):
+            elif kind == "images" and "/" not in value.tag:
                 # A curve may have the same name, and TensorBoard shows one kind a name.
                 value.tag = f"figures/{value.tag}"
     left_out = {i for points in curves.values() for i in {*points} - {*thinned(points)}}
