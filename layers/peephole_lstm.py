@@ -91,7 +91,7 @@ class PeepholeLSTM(SequenceLayer):
         self.units = whole("units", units, 1)
         self.bidirectional = bool(bidirectional)
         self.peepholes = bool(peepholes)
-        if clip_derivatives < 0:
+        if not clip_derivatives >= 0:
             raise ValueError(f"clip_derivatives must be 0 or a bound; got {clip_derivatives!r}")
         self.clip_derivatives = float(clip_derivatives)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

@@ -48,7 +48,7 @@ class WeightNoise(keras.layers.Wrapper):
 
     def __init__(self, layer, stddev=0.075, seed=None, **kwargs):
         super().__init__(layer, **kwargs)
-        if stddev < 0:
+        if not stddev >= 0:
             raise ValueError(f"stddev must be 0 or more; got {stddev!r}")
         self.stddev = float(stddev)
         self.seed = seed

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import os
 import re
 import subprocess
@@ -470,14 +471,15 @@ def test_entry_is_plain_and_complete(name):
 
 
 @each_entry
-def test_no_number_of_a_model_is_negative(name):
-    """But the bias that forget gates begin with may be."""
+def test_no_number_of_a_model_is_negative_or_none_at_all(name):
+    """But the bias that forget gates begin with may be negative."""
     entry = zoo.info(name)
     task, config = zoo.task_of(entry, **entry.small_task), {**entry.config, **entry.small}
     for key, value in config.items():
         if type(value) in (int, float) and key != "forget_bias":
-            with pytest.raises(ValueError, match="-1"):
-                entry.build(task, **{**config, key: -1})
+            for bad in (-1, math.nan) if type(value) is float else (-1,):
+                with pytest.raises(ValueError, match=str(bad)):
+                    entry.build(task, **{**config, key: bad})
 
 
 @each_entry

@@ -60,7 +60,7 @@ def build_text(task, machine, units, layers, tied, depth_last, spread):
 
 
 def _sequence_grid(units, layers, tied, depth_last, spread, **options):
-    if spread <= 0:
+    if not spread > 0:
         raise ValueError(f"spread must be more than 0, got {spread}")
     return GridLSTM(
         units,
