@@ -32,7 +32,7 @@ from ._command import argument, command, import_backend
     intermixed=True,
 )
 def predict(arguments):
-    """Asks a server: sums, bits, numbers or text in, readable answers with the ponder out.
+    """Asks a server: numbers, bits, text or audio in, readable answers with the ponder out.
 
     Inputs that are given as JSON are answered with arrays.
     """
