@@ -1,13 +1,17 @@
 """Large bodies are read in other processes, to the same arrays and the same words."""
 
+import contextlib
+import gc
 import json
 import os
 import signal
+import types
+import weakref
 
 import numpy as np
 import pytest
 from ponderzoo.export._session import StatusError
-from ponderzoo.export.server import _readers, _reading
+from ponderzoo.export.server import _readers, _reading, _rest
 from ponderzoo.export.server._refusals import Caller
 
 SIGNATURES = {
@@ -119,6 +123,30 @@ def test_who_has_left_leaves_no_process_behind(readers):
     assert first.poll() is None  # it may be another caller's by now
     with pytest.raises(StatusError, match="the caller has left"):
         read(readers, caller)
+
+
+class Body(bytearray):
+    """Which can be asked whether it is still there."""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_no_refusal_keeps_a_body(readers, late):
+    read(readers)
+    (process,) = readers.processes
+    large = Body(b"[1," * 10_000)
+    kept = weakref.ref(large)
+    model = types.SimpleNamespace(signatures={})
+    models = types.SimpleNamespace(use=lambda spec: contextlib.nullcontext(model))
+    frontend, path = types.SimpleNamespace(models=models), "/v1/models/m:predict"
+    gc.disable()
+    try:
+        if late:
+            os.kill(process.pid, signal.SIGSTOP)
+        code, _ = _rest.call(frontend, readers, "POST", path, large, Caller(0.2 if late else 60))
+        del large
+        assert code == (504 if late else 400) and kept() is None
+    finally:
+        gc.enable()
 
 
 def test_a_process_that_has_died_is_replaced(readers):

@@ -84,13 +84,13 @@ def call(frontend, readers, method, path, body, caller):
     """
     try:
         return 200, _call(frontend, readers, method, path, body, caller)
+    # An error that had another name would make a circle with this frame, and keep the body.
     except StatusError as error:
-        refusal = error
+        return refused(error)
     except RecursionError:
-        refusal = too_deep()
+        return refused(too_deep())
     except Exception as error:
-        refusal = internal(error)
-    return refused(refusal)
+        return refused(internal(error))
 
 
 def refused(error):

@@ -230,13 +230,15 @@ def _answers(method):
 
     @functools.wraps(method)
     def answer(self, request, context):
+        # As in `_rest.call`, no error outlives its name.
         try:
             return method(self, request, context)
         except StatusError as error:
-            refusal = error
+            code, text = _CODES[error.code], error.message
         except Exception as error:
-            refusal = internal(error)
-        context.abort(_CODES[refusal.code], cut(refusal.message))
+            told = internal(error)
+            code, text = _CODES[told.code], told.message
+        context.abort(code, cut(text))
 
     return answer
 
