@@ -29,10 +29,11 @@ fuzz: .venv/developer ## sends, serves and loads nonsense for MINUTES=5
 soak: .venv/developer ## swaps models under full load for MINUTES=5
 	$(BIN)/python tests/benchmarks/soak.py --minutes $(MINUTES)
 
-lint: .venv/developer ## checks style, format and which room imports which
+lint: .venv/developer ## checks style, format, which room imports which, and the types that users see
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	mkdir -p .mypy_cache && ln -sfn .. .mypy_cache/ponderzoo && MYPYPATH=.mypy_cache $(BIN)/mypy
 
 bench-act: .venv/developer ## times the ACT layer, with one thread and with two
 	$(BIN)/python tests/benchmarks/act.py
@@ -67,7 +68,7 @@ train-%: .venv/installed ## trains the entry NAME in runs/NAME, or goes on with 
 	$(BIN)/ponderzoo train $* --run_dir runs/$*
 
 clean: ## removes the environment and all caches; runs/ stays
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/pip:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import grpc
 
@@ -31,7 +33,7 @@ class PredictError(RuntimeError):
         details: the server's own words, or gRPC's.
     """
 
-    def __init__(self, address, code, details):
+    def __init__(self, address: str, code: grpc.StatusCode, details: str) -> None:
         hint = ""
         if code == grpc.StatusCode.UNAVAILABLE and re.search("connect|resolv", details or ""):
             hint = f". Does a server listen on {address}?"
@@ -46,13 +48,13 @@ class _Calls:
 
     def __init__(
         self,
-        address,
-        timeout=60.0,
-        retries=3,
-        certificate=None,
-        client_certificate=None,
-        client_key=None,
-    ):
+        address: str,
+        timeout: float = 60.0,
+        retries: int = 3,
+        certificate: str | bytes | os.PathLike | None = None,
+        client_certificate: str | bytes | os.PathLike | None = None,
+        client_key: str | bytes | os.PathLike | None = None,
+    ) -> None:
         if not 0 <= retries <= MOST_RETRIES:
             raise ValueError(f"retries must be 0 to {MOST_RETRIES}, got {retries}")
         if certificate is None and (client_certificate or client_key):
@@ -68,7 +70,15 @@ class _Calls:
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def predict(self, model, inputs, signature=None, version=None, label=None, outputs=None):
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        signature: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Any:
         """Calls a signature of a model.
 
         Args:
@@ -98,7 +108,7 @@ class _Calls:
             request.inputs[name].CopyFrom(proto)
         return self._call(self._prediction.Predict, request, _read_outputs)
 
-    def metadata(self, model, version=None, label=None):
+    def metadata(self, model: str, version: int | None = None, label: str | None = None) -> Any:
         """The signatures of a model.
 
         Args:
@@ -120,7 +130,7 @@ class _Calls:
         _specify(request.model_spec, model, version, label)
         return self._call(self._prediction.GetModelMetadata, request, _read_signatures)
 
-    def status(self, model, version=None):
+    def status(self, model: str, version: int | None = None) -> Any:
         """What state the versions of a model are in.
 
         Args:
@@ -185,7 +195,7 @@ class Client(_Calls):
         """Closes the channel."""
         self._channel.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception):
@@ -218,7 +228,7 @@ class AsyncClient(_Calls):
         """Closes the channel."""
         await self._channel.close()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exception):

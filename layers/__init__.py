@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from typing import TYPE_CHECKING, Any
 
 
 def _found():
@@ -17,3 +18,7 @@ def _found():
 
 # All found before any is bound: importing a file binds its own name, which may be a function's.
 globals().update(dict(_found()))
+
+if TYPE_CHECKING:  # which does not run this file; `ponderzoo.layers.act.ACT` has its types
+
+    def __getattr__(name: str) -> Any: ...

@@ -1,5 +1,8 @@
 """Adaptive Computation Time."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -81,18 +84,18 @@ class ACT(SequenceLayer):
 
     def __init__(
         self,
-        cell,
-        max_ponder=100,
-        epsilon=0.01,
-        time_penalty=0.01,
-        return_sequences=False,
-        return_state=False,
-        return_ponder=False,
-        memory_budget=2**27,
-        zero_output_for_mask=False,
-        go_backwards=False,
-        **kwargs,
-    ):
+        cell: keras.layers.Layer | Sequence[keras.layers.Layer],
+        max_ponder: int = 100,
+        epsilon: float = 0.01,
+        time_penalty: float = 0.01,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        return_ponder: bool = False,
+        memory_budget: int = 2**27,
+        zero_output_for_mask: bool = False,
+        go_backwards: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(go_backwards, **kwargs)
         if isinstance(cell, (list, tuple)):
             cell = keras.layers.StackedRNNCells(cell, dtype=self.dtype_policy)
@@ -115,7 +118,9 @@ class ACT(SequenceLayer):
         self.epsilon = float(epsilon)
         self.time_penalty = float(time_penalty)
         self.return_sequences = return_sequences
-        self.return_state = return_state
+        self._with_state = return_state
+        # What `keras.layers.Bidirectional` asks: whether there is more than the output.
+        self.return_state = return_state or return_ponder
         self.return_ponder = return_ponder
         self.memory_budget = int(memory_budget)
         self.zero_output_for_mask = bool(zero_output_for_mask)
@@ -173,7 +178,7 @@ class ACT(SequenceLayer):
 
     def _pack(self, output, state, updates, remainder):
         result = [output]
-        if self.return_state:
+        if self._with_state:
             result += state
         if self.return_ponder:
             result += [updates, remainder]
@@ -208,7 +213,7 @@ class ACT(SequenceLayer):
             "epsilon": self.epsilon,
             "time_penalty": self.time_penalty,
             "return_sequences": self.return_sequences,
-            "return_state": self.return_state,
+            "return_state": self._with_state,
             "return_ponder": self.return_ponder,
             "memory_budget": self.memory_budget,
             "zero_output_for_mask": self.zero_output_for_mask,

@@ -1,6 +1,7 @@
 """Associative Long Short-Term Memory."""
 
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -69,16 +70,16 @@ class AssociativeLSTMCell(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        copies=1,
-        use_recurrent_candidate=False,
-        forget_bias=1.0,
-        permutation_seed=0,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        units: int,
+        copies: int = 1,
+        use_recurrent_candidate: bool = False,
+        forget_bias: float = 1.0,
+        permutation_seed: int = 0,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        recurrent_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         # States come in as they are: a memory in half precision would forget.
         super().__init__(autocast=False, **kwargs)
         if not is_whole(units) or units < 2 or units % 2:
@@ -271,20 +272,20 @@ class AssociativeLSTM(SequenceLayer):
 
     def __init__(
         self,
-        units,
-        copies=1,
-        use_recurrent_candidate=False,
-        forget_bias=1.0,
-        permutation_seed=0,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        return_sequences=False,
-        return_state=False,
-        zero_output_for_mask=False,
-        go_backwards=False,
-        **kwargs,
-    ):
+        units: int,
+        copies: int = 1,
+        use_recurrent_candidate: bool = False,
+        forget_bias: float = 1.0,
+        permutation_seed: int = 0,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        recurrent_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        return_sequences: bool = False,
+        return_state: bool = False,
+        zero_output_for_mask: bool = False,
+        go_backwards: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
         self.cell = AssociativeLSTMCell(
             units,

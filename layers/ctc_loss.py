@@ -5,6 +5,7 @@ leaves a labelling, whose probability is that of all its paths together (Graves 
 """
 
 import functools
+from typing import Any
 
 from keras import ops
 
@@ -30,7 +31,14 @@ from ._padding import longer
 from ._scan import scan, stacked
 
 
-def ctc_loss(logits, labels, logit_lengths, label_lengths, blank=0, jit=False):
+def ctc_loss(
+    logits: Any,
+    labels: Any,
+    logit_lengths: Any,
+    label_lengths: Any,
+    blank: int = 0,
+    jit: bool = False,
+) -> Any:
     """The negative log-probability of labellings (Graves et al., 2006, section 4).
 
     Both sums over paths, from the first frame on and from the last one back, are taken in log space
@@ -204,7 +212,12 @@ class CTCLoss(AlignmentLoss):
         0.28768205642700195
     """
 
-    def __init__(self, blank=0, name="ctc_loss", reduction="sum_over_batch_size"):
+    def __init__(
+        self,
+        blank: int = 0,
+        name: str | None = "ctc_loss",
+        reduction: str | None = "sum_over_batch_size",
+    ) -> None:
         super().__init__(blank, name, reduction)
 
     def call(self, y_true, y_pred):
@@ -215,7 +228,7 @@ class CTCLoss(AlignmentLoss):
         return ctc_loss(logits, labels, frames, places, self.blank, jit=True)
 
 
-def sure_of_blank(logits, lengths, blank=0):
+def sure_of_blank(logits: Any, lengths: Any, blank: int = 0) -> Any:
     """Logits whose frames beyond a row's length are sure of blank, as `CTCLoss` wants them.
 
     Args:

@@ -5,6 +5,7 @@ See `ctc_loss` for what a path and a labelling are (Graves et al., 2006).
 
 import heapq
 import itertools
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -14,7 +15,7 @@ from ._labels import IMPOSSIBLE, add_logs, best_path, check_logits, summable
 from ._scan import scan, stacked
 
 
-def ctc_best_path(logits, lengths, blank=0):
+def ctc_best_path(logits: Any, lengths: Any, blank: int = 0) -> tuple:
     """The labelling of the most probable path (Graves et al., 2006, section 3.2).
 
     It need not be the most probable labelling. Works inside graphs, compiled or not.
@@ -47,7 +48,9 @@ def _packed(labels):
     return ops.where(there, packed, -1), ops.where(there, frames, -1)
 
 
-def ctc_beam_search(logits, lengths, width, blank=0, n_best=1):
+def ctc_beam_search(
+    logits: Any, lengths: Any, width: int, blank: int = 0, n_best: int = 1
+) -> tuple:
     """The most probable labellings that a beam of them finds, frame by frame.
 
     Paths that say the same so far are one hypothesis, whose probability is their sum: the search of
@@ -165,7 +168,13 @@ def _mark(mark, label):
     return mark * factors + ops.cast(label[..., None] + 1, "uint32")
 
 
-def ctc_prefix_search(logits, lengths, blank=0, threshold=0.9999, max_expansions=10_000):
+def ctc_prefix_search(
+    logits: Any,
+    lengths: Any,
+    blank: int = 0,
+    threshold: float = 0.9999,
+    max_expansions: int = 10_000,
+) -> list[tuple[list[int], float]]:
     """The most probable labellings by prefix search (Graves et al., 2006, section 3.2).
 
     The search grows the most probable beginning of a labelling until no other can hold a better

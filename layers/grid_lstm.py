@@ -1,5 +1,8 @@
 """Grid LSTM."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -74,16 +77,16 @@ class GridLSTMCell(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        dimensions,
-        priority=(),
-        plain=(),
-        plain_activation="tanh",
-        hidden_form="paper",
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        units: int,
+        dimensions: int,
+        priority: Sequence[int] = (),
+        plain: Sequence[int] = (),
+        plain_activation: str = "tanh",
+        hidden_form: str = "paper",
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.dimensions = whole("dimensions", dimensions, 1)
@@ -216,21 +219,21 @@ class GridLSTM(SequenceLayer):
 
     def __init__(
         self,
-        units,
-        layers=1,
-        tied=True,
-        priority=(),
-        plain=(),
-        plain_activation="tanh",
-        hidden_form="paper",
-        alternate_corners=False,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        return_state=False,
-        zero_output_for_mask=True,
-        go_backwards=False,
-        **kwargs,
-    ):
+        units: int,
+        layers: int = 1,
+        tied: bool = True,
+        priority: Sequence[int] = (),
+        plain: Sequence[int] = (),
+        plain_activation: str = "tanh",
+        hidden_form: str = "paper",
+        alternate_corners: bool = False,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        return_state: bool = False,
+        zero_output_for_mask: bool = True,
+        go_backwards: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.layers = whole("layers", layers, 1)

@@ -3,7 +3,7 @@
 from . import _backend as backend
 
 
-def jit_in_graphs(allowed):
+def jit_in_graphs(allowed: bool) -> bool:
     """Whether losses and LSTM layers compile themselves in a graph that XLA does not compile.
 
     Keras trains in such graphs on a CPU (`jit_compile="auto"`). There XLA then compiles the loops

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -88,19 +90,19 @@ class NTMCell(keras.layers.Layer):
 
     def __init__(
         self,
-        units=None,
-        controller="lstm",
-        memory_slots=128,
-        word_size=20,
-        read_heads=1,
-        write_heads=1,
-        shift_range=1,
-        initial_memory="constant",
-        head_limit=20.0,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        units: int | None = None,
+        controller: str | keras.layers.Layer | Sequence[keras.layers.Layer] = "lstm",
+        memory_slots: int = 128,
+        word_size: int = 20,
+        read_heads: int = 1,
+        write_heads: int = 1,
+        shift_range: int = 1,
+        initial_memory: str = "constant",
+        head_limit: float = 20.0,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         # States come in as they are: a memory in half precision would forget.
         super().__init__(autocast=False, **kwargs)
         self.memory_slots = whole("memory_slots", memory_slots, 1)
@@ -420,24 +422,24 @@ class NTM(SequenceLayer):
 
     def __init__(
         self,
-        units=None,
-        controller="lstm",
-        memory_slots=128,
-        word_size=20,
-        read_heads=1,
-        write_heads=1,
-        shift_range=1,
-        initial_memory="constant",
-        head_limit=20.0,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        return_sequences=False,
-        return_state=False,
-        return_trace=False,
-        zero_output_for_mask=False,
-        go_backwards=False,
-        **kwargs,
-    ):
+        units: int | None = None,
+        controller: str | keras.layers.Layer | Sequence[keras.layers.Layer] = "lstm",
+        memory_slots: int = 128,
+        word_size: int = 20,
+        read_heads: int = 1,
+        write_heads: int = 1,
+        shift_range: int = 1,
+        initial_memory: str = "constant",
+        head_limit: float = 20.0,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        return_sequences: bool = False,
+        return_state: bool = False,
+        return_trace: bool = False,
+        zero_output_for_mask: bool = False,
+        go_backwards: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
         self.cell = NTMCell(
             units,
@@ -455,7 +457,9 @@ class NTM(SequenceLayer):
             name="cell",
         )
         self.return_sequences = return_sequences
-        self.return_state = return_state
+        self._with_state = return_state
+        # What `keras.layers.Bidirectional` asks: whether there is more than the output.
+        self.return_state = return_state or return_trace
         self.return_trace = return_trace
         self.zero_output_for_mask = bool(zero_output_for_mask)
         self.supports_masking = True
@@ -520,7 +524,7 @@ class NTM(SequenceLayer):
 
     def _pack(self, output, state, trace):
         result = [output]
-        if self.return_state:
+        if self._with_state:
             result += state
         if self.return_trace:
             result += [trace]
@@ -567,7 +571,7 @@ class NTM(SequenceLayer):
             **self.cell.get_config(),
             **super().get_config(),
             "return_sequences": self.return_sequences,
-            "return_state": self.return_state,
+            "return_state": self._with_state,
             "return_trace": self.return_trace,
             "zero_output_for_mask": self.zero_output_for_mask,
         }

@@ -1,6 +1,7 @@
 """LSTM layers with peepholes, in one direction or both, and deep stacks of them."""
 
 import itertools
+from typing import Any
 
 import keras
 from keras import ops
@@ -73,20 +74,20 @@ class PeepholeLSTM(SequenceLayer):
 
     def __init__(
         self,
-        units,
-        bidirectional=False,
-        peepholes=True,
-        clip_derivatives=0.0,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        forget_bias=0.0,
-        return_sequences=True,
-        return_state=False,
-        zero_output_for_mask=True,
-        go_backwards=False,
-        **kwargs,
-    ):
+        units: int,
+        bidirectional: bool = False,
+        peepholes: bool = True,
+        clip_derivatives: float = 0.0,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        recurrent_initializer: str | keras.initializers.Initializer = "orthogonal",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        forget_bias: float = 0.0,
+        return_sequences: bool = True,
+        return_state: bool = False,
+        zero_output_for_mask: bool = True,
+        go_backwards: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.bidirectional = bool(bidirectional)
@@ -278,21 +279,21 @@ class DeepLSTM(SequenceLayer):
 
     def __init__(
         self,
-        units,
-        layers,
-        bidirectional=False,
-        peepholes=True,
-        clip_derivatives=0.0,
-        skips=False,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        forget_bias=0.0,
-        return_state=False,
-        zero_output_for_mask=True,
-        go_backwards=False,
-        **kwargs,
-    ):
+        units: int,
+        layers: int,
+        bidirectional: bool = False,
+        peepholes: bool = True,
+        clip_derivatives: float = 0.0,
+        skips: bool = False,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        recurrent_initializer: str | keras.initializers.Initializer = "orthogonal",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        forget_bias: float = 0.0,
+        return_state: bool = False,
+        zero_output_for_mask: bool = True,
+        go_backwards: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
         self.skips = bool(skips)
         self.return_state = return_state

@@ -1,5 +1,7 @@
 """The Reencoder, which reads a source again for every word of its target."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -72,14 +74,14 @@ class Reencoder(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        layers=2,
-        tied=False,
-        hidden_form="paper",
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        units: int,
+        layers: int = 2,
+        tied: bool = False,
+        hidden_form: str = "paper",
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.layers = whole("layers", layers, 1)

@@ -1,5 +1,7 @@
 """Sequence transducers: a prediction network beside the transcription network, and their joint."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -38,7 +40,7 @@ class OneHotLabels(keras.layers.Layer):
         Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, arXiv:1211.3711.
     """
 
-    def __init__(self, classes, blank=0, **kwargs):
+    def __init__(self, classes: int, blank: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.autocast = False
         self.classes = whole("classes", classes, 2)
@@ -119,8 +121,15 @@ class RNNTransducer(keras.layers.Layer):
     """
 
     def __init__(
-        self, classes, units, joint_units=0, blank=0, max_symbols=4, peepholes=True, **kwargs
-    ):
+        self,
+        classes: int,
+        units: int,
+        joint_units: int = 0,
+        blank: int = 0,
+        max_symbols: int = 4,
+        peepholes: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.joint_units = whole("joint_units", joint_units, 0)

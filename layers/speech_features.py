@@ -1,5 +1,7 @@
 """Audio into frames of features, within the model, and their normalisation."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -12,19 +14,19 @@ class _SpeechFeatures(keras.layers.Layer):
 
     def __init__(
         self,
-        rate,
-        window,
-        step,
-        bands,
-        lowest_frequency,
-        highest_frequency,
-        energy,
-        deltas,
-        delta_window,
-        preemphasis,
-        floor,
-        **kwargs,
-    ):
+        rate: int,
+        window: float,
+        step: float,
+        bands: int,
+        lowest_frequency: float,
+        highest_frequency: float,
+        energy: bool,
+        deltas: int,
+        delta_window: int,
+        preemphasis: float,
+        floor: float,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         # Half precision would hear the audio in 11 bits.
         self.autocast = False
@@ -207,19 +209,19 @@ class LogMel(_SpeechFeatures):
 
     def __init__(
         self,
-        rate=16000,
-        window=0.025,
-        step=0.010,
-        bands=40,
-        lowest_frequency=0.0,
-        highest_frequency=None,
-        energy=True,
-        deltas=2,
-        delta_window=2,
-        preemphasis=0.97,
-        floor=1e-10,
-        **kwargs,
-    ):
+        rate: int = 16000,
+        window: float = 0.025,
+        step: float = 0.010,
+        bands: int = 40,
+        lowest_frequency: float = 0.0,
+        highest_frequency: float | None = None,
+        energy: bool = True,
+        deltas: int = 2,
+        delta_window: int = 2,
+        preemphasis: float = 0.97,
+        floor: float = 1e-10,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             rate,
             window,
@@ -287,20 +289,20 @@ class MFCC(_SpeechFeatures):
 
     def __init__(
         self,
-        coefficients=12,
-        rate=16000,
-        window=0.025,
-        step=0.010,
-        bands=26,
-        lowest_frequency=0.0,
-        highest_frequency=None,
-        energy=True,
-        deltas=2,
-        delta_window=2,
-        preemphasis=0.97,
-        floor=1e-10,
-        **kwargs,
-    ):
+        coefficients: int = 12,
+        rate: int = 16000,
+        window: float = 0.025,
+        step: float = 0.010,
+        bands: int = 26,
+        lowest_frequency: float = 0.0,
+        highest_frequency: float | None = None,
+        energy: bool = True,
+        deltas: int = 2,
+        delta_window: int = 2,
+        preemphasis: float = 0.97,
+        floor: float = 1e-10,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             rate,
             window,
@@ -389,7 +391,7 @@ class FeatureNormalization(keras.layers.Layer):
         Graves, Mohamed and Hinton, 2013, arXiv:1303.5778, section 3.
     """
 
-    def __init__(self, centred=False, **kwargs):
+    def __init__(self, centred: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.centred = bool(centred)
         self.autocast = False

@@ -1,5 +1,7 @@
 """What a network says of frames that are padding."""
 
+from typing import Any
+
 import keras
 
 from ._base import serializable, whole
@@ -33,7 +35,7 @@ class SureOfBlank(keras.layers.Layer):
         <tf.Tensor: shape=(), dtype=float32, numpy=0.0>
     """
 
-    def __init__(self, blank=0, **kwargs):
+    def __init__(self, blank: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.blank = whole("blank", blank, 0)
         self.supports_masking = True

@@ -1,6 +1,7 @@
 """The loss of a sequence transducer, from all logits or from the two networks' apart."""
 
 import functools
+from typing import Any
 
 from keras import ops
 
@@ -25,7 +26,15 @@ from ._scan import scan, stacked
 _FAINT = 1e-30
 
 
-def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0, clamp=-1.0, jit=False):
+def transducer_loss(
+    logits: Any,
+    labels: Any,
+    logit_lengths: Any,
+    label_lengths: Any,
+    blank: int = 0,
+    clamp: float = -1.0,
+    jit: bool = False,
+) -> Any:
     """-ln Pr(y|x), summed over all alignments of labels and blanks (Graves, 2012, section 2.4).
 
     A node `(t, u)` of the lattice stands for `t` frames read and `u` labels put out. Blank leads to
@@ -83,8 +92,14 @@ def transducer_loss(logits, labels, logit_lengths, label_lengths, blank=0, clamp
 
 
 def factored_transducer_loss(
-    transcription, prediction, labels, transcription_lengths, label_lengths, blank=0, jit=False
-):
+    transcription: Any,
+    prediction: Any,
+    labels: Any,
+    transcription_lengths: Any,
+    label_lengths: Any,
+    blank: int = 0,
+    jit: bool = False,
+) -> Any:
     """`transducer_loss` of the sums of two networks' logits (Graves, 2012, section 2.3).
 
     The logits are `transcription[:, :, None] + prediction[:, None]`. They are never formed: the
@@ -135,7 +150,9 @@ def factored_transducer_loss(
     return loss
 
 
-def transducer_arcs(logits, labels, logit_lengths, label_lengths, blank=0):
+def transducer_arcs(
+    logits: Any, labels: Any, logit_lengths: Any, label_lengths: Any, blank: int = 0
+) -> tuple:
     """How probable it is that the alignment of labels leaves each node by each of its arcs.
 
     Args:
@@ -200,8 +217,12 @@ class TransducerLoss(AlignmentLoss):
     """
 
     def __init__(
-        self, blank=0, name="transducer_loss", reduction="sum_over_batch_size", clamp=-1.0
-    ):
+        self,
+        blank: int = 0,
+        name: str | None = "transducer_loss",
+        reduction: str | None = "sum_over_batch_size",
+        clamp: float = -1.0,
+    ) -> None:
         super().__init__(blank, name, reduction)
         self.clamp = float(clamp)
 

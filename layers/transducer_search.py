@@ -13,6 +13,8 @@ that joins hidden vectors (Graves et al., 2013) serve alike:
 
 import bisect
 import heapq
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,8 +26,15 @@ from ._labels import check_lengths, check_rank
 
 
 def transducer_greedy(
-    predict, join, initial_state, transcription, lengths, blank=0, max_symbols=4, max_labels=None
-):
+    predict: Callable,
+    join: Callable,
+    initial_state: Callable,
+    transcription: Any,
+    lengths: Any,
+    blank: int = 0,
+    max_symbols: int = 4,
+    max_labels: int | None = None,
+) -> tuple:
     """Takes the most probable symbol, again and again: blank goes on to the next frame.
 
     Every row of the batch goes at its own pace, in one loop of as many rounds as the slowest needs.
@@ -103,17 +112,17 @@ def transducer_greedy(
 
 
 def transducer_beam_search(
-    predict,
-    join,
-    initial_state,
-    transcription,
-    lengths,
-    width=10,
-    blank=0,
-    n_best=1,
-    length_normalised=False,
-    max_expansions=None,
-):
+    predict: Callable,
+    join: Callable,
+    initial_state: Callable,
+    transcription: Any,
+    lengths: Any,
+    width: int = 10,
+    blank: int = 0,
+    n_best: int = 1,
+    length_normalised: bool = False,
+    max_expansions: int | None = None,
+) -> list:
     """The most probable labellings by the paper's search (Graves, 2012, section 2.5).
 
     Alignments that say the same are one hypothesis: at each frame a hypothesis also gets what its

@@ -1,5 +1,7 @@
 """Gaussian noise on the weights of a layer while it is trained."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -46,7 +48,13 @@ class WeightNoise(keras.layers.Wrapper):
         Hinton, "Speech Recognition with Deep Recurrent Neural Networks", 2013, arXiv:1303.5778.
     """
 
-    def __init__(self, layer, stddev=0.075, seed=None, **kwargs):
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        stddev: float = 0.075,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(layer, **kwargs)
         if not stddev >= 0:
             raise ValueError(f"stddev must be 0 or more; got {stddev!r}")

@@ -1,5 +1,8 @@
 """Words as vectors, by a list that models take along."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -30,7 +33,7 @@ class Words(keras.layers.Layer):
         TensorShape([1, 3, 2])
     """
 
-    def __init__(self, words, **kwargs):
+    def __init__(self, words: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.words = list(words)
         if not self.words or len(set(self.words)) < len(self.words):

@@ -19,6 +19,7 @@ import ponderzoo.layers
 import ponderzoo.trainers
 import ponderzoo.zoo
 import pytest
+from ponderzoo.export import client
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = ("layers", "trainers", "zoo", "export")
@@ -73,11 +74,24 @@ def test_everything_a_room_offers_is_documented(room):
             assert inspect.getdoc(value), name
 
 
-@pytest.mark.parametrize("name", ponderzoo.zoo.__all__)
-def test_what_the_zoo_offers_says_its_types(name):
-    function = getattr(ponderzoo.zoo, name)
-    told = typing.get_type_hints(function)
-    assert told.keys() == {*inspect.signature(function).parameters, "return"}
+def offered():
+    """What a user calls, by name: functions, and classes of which objects are made."""
+    for room in (ponderzoo.layers, ponderzoo.trainers, ponderzoo.zoo, client):
+        for name, value in vars(room).items():
+            home = "ponderzoo." if room is not client else client.__name__
+            ours = getattr(value, "__module__", "").startswith(home)
+            if ours and not name.startswith("_") and callable(value):
+                yield pytest.param(value, id=name)
+
+
+@pytest.mark.parametrize("value", [*offered()])
+def test_what_users_call_says_its_types(value):
+    if inspect.isclass(value):
+        if "__init__" not in vars(value):
+            pytest.skip("made as its base is")
+        value = value.__init__
+    told = typing.get_type_hints(value)
+    assert told.keys() == {*inspect.signature(value).parameters, "return"} - {"self"}
 
 
 def imports(statements, under_condition=False):

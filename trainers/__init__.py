@@ -1,6 +1,7 @@
 """Tasks, and the ways of learning them."""
 
 import inspect
+from typing import Any
 
 from . import _rooms
 from . import tasks as _tasks
@@ -12,12 +13,12 @@ __all__ = ["Recipe", "Task", "fit", "parse_as", "task", "tasks"]
 _ROOM = _tasks.__name__
 
 
-def tasks():
+def tasks() -> list[str]:
     """Names of all tasks: one a public file of `tasks/`, and those that other packages add."""
     return _rooms.names(_ROOM)
 
 
-def task(name, **config):
+def task(name: str, **config: Any) -> Task:
     """Builds the task `name`. Raises `ValueError` for an unknown name or field, or a bad value."""
     module = _rooms.find(_ROOM, name, "task")
     (kind,) = [

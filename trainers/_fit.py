@@ -1,14 +1,27 @@
 """The door to training: model, task and recipe in, run directory out."""
 
 import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
 
 from . import _rooms
 from ._evaluate import nothing
 from ._recipe import Recipe
 from ._run import Run
+from ._task import Task
 
 
-def fit(build, task, recipe, run_dir, description=None, find=os.fspath, measures=nothing):
+def fit(
+    build: Callable[[], keras.Model],
+    task: Task,
+    recipe: Mapping[str, Any],
+    run_dir: str | os.PathLike,
+    description: Mapping[str, Any] | None = None,
+    find: Callable[[str], str] = os.fspath,
+    measures: Callable[[keras.Model], dict[str, list]] = nothing,
+) -> dict[str, Any]:
     """Trains a model and fills its run directory; a run that was killed goes on where it stood.
 
     A resumed run ends with the same weights, bit for bit, as one that was never interrupted.

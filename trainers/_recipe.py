@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import keras
 
@@ -182,7 +183,7 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "law": self.law, "first": self.first, "last": self.last}
 
 
-def parse_as(name, default, value):
+def parse_as(name: str, default: Any, value: Any) -> Any:
     """`value`, perhaps text, in the type of `default`; raises `ValueError` where it cannot be."""
     kind, text = type(default), str(value).strip()
     try:
