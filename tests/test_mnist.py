@@ -182,6 +182,21 @@ def test_images_and_labels_must_belong_together(root):
         mnist.load(root)
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_files_are_found_by_the_names_that_programs_give_them(root, packed):
+    expected = mnist.load(root)
+    for name in mnist.FILES:
+        content = (root / name).read_bytes()
+        (root / name).unlink()
+        other = root / name.replace("-idx", ".idx")
+        other.with_suffix(other.suffix + ".gz" * packed).write_bytes(
+            gzip.compress(content) if packed else content
+        )
+    for part, arrays in mnist.load(root).items():
+        for found, array in zip(arrays, expected[part]):
+            np.testing.assert_array_equal(found, array)
+
+
 def test_missing_files_name_the_remedies(monkeypatch, tmp_path, root):
     monkeypatch.setenv("PONDERZOO_DATA", str(tmp_path))
     (root / "t10k-images-idx3-ubyte").unlink()
