@@ -729,6 +729,24 @@ REST = {
         400,
         "Example must be JSON object but got JSON True",
     ),
+    "a feature of two types": (
+        "/v1/models/dense:classify",
+        {"examples": [{"a": [True, 1]}, {"a": [1, "x"]}]},
+        400,
+        "Unexpected element type in feature: a expecting type: int64",
+    ),
+    "a feature that is no number of 64 bits": (
+        "/v1/models/dense:classify",
+        {"examples": [{"a": 2**63}]},
+        400,
+        "Feature: a has uint64 element. Only int64 is supported.",
+    ),
+    "a feature of wrong base64": (
+        "/v1/models/dense:regress",
+        {"context": {"a": ["x", {"b64": "%"}]}, "examples": [{}]},
+        400,
+        "Unable to base64 decode",
+    ),
     "status of an unknown model": (
         "/v1/models/other",
         None,

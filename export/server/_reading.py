@@ -109,11 +109,28 @@ def _check_example(example):
     if not isinstance(example, dict):
         raise invalid(f"Example must be JSON object but got JSON {_kind(example)}")
     for name, values in example.items():
+        first = None
         for value in values if isinstance(values, list) else [values]:
             if value is None or (isinstance(value, list | dict) and not _is_base64(value)):
                 raise invalid(
                     f"Feature: {name} has element with unexpected JSON type: {_kind(value)}"
                 )
+            kind = _feature_kind(value)
+            first = first or kind
+            if kind != first:
+                text = f"Unexpected element type in feature: {name} expecting type: {first}"
+                raise invalid(text)
+            if kind == "int64" and value >= 2**63:
+                raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
+            if isinstance(value, dict):
+                _unescaped(value["b64"])
+
+
+def _feature_kind(value):
+    if isinstance(value, str | dict):
+        return "bytes"
+    # What has no room in 64 bits is a float in JSON.
+    return "int64" if isinstance(value, int) and -(2**63) <= value < 2**64 else "float"
 
 
 def _kind(value):
