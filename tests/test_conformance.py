@@ -6,6 +6,7 @@ import glob
 import hashlib
 import importlib
 import inspect
+import itertools
 import json
 import math
 import os
@@ -30,7 +31,7 @@ LAYERS = {
     if isinstance(cls, type) and issubclass(cls, keras.layers.Layer)
 }
 SEQUENCE_LAYERS = [name for name, cls in LAYERS.items() if issubclass(cls, SequenceLayer)]
-HOLES = np.array([[1, 0, 1, 1], [0, 1, 1, 0]], bool)
+HOLES = np.array([[1, 0, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROWS = 4
 MOST_PRETRAINED_BYTES, MOST_BYTES = 80_000_000, 4_000_000
@@ -136,7 +137,7 @@ def test_layer_says_what_it_will_return(name):
         assert (tuple(spec.shape), spec.dtype) == (real.shape, real.dtype.name)
 
 
-def differentiated(layer, args, kwargs, run=lambda function: function, **options):
+def differentiated(layer, args, kwargs, run=lambda step: step, **options):
     """Outputs, and the gradient of their sum, each weighed at random, by weights and inputs."""
 
     def step(args, kwargs):
@@ -169,17 +170,35 @@ def in_dtype(name, dtype, like):
     return layer, args, kwargs
 
 
+MODES = {"eager": lambda function: function, "graph": tf.function, "xla": compiled}
+
+
 @each_layer
-def test_layer_under_xla_has_the_value_and_gradient_of_float64(name):
+def test_layer_in_every_mode_has_the_value_and_gradient_of_float64(name):
     exact, args, kwargs = example(name, "float64")
+    expected = differentiated(exact, args, kwargs)
     layer, *single = in_dtype(name, "float32", exact)
-    if name in SEQUENCE_LAYERS:  # whose own tests compile gradients, which takes long
-        found = flat(compiled(layer)(*single[0], **single[1]))
-        assert_same(found, flat(exact(*args, **kwargs)), 1e-4)
-    else:
-        assert_same(
-            differentiated(layer, *single, compiled), differentiated(exact, args, kwargs), 1e-4
-        )
+    for run in MODES.values():
+        assert_same(differentiated(layer, *single, run), expected, 1e-4)
+
+
+ROUNDED = ("exp", "log", "log1p", "rsqrt", "sigmoid", "softplus", "sqrt", "tanh")
+
+
+@each_layer
+def test_layer_on_another_processor_has_the_value_and_gradient_of_float64(name, monkeypatch):
+    """One whose functions round up and down in turns where this one rounds to nearest."""
+    exact, args, kwargs = example(name, "float64")
+    expected = differentiated(exact, args, kwargs)
+    layer, *single = in_dtype(name, "float32", exact)
+    errors = itertools.cycle((2.0**-23, -(2.0**-23)))
+
+    def rounded(function):
+        return lambda x, *more: function(x, *more) * (1 + next(errors))
+
+    for function in ROUNDED:
+        monkeypatch.setattr(keras.ops, function, rounded(getattr(keras.ops, function)))
+    assert_same(differentiated(layer, *single), expected, 1e-4)
 
 
 @each_layer
@@ -244,20 +263,23 @@ def sequence_layer(name, dtype="float32", **changes):
     if "return_sequences" in config:
         changes["return_sequences"] = True
     layer = type(layer).from_config({**config, **changes, "name": "layer"})
-    steps = np.random.default_rng(0).normal(size=(2, 4, x.shape[-1]))
+    steps = np.random.default_rng(0).normal(size=(*HOLES.shape, x.shape[-1]))
     layer.build(steps.shape)
     return layer, tf.constant(steps, dtype)
 
 
 @each_sequence_layer
-def test_masked_layer_in_a_graph_has_the_value_and_gradient_of_float64(name):
-    exact, x = sequence_layer(name, "float64", zero_output_for_mask=False)
+def test_masked_layer_in_every_mode_has_the_value_and_gradient_of_float64(name):
+    """Also where masked steps are not what the layer makes them unless it is told."""
+    zero = not sequence_layer(name)[0].get_config()["zero_output_for_mask"]
+    changes = {"zero_output_for_mask": zero, "return_state": True}
+    exact, x = sequence_layer(name, "float64", **changes)
     options = {"mask": tf.constant(HOLES), "training": True}
     expected = differentiated(exact, (x,), {}, **options)
-    single, x = sequence_layer(name, zero_output_for_mask=False)
+    single, x = sequence_layer(name, **changes)
     single.set_weights(exact.get_weights())
-    found = differentiated(single, (x,), {}, tf.function, **options)
-    assert_same(found, expected, 1e-4)
+    for run in MODES.values():
+        assert_same(differentiated(single, (x,), {}, run, **options), expected, 1e-4)
 
 
 @each_sequence_layer
@@ -299,6 +321,29 @@ def test_layer_goes_into_bidirectional(name):
 
 
 @each_sequence_layer
+@pytest.mark.parametrize("return_state", [False, True], ids=["alone", "with state"])
+def test_layer_in_bidirectional_returns_what_it_tells_of_itself(name, return_state):
+    """Where it tells more than output and state: behind the outputs, for each direction."""
+    layer, x = sequence_layer(name)
+    more = {
+        key: True
+        for key in layer.get_config()
+        if key.startswith("return_") and key not in ("return_sequences", "return_state")
+    }
+    if not more:
+        pytest.skip("it returns outputs and states alone")
+    layer, x = sequence_layer(name, return_state=return_state, **more)
+    both = keras.layers.Bidirectional(layer, merge_mode=None)
+    forward, backward, *told = both(x)
+    expected = [both.forward_layer(x), both.backward_layer(x)]
+    assert_same(flat([forward, tf.reverse(backward, [1])]), flat([y for y, *_ in expected]))
+    assert_same(flat(told), flat([rest for _, *rest in expected]))
+    symbolic = both(keras.Input(x.shape[1:]))
+    shapes = [x.shape[1:] for x in keras.tree.flatten(symbolic)]
+    assert shapes == [x.shape[1:] for x in flat([forward, backward, *told])]
+
+
+@each_sequence_layer
 def test_layer_that_goes_backwards_turns_the_mask(name):
     layer, x = sequence_layer(name, go_backwards=True)
     np.testing.assert_array_equal(layer.compute_mask(x, HOLES), HOLES[:, ::-1])
@@ -308,6 +353,55 @@ def test_layer_that_goes_backwards_turns_the_mask(name):
 def test_layer_says_where_its_state_is_kept(name):
     with pytest.raises((ValueError, TypeError), match=r"return_state=True.* as initial_state"):
         sequence_layer(name, stateful=True)
+
+
+TWO_REPLICAS = """
+import json
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from test_conformance import one_step_of_everything
+
+one = one_step_of_everything()
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    print(json.dumps([one, one_step_of_everything()]))
+"""
+
+
+def one_step_of_everything(rows=4):
+    """Losses, and weights after a step, of a model of all layers that learn."""
+    rng = np.random.default_rng(0)
+    tensors, inputs, outputs, targets = {}, {}, {}, {}
+    for name in LAYERS:
+        model, given = model_of(*example(name, "float32"))
+        if not model.trainable_variables:
+            continue
+        named = {key: f"{name}_{key}" for key in given}
+        for key, x in given.items():
+            tensors[named[key]] = np.resize(x, (rows, *x.shape[1:]))
+            inputs[named[key]] = keras.Input(x.shape[1:], dtype=x.dtype.name, name=named[key])
+        entered = {key: inputs[place] for key, place in named.items()}
+        for i, x in enumerate(keras.tree.flatten(model(entered))):
+            if keras.backend.is_float_dtype(x.dtype):
+                outputs[f"{name}_output_{i}"] = x
+                targets[f"{name}_output_{i}"] = rng.normal(size=(rows, *x.shape[1:]))
+    model = keras.Model(inputs, outputs)
+    losses = dict.fromkeys(outputs, "mse")
+    model.compile(keras.optimizers.SGD(0.1), losses, run_eagerly=True)
+    history = model.fit(tensors, targets, batch_size=rows, shuffle=False, verbose=0).history
+    return history, [np.asarray(w).tolist() for w in model.weights]
+
+
+def test_layers_on_two_replicas_lose_and_step_as_on_one_device(fresh):
+    """Eagerly, as graphs of all layers take long; `test_losses.py` has graphs of replicas."""
+    (one, weights), (two, others) = json.loads(fresh(TWO_REPLICAS).splitlines()[-1])
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-4, err_msg=name)
+    for a, b in zip(weights, others, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 @each_layer

@@ -1,5 +1,6 @@
 """What the losses of rows promise as Keras losses, all of them alike."""
 
+import itertools
 import json
 
 import keras
@@ -148,6 +149,17 @@ def test_labels_may_be_bytes():
 
 
 @each_alignment
+def test_labels_with_a_fraction_are_refused_and_cost_infinity_in_a_graph(kind):
+    labels = LABELS.astype("float32")
+    np.testing.assert_allclose(kind()(labels, draw(kind)), kind()(LABELS, draw(kind)))
+    labels[0, 0] = 1.5
+    with pytest.raises(ValueError, match=r"labels must be classes.* got 1\.5"):
+        kind()(labels, draw(kind))
+    rows = inside(kind(reduction=None), "graph")(tf.constant(labels), draw(kind))
+    assert np.isinf(rows[0]) and np.all(np.isfinite(rows[1:]))
+
+
+@each_alignment
 def test_labels_may_be_ragged_or_sparse(kind):
     logits, loss = draw(kind), kind(reduction=None)
     expected = loss(LABELS, logits)
@@ -253,6 +265,30 @@ def test_every_way_of_computing_has_the_value_and_gradient_of_float64(kind):
         for found, expected in zip(run(tf.cast(logits, dtype)), exact):
             scale = tolerance * np.max(np.abs(expected))
             np.testing.assert_allclose(np.float64(found), expected, rtol=0, atol=scale)
+
+
+@each_loss
+def test_a_processor_that_rounds_up_and_down_gives_the_numbers_of_float64(kind, monkeypatch):
+    def step(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            total = kind()(LABELS, logits)
+        return total, tape.gradient(total, logits)
+
+    # The last row is sure of what it should not say.
+    logits = draw(kind)
+    logits[-1] *= 40
+    exact = step(tf.constant(logits, "float64"))
+    errors = itertools.cycle((2.0**-23, -(2.0**-23)))
+
+    def rounded(function):
+        return lambda x, *more, **options: function(x, *more, **options) * (1 + next(errors))
+
+    for name in ("exp", "log", "log_softmax", "logsumexp", "softplus"):
+        monkeypatch.setattr(keras.ops, name, rounded(getattr(keras.ops, name)))
+    for found, expected in zip(step(tf.constant(logits)), exact):
+        scale = 1e-5 * np.max(np.abs(expected))
+        np.testing.assert_allclose(np.float64(found), expected, rtol=0, atol=scale)
 
 
 def test_the_gradient_of_a_row_is_clamped_before_it_is_weighed():
