@@ -383,7 +383,9 @@ def test_chunks_that_are_computed_again_change_nothing(name, mode):
 @pytest.mark.parametrize(
     "name, mode, budget",
     [
-        *itertools.product(["lstm", "own"], ["eager", "graph"], [1, 2**27]),
+        *itertools.product(["lstm", "own"], ["eager"], [1, 2**27]),
+        ("lstm", "graph", 1),
+        ("own", "graph", 2**27),
         ("gru", "xla", 2**27),
         ("own", "xla", 1),
         ("rnn", "dynamic xla", 2**27),
@@ -393,7 +395,8 @@ def test_rows_that_finish_early_change_nothing_for_the_others(name, mode, budget
     monkeypatch.setattr(_halting_loop, "FEWEST_ROWS", 1)
     monkeypatch.setattr(_halting_loop, "FEWEST_UPDATES", 1)
     layer = make(name, memory_budget=budget)
-    assert_close(evaluate(layer, problem(layer), mode), read_kind(name), EXACT)
+    if mode == "eager":  # a mask covers more, and both take twice as long to compile
+        assert_close(evaluate(layer, problem(layer), mode), read_kind(name), EXACT)
     task, lengths = problem(layer, rows=9), np.array([4, 0, 1, 2, 4, 1, 3, 0, 3])
     mask = np.arange(STEPS) < lengths[:, None]
     expected = read(layer, KINDS[name].plain, task, lengths, spread(mask))

@@ -378,20 +378,26 @@ def check_noise(root, folder):
     """A third and a little of three epochs: noise begins with the third."""
     late, never = (run_noisy(root, folder, str(s), noise_from=s) for s in (0.34, 1.0))
     assert late[:2] == never[:2] and late[2] != never[2]
+    return late
+
+
+@pytest.fixture(scope="module")
+def late(root, tmp_path_factory):
+    """Losses of a run whose noise begins in time."""
+    return check_noise(root, str(tmp_path_factory.mktemp("late")))
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_noise_begins_in_time(backend, fresh, root, tmp_path):
+def test_noise_begins_in_time(backend, fresh, root, tmp_path, request):
     if backend == keras.backend.backend():
-        check_noise(root, str(tmp_path))
+        assert np.all(np.isfinite(request.getfixturevalue("late")))
         return
     code = "import sys, test_phonemes; test_phonemes.check_noise(*sys.argv[1:])"
     fresh(code, root, tmp_path, backend=backend)
 
 
-def test_a_stopped_run_goes_on_with_its_noise_and_its_best_weights(root, tmp_path):
+def test_a_stopped_run_goes_on_with_its_noise_and_its_best_weights(root, late, tmp_path):
     folder = str(tmp_path)
-    late = run_noisy(root, folder, "0.34", noise_from=0.34)
     begin = Noise.on_epoch_begin
 
     def stopping(self, epoch, logs=None):
