@@ -383,14 +383,15 @@ def check_noise(root, folder):
 
 @pytest.fixture(scope="module")
 def late(root, tmp_path_factory):
-    """Losses of a run whose noise begins in time."""
-    return check_noise(root, str(tmp_path_factory.mktemp("late")))
+    """A run whose noise begins in time, and its losses."""
+    folder = str(tmp_path_factory.mktemp("late"))
+    return os.path.join(folder, "0.34"), check_noise(root, folder)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_noise_begins_in_time(backend, fresh, root, tmp_path, request):
     if backend == keras.backend.backend():
-        assert np.all(np.isfinite(request.getfixturevalue("late")))
+        assert np.all(np.isfinite(request.getfixturevalue("late")[1]))
         return
     code = "import sys, test_phonemes; test_phonemes.check_noise(*sys.argv[1:])"
     fresh(code, root, tmp_path, backend=backend)
@@ -412,8 +413,8 @@ def test_a_stopped_run_goes_on_with_its_noise_and_its_best_weights(root, late, t
     finally:
         Noise.on_epoch_begin = begin
     assert os.path.exists(os.path.join(folder, "broken", "backup", "state.npz"))
-    assert run_noisy(root, folder, "broken", noise_from=0.34) == late
-    both = [os.path.join(folder, name) for name in ("0.34", "broken")]
+    assert run_noisy(root, folder, "broken", noise_from=0.34) == late[1]
+    both = [late[0], os.path.join(folder, "broken")]
     for one, other in zip(*map(weights, both), strict=True):
         np.testing.assert_array_equal(one, other)
     best = [np.load(os.path.join(run, "backup", "best.npz")) for run in both]
