@@ -458,7 +458,9 @@ class Rest:
         finally:
             del arguments
             if large or packed:
-                await self._in(None, release_memory)
+                # When the answer is sent, which may be as large.
+                loop = asyncio.get_running_loop()
+                loop.call_later(1.0, loop.run_in_executor, None, release_memory)
         return _json(answer, status, headers)
 
     async def _read(self, request):

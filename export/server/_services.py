@@ -269,12 +269,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         caller = Caller(left if left is not None and left < 1e8 else None)
         if not context.add_callback(caller.leave):
             caller.leave()
-        large = request.ByteSize() > _LARGE
-        try:
-            return self._frontend.predict(request, caller)
-        finally:
-            if large:
-                release_memory()
+        if request.ByteSize() > _LARGE:
+            context.add_callback(release_memory)
+        return self._frontend.predict(request, caller)
 
     @_answers
     def Classify(self, request, context):
