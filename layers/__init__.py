@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 
 def _found():
@@ -20,5 +20,6 @@ def _found():
 globals().update(dict(_found()))
 
 if TYPE_CHECKING:  # which does not run this file; `ponderzoo.layers.act.ACT` has its types
+    from typing import Any
 
     def __getattr__(name: str) -> Any: ...

@@ -19,8 +19,8 @@ with quiet():
 # compilation.
 PLAIN = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 PLAIN += " --xla_llvm_disable_expensive_passes=true"
-OWN_FLAGS = os.environ.get("XLA_FLAGS", "").replace(PLAIN, "")  # of the processes of xdist's too
-os.environ["XLA_FLAGS"] = f"{PLAIN} {OWN_FLAGS}"
+OWN_FLAGS = os.environ.get("XLA_FLAGS", "").replace(PLAIN, "").strip()
+os.environ["XLA_FLAGS"] = f"{PLAIN} {OWN_FLAGS}".strip()
 
 
 def run_fresh(code, *arguments, backend="tensorflow", plain=True):
