@@ -87,6 +87,7 @@ register(
         task="copy",
         config={"machine": "lstm", "units": 100, "heads": 1, **MEMORY},
         train={**RECIPE, "updates": 20_000},
+        small_task={"length": 4},
         paper_result="about 0.1 bits per sequence after 100,000 sequences (read off a curve); LSTM "
         "5 bits",
         small=SMALL,
@@ -121,6 +122,7 @@ register(
             "curriculum_start": 1,
             "seed": 2,
         },
+        small_task={"length": 3, "repeats": 3},
         paper_result="near 0 bits per sequence; under 5 bits after 50,000 sequences (read off a "
         "curve)",
         small=SMALL,
@@ -147,6 +149,7 @@ register(
         task="priority_sort",
         config={"machine": "feedforward", "units": 512, "heads": 8, **MEMORY},
         train={**RECIPE, "updates": 15_000},
+        small_task={"vectors": 5, "answers": 4},
         paper_result="about 20 bits per sequence after 1,000,000 sequences, LSTM 58 (read off a "
         "curve)",
         small={**SMALL, "heads": 2},
