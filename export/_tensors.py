@@ -185,8 +185,8 @@ def from_proto(proto, largest_fill=math.inf):
 def _read_field(field, dtype, kept):
     if dtype.kind == "O":
         values = np.empty(len(field), object)
-        for kept, block in zip(_blocks(values), _blocks(field)):
-            kept[:] = block
+        for part, block in zip(_blocks(values), _blocks(field)):
+            part[:] = block
         return values
     # protobuf's own way to an array is one copy, but takes as long as 60 numbers one by one.
     values = np.fromiter(field, kept, len(field)) if len(field) < 60 else np.asarray(field, kept)

@@ -111,7 +111,7 @@ class Readers:
                 process.wait()
                 caller.left()
                 return MemoryError()
-        return _unpack(pickle.loads(answer, buffers=buffers))
+        return _through(_unpack_strings, pickle.loads(answer, buffers=buffers))
 
     def close(self):
         """Ends the processes; nobody may be reading."""
@@ -159,27 +159,21 @@ def _killed_when_late(process, caller):
             timer.cancel()
 
 
-def _pack(value):
-    """What goes from one process to the other at once and not string by string, as numbers do."""
-    if isinstance(value, tuple):
-        name, rows, arrays = value
-        return name, rows, {key: _pack_strings(array) for key, array in arrays.items()}
-    return value
+def _through(turn, value):
+    """A value with what `turn` makes of its arrays, where it is inputs; as it is where not."""
+    if not isinstance(value, tuple):
+        return value
+    name, rows, arrays = value
+    return name, rows, {key: turn(array) for key, array in arrays.items()}
 
 
 def _pack_strings(array):
+    """What goes from one process to the other at once and not string by string, as numbers do."""
     if array.dtype.kind != "O":
         return array
     strings = array.ravel().tolist()
     ends = np.cumsum([len(string) for string in strings], dtype="int64")
     return array.shape, ends, np.frombuffer(b"".join(strings), "uint8")
-
-
-def _unpack(value):
-    if isinstance(value, tuple):
-        name, rows, arrays = value
-        return name, rows, {key: _unpack_strings(array) for key, array in arrays.items()}
-    return value
 
 
 def _unpack_strings(array):
@@ -222,7 +216,7 @@ def work(memory):
         except EOFError:
             return
         try:
-            answer = _pack(getattr(_reading, function)(body, *arguments))
+            answer = _through(_pack_strings, getattr(_reading, function)(body, *arguments))
         except (MemoryError, SystemError):
             return  # libraries that lack memory are in no state to go on
         except Exception as error:
