@@ -3,14 +3,14 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from . import _backend as backend
 from ._base import serializable
+from ._noisy import NoisyWeights
 
 
 @serializable
-class WeightNoise(keras.layers.Wrapper):
+class WeightNoise(NoisyWeights):
     """A layer whose weights are disturbed while it is trained (Graves, 2011; Graves et al., 2013).
 
     Every call with `training=True` adds Gaussian noise to all trainable weights, biases and
@@ -55,49 +55,19 @@ class WeightNoise(keras.layers.Wrapper):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(layer, **kwargs)
+        super().__init__(layer, seed, **kwargs)
         if not stddev >= 0:
             raise ValueError(f"stddev must be 0 or more; got {stddev!r}")
         self.stddev = float(stddev)
-        self.seed = seed
-        self.generator = keras.random.SeedGenerator(seed)
-        self.supports_masking = layer.supports_masking
 
-    def build(self, input_shape):
-        if not self.layer.built:
-            self.layer.build(input_shape)
-        self.active = self.add_weight((), "ones", trainable=False, name="active")
+    @property
+    def quiet(self):
+        return not self.stddev
 
-    def call(self, inputs, training=False, **kwargs):
-        if self.layer._call_has_training_arg:
-            kwargs["training"] = training
-        if not training or not self.stddev:
-            return self.layer(inputs, **kwargs)
-        clean = self.layer.trainable_variables
-        other = self.layer.non_trainable_variables
-        noisy = [
-            backend.value(v)
-            + ops.cast(backend.value(self.active), v.dtype)
-            * keras.random.normal(v.shape, 0.0, self.stddev, v.dtype, seed=self.generator)
-            for v in clean
+    def disturbed(self, rows):
+        return [
+            backend.value(v) + self.stddev * self.noise(v) for v in self.layer.trainable_variables
         ]
-        mapping = [*zip(clean, noisy), *((v, backend.value(v)) for v in other)]
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            outputs = self.layer(inputs, **kwargs)
-        for variable in other:
-            variable.assign(scope.get_current_value(variable))
-        return outputs
-
-    def compute_output_spec(self, inputs, training=False, **kwargs):
-        return self.layer.compute_output_spec(inputs, **kwargs)
-
-    def compute_mask(self, inputs, mask=None):
-        return self.layer.compute_mask(inputs, mask)
 
     def get_config(self):
-        return {**super().get_config(), "stddev": self.stddev, "seed": self.seed}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        # Keras's own takes the layer out of the config that it is given.
-        return super().from_config({**config}, custom_objects)
+        return {**super().get_config(), "stddev": self.stddev}

@@ -5,7 +5,7 @@ import time
 
 import keras
 
-from ..layers import WeightNoise
+from ..layers._noisy import NoisyWeights
 from ._files import read_arrays, reading, write_arrays
 
 BEST_REMEDY = "restore it from a copy, or train in another run_dir"
@@ -62,7 +62,7 @@ class Clock(keras.callbacks.Callback):
 
 
 class Noise(keras.callbacks.Callback):
-    """Lets the model's `WeightNoise` layers begin to make noise with epoch `first`."""
+    """Lets layers with noise on their weights begin to make it with epoch `first`."""
 
     def __init__(self, first):
         super().__init__()
@@ -70,7 +70,7 @@ class Noise(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         for layer in self.model._flatten_layers():
-            if isinstance(layer, WeightNoise):
+            if isinstance(layer, NoisyWeights):
                 layer.active.assign(float(epoch >= self.first))
 
 
