@@ -32,8 +32,8 @@ def recurrent_loop(sequence, weights, state, steps, clip=0.0, save=True):
 
     def loop(save, *tensors):
         x, (kernel, bias, *inner), state = tree.pack_sequence_as(given, tensors)
-        rows = _entering(x, kernel, bias)
-        return recurrence(_Cells(clip), rows, inner, state, steps, save, jit=True)[0]
+        rows = entering(x, kernel, bias)
+        return recurrence(Cells(clip), rows, inner, state, steps, save, jit=True)[0]
 
     def kernel(*tensors):
         x, (kernel, bias, recurrent, *peepholes), state = tree.pack_sequence_as(given, tensors)
@@ -55,7 +55,7 @@ def _fits(sequence, kernel, bias, recurrent, *peepholes):
     return backend.has_lstm_kernel(sequence.dtype) and size <= 500_000
 
 
-def _entering(sequence, kernel, bias):
+def entering(sequence, kernel, bias):
     """What the gates get from the input, `(time, batch, 4 * units)`, with their bias."""
     steps, batch, features = ops.shape(sequence)
     rows = ops.reshape(sequence, (-1, features)) @ ops.cast(kernel, sequence.dtype)
@@ -78,7 +78,7 @@ def _gates(z, c, peep):
     return i, f, g, o, c
 
 
-class _Cells:
+class Cells:
     """A step of LSTM cells, as `recurrence` wants it.
 
     h and c are answered, so that of the state nothing else is stored.
@@ -99,7 +99,7 @@ class _Cells:
 
     def stored(self, rows, state, answers, gates, d_answers):
         cells = answers[1]
-        return (), (*d_answers, stacked(gates), cells, _shifted(state[1], cells))
+        return (), (*d_answers, stacked(gates), cells, shifted(state[1], cells))
 
     def backward(self, prepared, d_state, _, ahead):
         transposed, *peepholes = prepared
@@ -127,17 +127,21 @@ class _Cells:
 
     def gradients(self, weights, rows, state, answers, gates, d_rows):
         (h, c), (hs, cells) = state, answers
-        units = h.shape[-1]
-        before = ops.reshape(_shifted(h, hs), (-1, units))
-        d_weights = [ops.transpose(before) @ ops.reshape(d_rows, (-1, 4 * units))]
+        d_weights = [product(shifted(h, hs), d_rows)]
         if len(weights) > 1:
             d_i, d_f, _, d_o = ops.split(d_rows, 4, axis=-1)
-            before = _shifted(c, cells)
+            before = shifted(c, cells)
             sums = (d_i * before, d_f * before, d_o * cells)
             d_weights.append(ops.stack([ops.sum(x, axis=(0, 1)) for x in sums]))
         return d_rows, d_weights
 
 
-def _shifted(first, answers):
+def product(before, d_rows):
+    """The gradient of a kernel by which `before`, `(time, batch, ...)`, was multiplied."""
+    before, d_rows = (ops.reshape(x, (-1, x.shape[-1])) for x in (before, d_rows))
+    return ops.transpose(before) @ d_rows
+
+
+def shifted(first, answers):
     """What was there before each step, `(time, ...)`, of a state that was answered."""
     return ops.concatenate([first[None], answers[:-1]])

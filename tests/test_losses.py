@@ -10,6 +10,7 @@ import tensorflow as tf
 from ponderzoo import layers
 from ponderzoo.layers import (
     CTCLoss,
+    MixtureDensityLoss,
     TransducerLoss,
     ctc_loss,
     factored_transducer_loss,
@@ -20,6 +21,7 @@ from ponderzoo.trainers._metrics import OwnLoss, SequenceCrossentropy
 
 LABELS = np.array([[1, 2, -1], [3, -1, -1], [1, 1, 2], [2, -1, -1]])
 SHAPES = {CTCLoss: (6, 4), TransducerLoss: (6, 4, 4), SequenceCrossentropy: (3, 4), OwnLoss: ()}
+SHAPES[MixtureDensityLoss] = (13,)
 ALIGNMENTS = [CTCLoss, TransducerLoss]
 
 each_loss = pytest.mark.parametrize("kind", SHAPES, ids=lambda kind: kind.__name__)

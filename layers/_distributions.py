@@ -1,0 +1,41 @@
+"""Densities in log space, stable in float32 for whatever a network puts out."""
+
+import math
+
+from keras import ops
+
+LOG_TWO_PI = math.log(2 * math.pi)
+
+
+def bivariate_gaussian(x, y, log_sigma_x, log_sigma_y, rho_hat):
+    """Log-density of Gaussians in the plane at points off their mean.
+
+    With rho = tanh(rho_hat) and r = rho_hat, 1 / (1 + rho) is (1 + exp(-2 r)) / 2 and 1 / (1 - rho)
+    is (1 + exp(2 r)) / 2, so that nothing is taken from 1 and nothing is divided.
+
+    Args:
+        x, y: distances from the mean along both axes.
+        log_sigma_x, log_sigma_y: logarithms of the standard deviations.
+        rho_hat: of which the hyperbolic tangent is the correlation.
+
+    Returns:
+        Nats, of the shape of all arguments broadcast.
+    """
+    x, y = x * ops.exp(-log_sigma_x), y * ops.exp(-log_sigma_y)
+    along, across = ops.square(x + y), ops.square(x - y)
+    turn = ops.exp(2 * rho_hat)
+    exponent = (along * (1 + 1 / turn) + across * (1 + turn)) / 8
+    # log(1 - rho^2) = -2 log cosh r
+    log_cosh = ops.softplus(2 * rho_hat) - rho_hat - math.log(2)
+    return log_cosh - exponent - log_sigma_x - log_sigma_y - LOG_TWO_PI
+
+
+def mixture(log_weights, log_densities):
+    """Log-density of a mixture, over the last axis; `log_weights` need not be normalised."""
+    normal = ops.logsumexp(log_weights, axis=-1)
+    return ops.logsumexp(log_weights + log_densities, axis=-1) - normal
+
+
+def bernoulli(logit, value):
+    """Log-probability of a value, 1 or 0, where that of 1 is sigmoid(logit)."""
+    return -ops.softplus((1 - 2 * value) * logit)
