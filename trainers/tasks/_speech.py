@@ -14,6 +14,7 @@ import numpy as np
 from .._difficulty import levels
 from .._task import Stream, Task, Whole
 from ..data import dataset
+from ._buckets import grouped
 
 BLANK = 0
 
@@ -33,18 +34,9 @@ def _splits(data, root, most):
 
 @functools.cache
 def _groups(data, root, most, split, buckets):
-    """The numbers of a split's utterances by length, in as many parts as there are buckets.
-
-    With the part of each utterance, and the samples and labels of the longest of each part.
-    """
+    """`grouped` of a split's utterances, by samples and labels."""
     utterances = _splits(data, root, most)[split]
-    samples = np.array([len(u.audio) for u in utterances])
-    labels = np.array([len(u.phonemes) for u in utterances])
-    parts = np.array_split(np.argsort(samples, kind="stable"), min(buckets, len(samples)))
-    part_of = np.zeros(len(samples), int)
-    for number, part in enumerate(parts):
-        part_of[part] = number
-    return parts, part_of, [(samples[part].max(), labels[part].max()) for part in parts]
+    return grouped([(len(u.audio), len(u.phonemes)) for u in utterances], buckets)
 
 
 @dataclasses.dataclass(frozen=True)

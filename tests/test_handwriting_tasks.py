@@ -1,0 +1,222 @@
+"""The tasks of online handwriting: their rows, their measures, and what is told of them."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+from ponderzoo import trainers
+from ponderzoo.layers import MixtureDensity, WindowLSTM
+from ponderzoo.trainers.data import _pen, stroke_fonts
+from ponderzoo.trainers.tasks._buckets import grouped
+from ponderzoo.zoo.signatures import handwriting_prediction, handwriting_synthesis
+
+SIGNATURES = {
+    "handwriting_prediction": handwriting_prediction,
+    "handwriting_synthesis": handwriting_synthesis,
+}
+each_task = pytest.mark.parametrize("name", SIGNATURES)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pen")
+    stroke_fonts.sample(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def models(root):
+    """A small network for each task, untrained."""
+    found = {}
+    for name in SIGNATURES:
+        task = trainers.task(name, root=root)
+        keras.utils.set_random_seed(0)
+        points = keras.Input((None, 3), name="points")
+        inputs, outputs = {"points": points}, {}
+        if name == "handwriting_synthesis":
+            text = inputs["text"] = keras.Input((None,), dtype="int32", name="text")
+            code = keras.layers.Embedding(task.classes, task.classes, "identity")(text)
+            hidden, _, outputs["window"] = WindowLSTM(6, 2)(points, code)
+        else:
+            hidden = keras.layers.LSTM(6, return_sequences=True)(points)
+        outputs["points"] = MixtureDensity(3)(hidden)
+        found[name] = task, keras.Model(inputs, outputs)
+    return found
+
+
+def batch_of(task, size=3, split="train"):
+    return task.batch(np.random.default_rng(0), size, split=split)
+
+
+@each_task
+def test_the_network_sees_a_point_and_is_asked_for_the_next(name, root):
+    task = trainers.task(name, root=root)
+    inputs, targets = task.rows([0, 5], "test")
+    for row, number in enumerate((0, 5)):
+        line = task.lines("test")[number]
+        count = len(line.points)
+        assert not inputs["points"][row, 0].any() and not inputs["points"][row, count:].any()
+        np.testing.assert_array_equal(
+            inputs["points"][row, 1:count], targets["points"][row, : count - 1]
+        )
+        assert (targets["points"][row, count:] == [0, 0, -1]).all()
+        np.testing.assert_array_equal(targets["points"][row, :count, 2], line.points[:, 2])
+        if "text" in inputs:
+            assert task.spelled(inputs["text"][row]) == line.text
+
+
+def test_offsets_have_mean_0_and_deviation_1_over_the_training_set(root):
+    task = trainers.task("handwriting_prediction", root=root)
+    _, targets = task.rows(np.arange(task.examples("train")))
+    points = targets["points"][targets["points"][..., 2] >= 0]
+    np.testing.assert_allclose(points[:, :2].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(points[:, :2].std(axis=0), 1, atol=1e-5)
+
+
+def test_what_is_normalised_is_drawn_as_it_was_written(root):
+    task = trainers.task("handwriting_prediction", root=root)
+    line = task.lines("test")[2]
+    _, targets = task.rows([2], "test")
+    there = targets["points"][0, :, 2] >= 0
+    for found, expected in zip(
+        task.drawn(targets["points"][0, there]), _pen.strokes_of(line.points), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_line_is_cut_where_a_row_ends(root):
+    whole, cut = (trainers.task("handwriting_prediction", root=root, length=n) for n in (480, 7))
+    _, targets = cut.rows([0, 1])
+    assert targets["points"].shape == (2, 7, 3)
+    np.testing.assert_array_equal(targets["points"], whole.rows([0, 1])[1]["points"][:, :7])
+
+
+def test_rows_of_a_batch_are_of_like_length(root):
+    task = trainers.task("handwriting_synthesis", root=root, buckets=3)
+    shapes = {
+        tuple(x.shape for x in batch[0].values())
+        for batch in (task.batch(np.random.default_rng(seed), 5) for seed in range(20))
+    }
+    assert len(shapes) == 3
+    groups, group_of, sizes = grouped([(5, 1), (1, 9), (3, 2), (4, 4)], 2)
+    assert [group.tolist() for group in groups] == [[1, 2], [3, 0]]
+    assert group_of.tolist() == [1, 0, 0, 1] and sizes.tolist() == [[3, 9], [5, 4]]
+
+
+def test_an_empty_batch_has_no_rows(root):
+    inputs, targets = trainers.task("handwriting_synthesis", root=root).rows([])
+    assert inputs["text"].shape[0] == 0 and targets["points"].shape == (0, 1, 3)
+
+
+def test_other_characters_are_one_symbol(root):
+    task = trainers.task("handwriting_synthesis", root=root)
+    found = task.symbols("a%b\N{SNOWMAN}")
+    assert found[1] == found[3] == task.other == task.classes - 1
+    assert task.spelled(found) == "a\N{WHITE SQUARE}b\N{WHITE SQUARE}"
+    assert len(set(task.symbols("".join(task.alphabet)))) == len(task.alphabet) == task.classes - 2
+
+
+def test_the_floor_is_that_of_the_noise_in_normalised_units(root):
+    """Whose deviation is the hand's tremor by that of the offsets: entropy, right and up."""
+    task = trainers.task("handwriting_prediction", root=root)
+    lines = task.lines("test")
+    nats = sum(line.floor for line in lines)
+    count = sum(len(line.points) for line in lines)
+    expected = nats / count - np.log(task.offsets[1]).sum()
+    assert task.floor("test") == pytest.approx(expected)
+    assert task.report(None) == {"floor": task.floor("test")}
+
+
+@each_task
+def test_metrics_are_those_of_the_density(name, models):
+    task, model = models[name]
+    inputs, targets = batch_of(task)
+    outputs = model(inputs)["points"].numpy()
+    nats, errors, count = np.zeros(3), 0.0, 0
+    for row, points in enumerate(targets["points"]):
+        for y, x in zip(outputs[row].astype(float), points):
+            if x[2] < 0:
+                continue
+            end, (pi, m1, m2, s1, s2, r) = 1 / (1 + np.exp(y[0])), np.split(y[1:], 6)
+            pi, s1, s2, r = np.exp(pi) / np.exp(pi).sum(), np.exp(s1), np.exp(s2), np.tanh(r)
+            density = 0.0
+            for j in range(3):
+                cross = r[j] * s1[j] * s2[j]
+                covariance = [[s1[j] ** 2, cross], [cross, s2[j] ** 2]]
+                density += pi[j] * scipy.stats.multivariate_normal.pdf(
+                    x[:2], (m1[j], m2[j]), covariance
+                )
+            nats[row] -= np.log(density) + np.log(end if x[2] else 1 - end)
+            errors += (x[0] - pi @ m1) ** 2 + (x[1] - pi @ m2) ** 2
+            count += 1
+    found = {}
+    for metric in task.metrics()["points"]:
+        metric.update_state(targets["points"], outputs)
+        found[metric.name] = float(metric.result())
+    assert list(found) == list(task.measured)
+    expected = nats.sum() / count, nats.mean(), errors / count
+    np.testing.assert_allclose(list(found.values()), expected, rtol=1e-4)
+
+
+@each_task
+def test_rows_are_described(name, models):
+    task, model = models[name]
+    inputs, targets = batch_of(task)
+    outputs = {key: value.numpy() for key, value in model(inputs).items()}
+    for line in task.describe(inputs, targets, outputs):
+        assert "points in" in line and "nats a point" in line
+    assert all("ends with 0." in line for line in task.describe(inputs, None, outputs))
+
+
+@each_task
+def test_pictures_are_those_of_the_captions(name, models):
+    task, model = models[name]
+    assert task.figures(model).keys() == task.captions.keys()
+
+
+@each_task
+def test_a_served_point_costs_what_it_costs_in_training(name, models):
+    task, model = models[name]
+    inputs, targets = task.rows([0, 3], "test")
+    lines = [task.lines("test")[number] for number in (0, 3)]
+    lengths = np.array([len(line.points) for line in lines], "int32")
+    points = np.zeros((2, lengths.max() + 2, 3), "float32")
+    for row, line in enumerate(lines):
+        points[row, : len(line.points)] = line.points
+    text = {"text": tf.constant([line.text for line in lines])} if "text" in inputs else {}
+    served = SIGNATURES[name].signatures(model, task, {})["serve"]
+    assert served.inputs.keys() == {"points", "lengths", *text}
+    found = served.function(tf.constant(points), tf.constant(lengths), **text)
+    (metric, *_) = task.metrics()["points"]
+    metric.update_state(targets["points"], model(inputs)["points"])
+    nats = found["nats"].numpy()
+    assert nats.sum() / lengths.sum() == pytest.approx(float(metric.result()), rel=1e-4)
+    assert not nats[0, lengths[0] :].any() and not nats[1, lengths[1] :].any()
+
+
+@each_task
+def test_strokes_are_written_as_paths(name, models):
+    task, model = models[name]
+    notation = SIGNATURES[name].notation(task)["serve"]
+    sample = notation.sample
+    strokes = _pen.strokes_of(sample["points"][0, : sample["lengths"][0]])
+    np.testing.assert_allclose(strokes[0][-1], [0.15, 0.45], atol=1e-6)
+    np.testing.assert_allclose(strokes[1], [[0.02, 0.2], [0.2, 0.2]], atol=1e-6)
+    serve = SIGNATURES[name].signatures(model, task, {})["serve"]
+    given = {key: tf.constant(sample[key], dtype) for key, (_, dtype) in serve.inputs.items()}
+    outputs = {key: value.numpy() for key, value in serve.function(**given).items()}
+    for text in notation.show(sample, outputs):
+        assert "nats a point" in text and "stroke ends with" in text
+    for bad in ("", "M 0 0", "L 0 0 1 1", "M 0 0 A 1 1"):
+        with pytest.raises(ValueError, match=r"^expected strokes as an SVG path"):
+            notation.read([bad])
+
+
+def test_a_graph_finds_the_symbols_that_the_task_has(models):
+    from ponderzoo.zoo.signatures._pen import symbols_of
+
+    task, _ = models["handwriting_synthesis"]
+    found = symbols_of(tf.constant(["Q, ok? \N{SNOWMAN}", ""]), task).numpy()
+    np.testing.assert_array_equal(found[0], task.symbols("Q, ok? \N{SNOWMAN}"))
+    assert not found[1].any()
