@@ -2,12 +2,13 @@
 
 import dataclasses
 import io
+import shutil
 import tarfile
 
 import numpy as np
 import pytest
 from ponderzoo.trainers import data
-from ponderzoo.trainers.data import _hand, _packages, _pen, stroke_fonts
+from ponderzoo.trainers.data import _hand, _packages, _pen, iam_ondb, stroke_fonts
 
 SPLITS = ("train", "validation", "test")
 PLAIN_STYLE = ("slant", "spacing", "slope", "drift", "wobble")
@@ -249,3 +250,87 @@ def test_the_fetched_lines_are_the_described_ones():
     assert set("".join(x.text for x in splits["train"])) > set(stroke_fonts.ALPHABET)
     points, letters = (sum(map(len, some)) for some in zip(*((x.points, x.text) for x in found)))
     assert 10 < points / letters < 14
+
+
+# IAM-OnDB.
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of IAM-OnDB that is none."""
+    iam_ondb.sample(tmp_path)
+    return tmp_path
+
+
+def test_a_copy_is_read_as_it_is_unpacked(copy):
+    lines = iam_ondb.load(copy)
+    assert [line.split for line in lines] == [*["train"] * 4, *["validation"] * 4, *["test"] * 4]
+    first = lines[0]
+    assert first.name == "train/a01-001z-01" and first.writer == "100001" and len(first.text) == 6
+    assert np.isnan(first.floor) and first.points.dtype == np.float32
+    assert first.points[:, 2].tolist() == [*[0] * 6, 1, *[0] * 7, 1, *[0] * 7, 1]
+    assert (first.points[:6, 0] >= 0).all() and (first.points[:6, 1] <= 0).all(), "up is positive"
+    for folder in ("lineStrokes", "ascii", "original"):
+        (copy / f"{folder}-all").mkdir()
+        (copy / folder).rename(copy / f"{folder}-all" / folder)
+    for found, line in zip(iam_ondb.load(copy), lines, strict=True):
+        assert same(found, line)
+
+
+def test_the_protocol_of_2013_trains_on_the_test_set_too(copy):
+    lines = iam_ondb.load(copy, "graves")
+    count = {split: sum(line.split == split for line in lines) for split in SPLITS}
+    assert count == {"train": 12, "validation": 4, "test": 4}
+    assert len({line.name for line in lines}) == len(lines)
+    with pytest.raises(ValueError, match=r"protocol must be one of .*got 'all'"):
+        iam_ondb.load(copy, "all")
+
+
+def test_without_the_originals_a_form_is_a_writer(copy):
+    shutil.rmtree(copy / "original")
+    assert iam_ondb.load(copy)[0].writer == "a01-001z"
+
+
+@pytest.mark.parametrize(
+    "file, content, words",
+    [
+        ("lineStrokes/a01/a01-001/a01-001z-01.xml", "<Stroke", "a01-001z-01.xml is damaged"),
+        ("lineStrokes/a01/a01-001/a01-001z-01.xml", "<S/>", "strokes of two points or more"),
+        (
+            "lineStrokes/a01/a01-001/a01-001z-01.xml",
+            '<S><Stroke><Point x="1"/></Stroke></S>',
+            r"a01-001z-01.xml must have points with x and y; got \{'x': '1'\}",
+        ),
+        ("ascii/a01/a01-001/a01-001z.txt", "OCR:\nno\n", r'a01-001z.txt must have a line "CSR:"'),
+        ("original/a01/a01-001/strokesz.xml", "", r"strokesz.xml is damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(copy, file, content, words):
+    (copy / file).write_text(content)
+    with pytest.raises(ValueError, match=words):
+        iam_ondb.load(copy)
+
+
+def test_a_form_with_a_text_too_many_is_left_out_with_a_warning(copy):
+    with open(copy / "ascii/a01/a01-001/a01-001z.txt", "a") as file:
+        file.write("one more\n")
+    with pytest.warns(UserWarning, match="a01-001z is left out: .* has 3 lines, and .* has 2"):
+        assert len(iam_ondb.load(copy)) == 10
+
+
+def test_a_part_that_is_missing_is_named_and_who_has_it(copy):
+    with pytest.raises(RuntimeError, match=r"handed out to who registers.*root="):
+        iam_ondb.fetch(copy / "nowhere")
+    (copy / "trainset.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no trainset\.txt in"):
+        iam_ondb.load(copy)
+    iam_ondb.sample(copy)
+    (copy / "ascii/a01/a01-001/a01-001z.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no lines of the form a01-001z at .*z\.txt"):
+        iam_ondb.load(copy)
+
+
+def test_a_copy_in_the_cache_is_found(copy):
+    assert not iam_ondb.available(copy)
+    iam_ondb.sample(copy / "iam_ondb")
+    assert iam_ondb.available(copy) and iam_ondb.fetch(copy) == str(copy / "iam_ondb")
