@@ -1,9 +1,9 @@
 """IAM-OnDB: 12,179 lines of English, written on a whiteboard by 221 people.
 
-The University of Bern hands it out to who registers (Liwicki and Bunke, 2005). Your own copy is read as it is unpacked: the
-directories `lineStrokes`, `ascii` and, where writers are to be told apart, `original`, and the
-lists of forms of the benchmark task, `trainset.txt`, `testset_v.txt`, `testset_t.txt` and
-`testset_f.txt`, all of them in one directory or in directories of their own in it.
+The University of Bern hands it out to who registers (Liwicki and Bunke, 2005). Your own copy is
+read as it is unpacked: the directories `lineStrokes`, `ascii` and, where writers are to be told
+apart, `original`, and the lists of forms of the benchmark task, `trainset.txt`, `testset_v.txt`,
+`testset_t.txt` and `testset_f.txt`, all of them in one directory or in directories of their own.
 
 Nothing is repaired: the paper of 2013 fills gaps of the recording and drops steps that are too
 long, by a bound that it does not give. Points are in the unit of the board.
