@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
-from ponderzoo import trainers
+from ponderzoo import trainers, zoo
 from ponderzoo.layers import MixtureDensity, WindowLSTM
 from ponderzoo.trainers.data import _pen, stroke_fonts
 from ponderzoo.trainers.tasks._buckets import grouped
@@ -220,3 +220,55 @@ def test_a_graph_finds_the_symbols_that_the_task_has(models):
     found = symbols_of(tf.constant(["Q, ok? \N{SNOWMAN}", ""]), task).numpy()
     np.testing.assert_array_equal(found[0], task.symbols("Q, ok? \N{SNOWMAN}"))
     assert not found[1].any()
+
+
+# Recognition.
+
+
+def test_a_reader_is_given_the_points_and_asked_for_the_text(root):
+    task = trainers.task("handwriting_recognition", root=root)
+    inputs, targets = task.rows([0, 5], "test")
+    for row, number in enumerate((0, 5)):
+        line = task.lines("test")[number]
+        count = len(line.points)
+        assert inputs["lengths"][row] == count and not inputs["points"][row, count:].any()
+        assert (targets["text"][row, len(line.text) :] == -1).all()
+        assert task.spelled(targets["text"][row]) == line.text
+        written = task.drawn(inputs["points"][row, :count])
+        for found, expected in zip(written, _pen.strokes_of(line.points), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_what_was_read_is_told_with_its_mistakes(root):
+    task = trainers.task("handwriting_recognition", root=root)
+    inputs, targets = task.rows([0, 1], "test")
+    logits = np.zeros((2, 80, task.classes), "float32")
+    logits[..., 0] = 1
+    for row, truth in enumerate(targets["text"]):
+        for place, symbol in enumerate(truth[truth > 0]):
+            logits[row, 2 * place, symbol] = 2
+    logits[1, 0] = np.eye(task.classes)[task.other]
+    first, second = task.describe(inputs, targets, {"text": logits})
+    text = task.lines("test")[0].text
+    assert first == f"{text!r} -> read {text!r} (ok)"
+    assert "read '\N{WHITE SQUARE}" in second and "(1 of " in second
+    (metric,) = task.metrics()["text"]
+    metric.update_state(targets["text"], logits)
+    assert float(metric.result()) == pytest.approx(1 / (targets["text"] > 0).sum())
+
+
+def test_served_strokes_are_read_as_the_model_reads_them(root):
+    keras.utils.set_random_seed(0)
+    entry = zoo.info("blstm_ctc_handwriting")
+    task = trainers.task("handwriting_recognition", root=root)
+    model = entry.build(task, **{**entry.config, **entry.small})
+    inputs, _ = task.rows([0, 3], "test")
+    lines = [task.lines("test")[number] for number in (0, 3)]
+    points = np.zeros((2, inputs["points"].shape[1] + 2, 3), "float32")
+    for row, line in enumerate(lines):
+        points[row, : len(line.points)] = line.points
+    given = tf.constant(points), tf.constant(inputs["lengths"])
+    found = entry.signatures(model, task)["serve"].function(*given)
+    read = task.read({"text": model(inputs)["text"]})
+    assert [text.decode() for text in found["text"].numpy()] == [*map(task.spelled, read)]
+    assert ((found["places"].numpy() >= 0).sum(axis=1) == (read > 0).sum(axis=1)).all()

@@ -34,10 +34,10 @@ class NatsPerSequence(Fraction):
 
 
 @serializable
-class SquaredError(Fraction):
+class SquaredDistance(Fraction):
     """Squared distance of a point's offset from the mean of the mixture."""
 
-    def __init__(self, name="squared_error"):
+    def __init__(self, name="squared_distance"):
         super().__init__(name)
 
     def update_state(self, y_true, y_pred, sample_weight=None):

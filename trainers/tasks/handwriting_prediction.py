@@ -7,7 +7,7 @@ import numpy as np
 from ...layers import MixtureDensityLoss
 from ...layers.mixture_density import mixture_components, mixture_density_loss
 from .._evaluate import outputs_of
-from .._pen_metrics import NatsPerPoint, NatsPerSequence, SquaredError
+from .._pen_metrics import NatsPerPoint, NatsPerSequence, SquaredDistance
 from ..data._pen import strokes_of
 from ._pen import PenTask
 
@@ -37,7 +37,12 @@ class HandwritingPrediction(PenTask):
         "all of them added up; below it the probability that the stroke ends, where the dots are "
         "the ends that came.",
     }
-    called = {"nats_per_point": "nats a point", "nats_per_sequence": "nats a line"}
+    called = {
+        "nats_per_point": "nats a point",
+        "nats_per_sequence": "nats a line",
+        "squared_distance": "squared distance of a point from what was expected",
+        "floor": "nats a point that nobody can get below",
+    }
 
     @property
     def input_spec(self):
@@ -61,7 +66,7 @@ class HandwritingPrediction(PenTask):
         return {"points": MixtureDensityLoss()}
 
     def metrics(self):
-        return {"points": [NatsPerPoint(), NatsPerSequence(), SquaredError()]}
+        return {"points": [NatsPerPoint(), NatsPerSequence(), SquaredDistance()]}
 
     def describe(self, inputs, targets, outputs):
         """`331 points in 28 strokes: -0.72 nats a point`."""
