@@ -74,10 +74,12 @@ def pen_notation(task):
     example = tuple(f"{path} {name}" for path, name in zip(EXAMPLE, ("= t", "= -")))
 
     def read(texts):
-        if not with_text:
-            return read_paths(texts)
-        paths, written = zip(*map(_parted, texts))
-        return {**read_paths(paths), "text": np.array(written, object)}
+        rows = [_parted(text) if with_text else (text, "") for text in texts]
+        points, lengths = pad([points_of(path) for path, _ in rows], 0, "float32")
+        inputs = {"points": points, "lengths": lengths}
+        if with_text:
+            inputs["text"] = np.array([text for _, text in rows], object)
+        return inputs
 
     def show(inputs, outputs):
         told = []
@@ -98,12 +100,6 @@ def _parted(text):
     if not equals:
         raise expected(f"{WANTED}, then = and the text", text)
     return path, written.strip()
-
-
-def read_paths(paths):
-    """The inputs `points` and `lengths` of SVG paths, as `points_of` reads them."""
-    points, lengths = pad([points_of(path) for path in paths], 0, "float32")
-    return {"points": points, "lengths": lengths}
 
 
 def points_of(path):

@@ -1,8 +1,9 @@
 """Strokes in, the text that was read in them out."""
 
 from ...layers import ctc_best_path
-from ._notation import Notation, table
-from ._pen import EXAMPLE, normalised, read_paths
+from ._checks import check_lengths
+from ._notation import Notation, pad, table
+from ._pen import EXAMPLE, points_of
 from ._signature import Signature, handed_on
 
 
@@ -12,9 +13,13 @@ def signatures(model, task, told):
 
     characters = tf.constant(("", *task.alphabet, "\N{WHITE SQUARE}"))
 
+    mean, deviation = task.offsets.astype("float32")
+
     def serve(points, lengths):
-        points = normalised(points, lengths, task)
-        points = tf.where(points[..., 2:] < 0.0, 0.0, points)
+        check_lengths(lengths, points, "points")
+        scaled = tf.concat([(points[..., :2] - mean) / deviation, points[..., 2:]], axis=-1)
+        there = tf.sequence_mask(lengths, tf.shape(points)[1])
+        points = tf.where(there[..., None], scaled, 0.0)
         answer = model({"points": points, "lengths": lengths})
         # One point more, in case there is none; it is padding.
         logits = tf.pad(answer["text"], [[0, 0], [0, 1], [0, 0]])
@@ -36,6 +41,10 @@ def signatures(model, task, told):
 def notation(task):
     """Strokes as an SVG path, in the unit of the data."""
 
+    def read(paths):
+        points, lengths = pad([points_of(path) for path in paths], 0, "float32")
+        return {"points": points, "lengths": lengths}
+
     def show(inputs, outputs):
         told = []
         for text, places in zip(outputs["text"], outputs["places"]):
@@ -45,4 +54,4 @@ def notation(task):
             told.append(table(lines) if read else "read      nothing")
         return told
 
-    return {"serve": Notation(EXAMPLE, read_paths, show)}
+    return {"serve": Notation(EXAMPLE, read, show)}
