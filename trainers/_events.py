@@ -11,6 +11,7 @@ import numpy as np
 
 from ._evaluate import outputs_of, values_of
 from ._files import naming
+from ._state import BEGINS
 
 EVENTS = "events.out.tfevents.ponderzoo"
 EVENT_DPI, EVENT_COLOURS = 80, 32
@@ -156,7 +157,8 @@ class Board(keras.callbacks.Callback):
         self.run, self.measures = run, run.measures
         self.task, self.epochs, self.steps = task, recipe.epochs, recipe.steps
         self.histograms = recipe.histograms
-        self.inputs, self.targets = task.dataset("validation", rows, 1)[0]
+        inputs, self.targets = task.dataset("validation", rows, 1)[0]
+        self.inputs = {name: x for name, x in inputs.items() if name != BEGINS}
 
     @property
     def events(self):

@@ -175,6 +175,28 @@ class BitsPerSequence(Fraction):
         self.add(bits, ops.any(scored, axis=axes), sample_weight)
 
 
+@serializable
+class Perplexity(Fraction):
+    """2 to the bits a word; of symbols, 2 to all their bits by the words that `ends` end."""
+
+    def __init__(self, ends=(), name="perplexity"):
+        super().__init__(name)
+        self.ends = list(ends)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        nats, words = _crossentropy(y_true, y_pred)
+        if self.ends:
+            target = ops.convert_to_tensor(y_true)[..., None]
+            words = ops.any(target == ops.cast(self.ends, target.dtype), axis=-1)
+        self.add(nats, words, sample_weight)
+
+    def result(self):
+        return ops.exp(super().result())
+
+    def get_config(self):
+        return {**super().get_config(), "ends": self.ends}
+
+
 class MeanOutput(Fraction):
     """Mean of an output `(batch, ...)`, such as the model's own `nats`, over all its numbers."""
 

@@ -31,6 +31,7 @@ class Task:
     Attributes:
         axis: what difficulty counts, in words ("bits set").
         evaluation_batch: rows that are measured at once.
+        continues: whether the rows of a stream's batch go on where those of the batch before ended.
         captions: what the pictures and the tables of `report` show, by their names.
         called: what cards call a number, by its name.
         least: the least value of whole numbers among the fields. Where none is given it is 1, and 0
@@ -39,6 +40,7 @@ class Task:
 
     axis = "difficulty"
     evaluation_batch = 250
+    continues = False
     captions = {}
     called = {}
     least = {}

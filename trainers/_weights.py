@@ -6,6 +6,8 @@ import zipfile
 
 import keras
 
+from ..layers._noisy import NoisyWeights
+
 
 def read_model(path):
     """The `keras.Model` in a `.keras` file; what runs code of the file's own is refused.
@@ -32,15 +34,16 @@ def read_model(path):
 def take_weights(model, start):
     """Gives the layers of a model the weights of layers of the same name in a `.keras` file.
 
-    A name with a dot, `transducer.prediction`, is that of a layer within a layer.
+    A name with a dot, `transducer.prediction`, is that of a layer within a layer. Layers with noise
+    on their weights give and take those of the layer in them.
 
     Raises:
         FileNotFoundError: there is no such file, or run.
         ValueError: no layer with weights has the name of another, or their shapes differ.
     """
     path = os.path.join(start, "model.keras") if os.path.isdir(start) else start
-    there = {layer.name: layer for layer in read_model(path).layers if layer.weights}
-    taken = {name: _layer(model, name) for name in there if _layer(model, name)}
+    there = {layer.name: _bare(layer) for layer in read_model(path).layers if layer.weights}
+    taken = {name: _bare(_layer(model, name)) for name in there if _layer(model, name)}
     if not taken:
         names = [layer.name for layer in model.layers if layer.weights]
         raise ValueError(f"{path} has layers {sorted(there)}, and none of {sorted(names)}")
@@ -52,6 +55,10 @@ def take_weights(model, start):
                 f"the layer {name} needs weights of {expected}, and has {found} in {path}"
             )
         layer.set_weights(there[name].get_weights())
+
+
+def _bare(layer):
+    return layer.layer if isinstance(layer, NoisyWeights) else layer
 
 
 def _layer(model, name):

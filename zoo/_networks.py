@@ -14,15 +14,19 @@ from ..layers import (
 from .signatures.characters import BYTES
 
 
-def build_bytes(layer):
+def build_bytes(layer, head=None):
     """A model of bytes around a recurrent layer that returns its last states behind its output.
+
+    Args:
+        layer: the recurrent layer.
+        head: the output layer, a `Dense` one of its own if None.
 
     Returns:
         `keras.Model`: `sequence` in, the logits `next` of the byte after each out.
     """
     sequence = keras.Input((None,), dtype="int32", name="sequence")
     hidden, *_ = layer(keras.ops.one_hot(sequence, BYTES))
-    logits = keras.layers.Dense(BYTES, name="next")(hidden)
+    logits = (head or keras.layers.Dense(BYTES, name="next"))(hidden)
     return keras.Model({"sequence": sequence}, {"next": logits})
 
 

@@ -78,8 +78,11 @@ class Batches(keras.utils.PyDataset):
         return inputs, targets
 
 
-def train(build, task, recipe, run):
-    """`fit` of a run that is not finished yet, which this process holds."""
+def train(build, task, recipe, run, learner=lambda model: model):
+    """`fit` of a run that is not finished yet, which this process holds.
+
+    `learner(model)` has the model's weights, and learns in its place.
+    """
     keep_freed_memory()
     keras.utils.set_random_seed(recipe.seed)
     model = build()
@@ -87,11 +90,12 @@ def train(build, task, recipe, run):
         task.prepare(model)
         for name in filter(None, recipe.start.split(",")):
             take_weights(model, run.find(name.strip()))
-    compile_model(model, task, recipe, run.measures(model))
+    learner = learner(model)
+    compile_model(learner, task, recipe, run.measures(model))
     syllabus = task.syllabus(recipe)
     stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed)
-    batches = Batches(stream, model)
-    checkpoint = Checkpoint(run, model, syllabus)
+    batches = Batches(stream, learner)
+    checkpoint = Checkpoint(run, learner, syllabus)
     board = Board(run, task, recipe)
     checkpoint.restore(recipe)
     best = Best(run, task, recipe.validation_rows)
@@ -99,7 +103,7 @@ def train(build, task, recipe, run):
     lessons = [Lessons(stream, syllabus, run.record["history"])] if syllabus else []
     jit = jit_in_graphs(recipe.jit_compile)
     try:
-        model.fit(
+        learner.fit(
             batches,
             epochs=recipe.epochs,
             initial_epoch=run.record["epoch"],
@@ -120,7 +124,7 @@ def train(build, task, recipe, run):
         raise
     finally:
         jit_in_graphs(jit)
-    best.restore(model)
+    best.restore(learner)
     return run.finish(model, task, recipe)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._notation import Notation, expected, over_text
+from ._sampling import check_sampling, drawn, unroll
 from ._signature import Signature
 
 BYTES = 256
@@ -87,13 +88,7 @@ def byte_signatures(run, states, told=None):
         return {"probabilities": tf.exp(logp[:, 0]), **state, **more}
 
     def sample(prompt, length, temperature, seed):
-        tf.debugging.Assert(
-            tf.reduce_all((length >= 0) & (length <= MOST_SAMPLED)),
-            [f"length must be 0 to {MOST_SAMPLED}, got", length],
-        )
-        tf.debugging.Assert(
-            tf.reduce_all(temperature >= 0.0), ["temperature must be 0 or more, got", temperature]
-        )
+        check_sampling(length, temperature, MOST_SAMPLED)
         codes, lengths = read(prompt)
         logp, state, _ = read_on(codes, lengths)
         last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
@@ -103,33 +98,22 @@ def byte_signatures(run, states, told=None):
             seed,
             fn_output_signature=tf.TensorSpec([MOST_SAMPLED], tf.float32),
         )
-        cold = temperature[:, None] == 0
 
-        def draw(logp, u):
-            scaled = logp / tf.where(cold, 1.0, temperature[:, None])
-            total = tf.cumsum(tf.nn.softmax(scaled), axis=-1)
-            hot = tf.reduce_sum(tf.cast(total < u[:, None] * total[:, -1:], tf.int32), axis=-1)
-            best = tf.argmax(logp, axis=-1, output_type=tf.int32)
-            return tf.where(cold[:, 0], best, tf.minimum(hot, BYTES - 1))
+        def draw(place, logp):
+            return drawn(logp, uniform[:, place], temperature)
 
-        def body(i, logp, state, drawn, numbers):
-            code = draw(logp, uniform[:, i])
+        def read_one(code, state):
             logp, state, more = read_on(code[:, None], state=state)
-            numbers = {name: x.write(i, more[name][:, 0]) for name, x in numbers.items()}
-            return i + 1, logp[:, 0], state, drawn.write(i, code), numbers
+            return logp[:, 0], state, {name: more[name][:, 0] for name in told}
 
         longest = tf.reduce_max(tf.concat([length, [0]], axis=0))
-        drawn = tf.TensorArray(tf.int32, longest, element_shape=[None])
-        numbers = {name: tf.TensorArray(tf.float32, longest, element_shape=[None]) for name in told}
-        *_, drawn, numbers = tf.while_loop(
-            lambda i, *_: i < longest, body, (0, last, state, drawn, numbers)
-        )
-        kept, drawn = tf.sequence_mask(length, longest), tf.transpose(drawn.stack())
-        text = tf.strings.reduce_join(tf.where(kept, tf.gather(characters, drawn), b""), axis=-1)
-        numbers = {
-            name: tf.where(kept, tf.transpose(x.stack()), 0.0) for name, x in numbers.items()
+        said, numbers = unroll(read_one, last, state, draw, longest, told)
+        kept = tf.sequence_mask(length, longest)
+        text = tf.strings.reduce_join(tf.where(kept, tf.gather(characters, said), b""), axis=-1)
+        return {
+            "text_bytes": text,
+            **{name: tf.where(kept, x, 0.0) for name, x in numbers.items()},
         }
-        return {"text_bytes": text, **numbers}
 
     written = notation()
     text = {"text": ((None,), "string")}

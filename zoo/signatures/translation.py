@@ -5,8 +5,8 @@ import numpy as np
 from ...trainers.tasks.translation import END, UNKNOWN, tokens
 from ._notation import Notation, expected, table
 from ._signature import Signature, handed_on
+from ._words import lookup
 
-HASHES = 2**62
 BLANK = r"[\s\pZ]+", " "
 MARK = r"([^\pL\pN_ ])", r" \1 "
 EXAMPLE = ("Wählen Sie Extras - Optionen.", "Neues Dokument öffnen")
@@ -17,11 +17,7 @@ def signatures(model, task, told):
     import tensorflow as tf
 
     words = {side: model.get_layer(f"{side}_words").words for side in ("source", "target")}
-    hashes, order = {}, {}
-    for side, some in words.items():
-        found = tf.strings.to_hash_bucket_fast(some, HASHES).numpy()
-        order[side] = np.argsort(found).astype("int32")
-        hashes[side] = found[order[side]]
+    places = {side: lookup(some, UNKNOWN) for side, some in words.items()}
 
     def read(side, name, texts):
         """Places `(batch, longest)`, 0 behind the end, and how many there are, as `tokens` does."""
@@ -33,14 +29,7 @@ def signatures(model, task, told):
             tf.reduce_all((count >= 1) & (count <= task.longest)),
             [f"{name} must have 1 to {task.longest} words and marks, got", count],
         )
-        asked = tf.strings.to_hash_bucket_fast(
-            found.to_tensor("", shape=(None, task.longest)), HASHES
-        )
-        last = len(hashes[side]) - 1
-        near = tf.minimum(tf.searchsorted(hashes[side], tf.reshape(asked, [-1])), last)
-        near = tf.reshape(near, tf.shape(asked))
-        known = tf.gather(hashes[side], near) == asked
-        place = tf.where(known, tf.gather(order[side], near), UNKNOWN)
+        place = places[side](found.to_tensor("", shape=(None, task.longest)))
         return tf.where(tf.sequence_mask(count, task.longest), place, END), count
 
     def run(source, lengths, target):

@@ -1,0 +1,64 @@
+"""The loop in which a model reads what it says, and how it chooses what to say."""
+
+
+def unroll(step, last, state, draw, longest, told=(), dtype="int32", shape=()):
+    """Says something `longest` times, and reads it.
+
+    Args:
+        step: `step(said, state)` reads what was said, `(batch, *shape)`; it gives what is to be
+            known of the next, the state behind it, and a dict of further numbers `(batch,)`.
+        last: what is known of the first that is said.
+        state: a nest of tensors, the state behind what was read so far.
+        draw: `draw(place, last)` chooses what is said.
+        longest: a whole number, which may be a tensor.
+        told: names of the further numbers.
+        dtype, shape: of what is said, without the batch.
+
+    Returns:
+        What was said, `(batch, longest, *shape)`, and a dict of the further numbers, `(batch,
+        longest)`.
+    """
+    import tensorflow as tf
+
+    def body(place, last, state, said, numbers):
+        chosen = draw(place, last)
+        last, state, more = step(chosen, state)
+        numbers = {name: x.write(place, more[name]) for name, x in numbers.items()}
+        return place + 1, last, state, said.write(place, chosen), numbers
+
+    said = tf.TensorArray(dtype, longest, element_shape=[None, *shape])
+    numbers = {name: tf.TensorArray("float32", longest, element_shape=[None]) for name in told}
+    *_, said, numbers = tf.while_loop(
+        lambda place, *_: place < longest, body, (0, last, state, said, numbers)
+    )
+    rest = range(2, 2 + len(shape))
+    said = tf.transpose(said.stack(), [1, 0, *rest])
+    return said, {name: tf.transpose(x.stack()) for name, x in numbers.items()}
+
+
+def drawn(logp, uniform, temperature):
+    """A symbol for each row, `(batch,)` int32, by `(batch,)` numbers from 0 to 1.
+
+    `logp`, `(batch, symbols)`, is divided by the row's temperature; 0 takes the most probable one.
+    """
+    import tensorflow as tf
+
+    cold = temperature == 0
+    scaled = logp / tf.where(cold, 1.0, temperature)[:, None]
+    total = tf.cumsum(tf.nn.softmax(scaled), axis=-1)
+    hot = tf.reduce_sum(tf.cast(total < uniform[:, None] * total[:, -1:], tf.int32), axis=-1)
+    best = tf.argmax(logp, axis=-1, output_type=tf.int32)
+    return tf.where(cold, best, tf.minimum(hot, tf.shape(logp)[-1] - 1))
+
+
+def check_sampling(length, temperature, most):
+    """Asserts in a graph that so much may be asked for."""
+    import tensorflow as tf
+
+    tf.debugging.Assert(
+        tf.reduce_all((length >= 0) & (length <= most)),
+        [f"length must be 0 to {most}, got", length],
+    )
+    tf.debugging.Assert(
+        tf.reduce_all(temperature >= 0.0), ["temperature must be 0 or more, got", temperature]
+    )
