@@ -570,6 +570,18 @@ def test_muon_turns_and_stretches_without_decay():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(vector), 1 - 0.001, 1e-5)
 
 
+def test_steepest_descent_has_momentum():
+    recipe = Recipe(optimizer="sgd", learning_rate=0.01, momentum=0.99, clipnorm=0.0)
+    optimizer, variable = recipe.make_optimizer(), keras.Variable(np.array([1.0, -2.0]))
+    optimizer.build([variable])
+    weights, step = np.array([1.0, -2.0]), 0.0
+    for gradient in np.random.default_rng(0).normal(size=(5, 2)):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")])
+        step = 0.99 * step - 0.01 * gradient
+        weights = weights + step
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), weights, 1e-5)
+
+
 @pytest.mark.parametrize("clip", [{"clipvalue": 0.5}, {"clipnorm": 0.0}])
 def test_rmsprop_is_that_of_graves(clip):
     """Graves (2013), equations 38 to 41, written out for one variable."""

@@ -9,7 +9,7 @@ import keras
 
 from . import _rooms
 
-OPTIMIZERS = ("adam", "adagrad", "muon", "rmsprop")
+OPTIMIZERS = ("adam", "adagrad", "muon", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
 # What a number must be: a test, and in words.
 COUNT = (lambda x: x >= 1, "1 or more")
@@ -29,12 +29,14 @@ class Recipe:
         updates: optimizer steps in all; a multiple of `steps_per_epoch`, or smaller than it.
         batch_size: rows in a batch.
         optimizer: "adam", "adagrad", "muon" (Keras's, without weight decay; whatever is no
-            matrix gets Adam at a tenth of the rate), or "rmsprop" in the centred form with
-            momentum of Graves (2013), arXiv:1308.0850, equations 38 to 41.
+            matrix gets Adam at a tenth of the rate), "rmsprop" in the centred form with momentum
+            of Graves (2013), arXiv:1308.0850, equations 38 to 41, or "sgd", steepest descent with
+            momentum.
         learning_rate: of the optimizer, at the start.
         learning_rate_schedule: "constant", or "cosine" or "linear" from `learning_rate` down to 0.
         decay_from: share of the updates after which the learning rate begins to fall.
         beta_1, beta_2, adam_epsilon: Adam's, also within Muon.
+        momentum: of RMSprop and of steepest descent.
         clipnorm: greatest global norm of the gradient, 0 for none.
         clipvalue: greatest size of an element of the gradient, 0 for none; where it is given,
             clipnorm does not count.
@@ -53,7 +55,7 @@ class Recipe:
 
     limits = {
         **dict.fromkeys(("updates", "batch_size", "steps_per_epoch", "evaluation_rows"), COUNT),
-        **dict.fromkeys(("beta_1", "beta_2", "ema"), MOMENTUM),
+        **dict.fromkeys(("beta_1", "beta_2", "momentum", "ema"), MOMENTUM),
         **dict.fromkeys(("learning_rate", "clipnorm", "clipvalue", "histograms"), NOT_NEGATIVE),
         "adam_epsilon": POSITIVE,
         "decay_from": SHARE,
@@ -70,6 +72,7 @@ class Recipe:
     beta_1: float = 0.9
     beta_2: float = 0.999
     adam_epsilon: float = 1e-7
+    momentum: float = 0.9
     clipnorm: float = 1.0
     clipvalue: float = 0.0
     ema: float = 0.0
@@ -141,8 +144,10 @@ class Recipe:
             common["global_clipnorm"] = self.clipnorm
         if self.optimizer == "rmsprop":
             return keras.optimizers.RMSprop(
-                rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **common
+                rate, rho=0.95, momentum=self.momentum, epsilon=1e-4, centered=True, **common
             )
+        if self.optimizer == "sgd":
+            return keras.optimizers.SGD(rate, momentum=self.momentum, **common)
         if self.optimizer == "adagrad":
             return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.0, **common)
         if self.optimizer == "muon":
