@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 
 from ._command import argument, command, import_backend
 
@@ -26,6 +27,20 @@ from ._command import argument, command, import_backend
     argument("--label", help="label of a version, in place of its number"),
     argument("--inputs", metavar="JSON", help="a file or text: input name -> list of rows"),
     argument("--json", action="store_true", help="print the outputs as JSON"),
+    argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="an input that is a number a row, such as bias=1, where INPUT does not say it",
+    ),
+    argument(
+        "--output",
+        metavar="DIR",
+        help="where pictures of the answers go, as NAME.svg and NAME.png; with several rows as "
+        "NAME-1.svg and so on",
+    ),
     argument("--certificate", metavar="FILE", help="for TLS: PEM of the authority"),
     place=41,
     needs="",
@@ -39,21 +54,30 @@ def predict(arguments):
     from .._tensors import to_lists
     from ..client import Client
 
-    name, signature, inputs, show = _question(arguments)
+    name, signature, inputs, show, picture = _question(arguments)
+    _change(inputs, arguments.set)
+    if arguments.output and not picture:
+        raise ValueError(f"{name} answers {signature or 'this'} by text alone: --output has no use")
     with Client(arguments.address, certificate=arguments.certificate) as client:
         outputs = client.predict(name, inputs, signature, arguments.version, arguments.label)
     if arguments.json:
         print(json.dumps({key: to_lists(array, key) for key, array in outputs.items()}))
     else:
         print("\n\n".join(show(inputs, outputs)))
+    if arguments.output:
+        _write(picture(inputs, outputs), arguments.output, name)
 
 
 def _question(arguments):
-    """Names of model and signature, inputs, and a function that shows inputs and outputs by row."""
+    """Names of model and signature, inputs, and functions of inputs and outputs by row.
+
+    The first shows them; the second draws them, and is None where nothing is drawn.
+    """
     if arguments.inputs and arguments.texts:
         raise ValueError("predict wants INPUT or --inputs, not both")
     if arguments.inputs:
-        return arguments.name, arguments.signature, _read_json(arguments.inputs), _show_arrays
+        inputs = _read_json(arguments.inputs)
+        return arguments.name, arguments.signature, inputs, _show_arrays, None
     import_backend("names")
     from ...zoo._trained import Trained
 
@@ -64,7 +88,7 @@ def _question(arguments):
     if signature in notation:
         chosen = notation[signature]
         inputs = chosen.read(arguments.texts) if arguments.texts else chosen.sample
-        return trained.name, signature, inputs, chosen.show
+        return trained.name, signature, inputs, chosen.show, chosen.picture
     chosen = _signature(trained.name, signature)
     if arguments.texts:
         raise ValueError(
@@ -72,7 +96,38 @@ def _question(arguments):
             f"write the inputs of {signature!r} as --inputs JSON"
         )
     show = functools.partial(_show_arrays, meanings=chosen.outputs)
-    return trained.name, signature, chosen.sample, show
+    return trained.name, signature, chosen.sample, show, None
+
+
+def _change(inputs, pairs):
+    """Sets inputs that are a number a row. Raises `ValueError` for others, and for no numbers."""
+    import numpy as np
+
+    arrays = {key: np.asarray(value) for key, value in inputs.items()}
+    known = [key for key, x in arrays.items() if x.ndim == 1 and x.dtype.kind in "iuf"]
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set wants KEY=VALUE, got {pair!r}")
+        if key not in known:
+            there = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ValueError(f"no input {key!r} is a number a row; {there}")
+        try:
+            kind = float if arrays[key].dtype.kind == "f" else int
+            inputs[key] = np.full_like(arrays[key], kind(value))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{key} must be of type {kind.__name__}, got {value!r}") from error
+
+
+def _write(pictures, folder, name):
+    """Writes pictures as files, and prints their names."""
+    from ...trainers._files import write_file
+
+    for number, picture in enumerate(pictures, start=1):
+        stem = os.path.join(folder, name if len(pictures) == 1 else f"{name}-{number}")
+        write_file(f"{stem}.svg", picture.svg.encode())
+        write_file(f"{stem}.png", picture.png)
+        print(f"picture   {stem}.svg and .png")
 
 
 def _read_json(text):

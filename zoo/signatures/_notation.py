@@ -10,18 +10,20 @@ WIDTH = 70  # of text
 
 @dataclasses.dataclass(frozen=True)
 class Notation:
-    """Text in and text out for one signature, a row each.
+    """Text in and text out for one signature, a row each; pictures, where no text says it.
 
     Attributes:
         example: a request as people write it: two texts or more.
         read: `read(texts)` gives the dict of input arrays. Raises `ValueError`, which says what was
             expected and what came.
         show: `show(inputs, outputs)` gives a list of texts, of as many lines as it takes.
+        picture: None, or `picture(inputs, outputs)`, which gives a list of `_drawing.Picture`.
     """
 
     example: tuple
     read: Callable
     show: Callable
+    picture: Callable | None = None
 
     @property
     def sample(self):

@@ -1,0 +1,79 @@
+"""Strokes as pictures: SVG, a path a stroke, and PNG."""
+
+import dataclasses
+import io
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+WIDTH, HEIGHT = 1000.0, 160.0  # of a picture, at most
+THICKNESS, MARGIN = 2.5, 6.0
+FINER = 3  # times as large is drawn what a PNG shows
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture twice: `svg`, the text of a file, and `png`, the bytes of one."""
+
+    svg: str
+    png: bytes
+
+
+def picture_of(strokes, title=""):
+    """The `Picture` of a line, as `pen_svg` and `pen_png` take it."""
+    return Picture(pen_svg(strokes, title), pen_png(strokes))
+
+
+def pen_svg(strokes, title=""):
+    """A line of handwriting as an SVG file, in the colour of the text around it.
+
+    Args:
+        strokes: list of `(points, 2)` places, right and up, in any unit.
+        title: what is written, for those who cannot see it.
+    """
+    placed, width, height = _placed(strokes)
+    paths = "".join(f'<path d="{_path(stroke)}"/>' for stroke in placed)
+    name = f"<title>{escape(title)}</title>" if title else ""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" height="{height:.0f}" role="img">{name}<g fill="none" '
+        f'stroke="currentColor" stroke-width="{THICKNESS}" stroke-linecap="round" '
+        f'stroke-linejoin="round">{paths}</g></svg>\n'
+    )
+
+
+def pen_png(strokes):
+    """A line of handwriting as the bytes of a PNG file, black on white; see `pen_svg`."""
+    placed, width, height = _placed(strokes)
+    size = round(width), round(height)
+    image = Image.new("L", (FINER * size[0], FINER * size[1]), 255)
+    draw, radius = ImageDraw.Draw(image), FINER * THICKNESS / 2
+    for stroke in placed:
+        places = [(float(x), float(y)) for x, y in FINER * stroke]
+        draw.line(places, fill=0, width=round(2 * radius), joint="curve")
+        for x, y in {places[0], places[-1]} if places else ():
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=0)
+    content = io.BytesIO()
+    image.resize(size, Image.Resampling.LANCZOS).save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _placed(strokes):
+    """The strokes right and down, with a margin, and the width and the height of the picture."""
+    strokes = [np.reshape(np.asarray(stroke, float), (-1, 2)) * (1, -1) for stroke in strokes]
+    if not all(np.isfinite(stroke).all() for stroke in strokes):
+        raise ValueError("expected strokes of finite places; got others")
+    places = np.concatenate([*strokes, np.zeros((0, 2))])
+    low, high = (places.min(axis=0), places.max(axis=0)) if len(places) else np.zeros((2, 2))
+    extent = high - low
+    # A dot is not blown up.
+    scale = min([size / x for size, x in zip((WIDTH, HEIGHT), extent) if x], default=1.0)
+    width, height = extent * scale + 2 * MARGIN
+    return [(stroke - low) * scale + MARGIN for stroke in strokes if len(stroke)], width, height
+
+
+def _path(stroke):
+    places = [f"{x:.1f} {y:.1f}" for x, y in stroke]
+    # A stroke of one place is a dot, which a line to itself draws.
+    return "M" + "L".join(places if len(places) > 1 else 2 * places)
