@@ -6,10 +6,10 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 from ponderzoo import trainers, zoo
-from ponderzoo.layers import MixtureDensity, WindowLSTM
 from ponderzoo.trainers.data import _pen, stroke_fonts
 from ponderzoo.trainers.tasks._buckets import grouped
 from ponderzoo.zoo.signatures import handwriting_prediction, handwriting_synthesis
+from ponderzoo.zoo.signatures._pen import Pen
 
 SIGNATURES = {
     "handwriting_prediction": handwriting_prediction,
@@ -32,16 +32,8 @@ def models(root):
     for name in SIGNATURES:
         task = trainers.task(name, root=root)
         keras.utils.set_random_seed(0)
-        points = keras.Input((None, 3), name="points")
-        inputs, outputs = {"points": points}, {}
-        if name == "handwriting_synthesis":
-            text = inputs["text"] = keras.Input((None,), dtype="int32", name="text")
-            code = keras.layers.Embedding(task.classes, task.classes, "identity")(text)
-            hidden, _, outputs["window"] = WindowLSTM(6, 2)(points, code)
-        else:
-            hidden = keras.layers.LSTM(6, return_sequences=True)(points)
-        outputs["points"] = MixtureDensity(3)(hidden)
-        found[name] = task, keras.Model(inputs, outputs)
+        entry = zoo.info(name)
+        found[name] = task, entry.build(task, **{**entry.config, **entry.small, "components": 3})
     return found
 
 
@@ -185,9 +177,9 @@ def test_a_served_point_costs_what_it_costs_in_training(name, models):
     for row, line in enumerate(lines):
         points[row, : len(line.points)] = line.points
     text = {"text": tf.constant([line.text for line in lines])} if "text" in inputs else {}
-    served = SIGNATURES[name].signatures(model, task, {})["serve"]
-    assert served.inputs.keys() == {"points", "lengths", *text}
-    found = served.function(tf.constant(points), tf.constant(lengths), **text)
+    score = SIGNATURES[name].signatures(model, task, {})["score"]
+    assert score.inputs.keys() == {"points", "lengths", *text}
+    found = score.function(points=tf.constant(points), lengths=tf.constant(lengths), **text)
     (metric, *_) = task.metrics()["points"]
     metric.update_state(targets["points"], model(inputs)["points"])
     nats = found["nats"].numpy()
@@ -198,14 +190,17 @@ def test_a_served_point_costs_what_it_costs_in_training(name, models):
 @each_task
 def test_strokes_are_written_as_paths(name, models):
     task, model = models[name]
-    notation = SIGNATURES[name].notation(task)["serve"]
+    notation = SIGNATURES[name].notation(task)["score"]
     sample = notation.sample
     strokes = _pen.strokes_of(sample["points"][0, : sample["lengths"][0]])
     np.testing.assert_allclose(strokes[0][-1], [0.15, 0.45], atol=1e-6)
     np.testing.assert_allclose(strokes[1], [[0.02, 0.2], [0.2, 0.2]], atol=1e-6)
-    serve = SIGNATURES[name].signatures(model, task, {})["serve"]
-    given = {key: tf.constant(sample[key], dtype) for key, (_, dtype) in serve.inputs.items()}
-    outputs = {key: value.numpy() for key, value in serve.function(**given).items()}
+    score = SIGNATURES[name].signatures(model, task, {})["score"]
+    given = {
+        key: tf.constant([*sample[key]] if dtype == "string" else sample[key], dtype)
+        for key, (_, dtype) in score.inputs.items()
+    }
+    outputs = {key: value.numpy() for key, value in score.function(**given).items()}
     for text in notation.show(sample, outputs):
         assert "nats a point" in text and "stroke ends with" in text
     for bad in ("", "M 0 0", "L 0 0 1 1", "M 0 0 A 1 1"):
@@ -214,12 +209,11 @@ def test_strokes_are_written_as_paths(name, models):
 
 
 def test_a_graph_finds_the_symbols_that_the_task_has(models):
-    from ponderzoo.zoo.signatures._pen import symbols_of
-
     task, _ = models["handwriting_synthesis"]
-    found = symbols_of(tf.constant(["Q, ok? \N{SNOWMAN}", ""]), task).numpy()
+    found, lengths = Pen(task, None).symbols(tf.constant(["Q, ok? \N{SNOWMAN}", ""]))
+    np.testing.assert_array_equal(lengths, [8, 0])
     np.testing.assert_array_equal(found[0], task.symbols("Q, ok? \N{SNOWMAN}"))
-    assert not found[1].any()
+    assert not np.any(found[1])
 
 
 # Recognition.

@@ -1,13 +1,91 @@
-"""Strokes in, what they cost and what is expected of the pen next."""
+"""A pen that goes on with what was written, in no language."""
 
-from ._pen import pen_notation, pen_signatures
+import numpy as np
+
+from ._notation import Notation
+from ._pen import EXAMPLE, SCORED, WRITTEN, Pen, read_paths, show_scores
+from ._signature import Signature
+
+GOES_ON = 200  # points, where people say no number
 
 
 def signatures(model, task, told):
-    """`serve`: points in, their costs and the next one out."""
-    return pen_signatures(model, task, told)
+    """`serve` goes on with lines, `score` says what given points cost.
+
+    The layers of a model are `network`, which returns its states, and `density`. Through the states
+    they are taken a point at a time.
+    """
+    import tensorflow as tf
+
+    layers = {
+        layer.name.removesuffix("_noise"): getattr(layer, "layer", layer) for layer in model.layers
+    }
+    network, density = layers["network"], layers["density"]
+
+    def run(points, symbols, mask, states):
+        hidden, *states = network(points, mask=mask, initial_state=states)
+        return density(hidden), tf.zeros_like(hidden[..., :1]), states
+
+    pen = Pen(task, run)
+
+    def without_text(rows):
+        return tf.zeros((rows, 0), tf.int32), tf.fill([rows], -1)
+
+    def serve(prime, lengths, bias, seed, most):
+        text = without_text(tf.shape(prime)[0])
+        return pen.write(*text, bias, seed, most, prime, lengths)[0]
+
+    def score(points, lengths):
+        symbols, _ = without_text(tf.shape(points)[0])
+        return pen.score(points, symbols, lengths)[0]
+
+    points = np.full((2, 6, 3), 0.1, "float32")
+    points[..., 2] = np.arange(6) == 3
+    lengths = np.array([6, 4], "int32")
+    primed = {
+        "prime": points,
+        "lengths": lengths,
+        "bias": np.array([0.0, 1.0], "float32"),
+        "seed": np.array([1, 2], "int32"),
+        "most": np.array([12, 8], "int32"),
+    }
+    strokes, whole = ((None, None, 3), "float32"), ((None,), "int32")
+    specs = {"prime": strokes, "points": strokes, "bias": ((None,), "float32")}
+    specs |= dict.fromkeys(("lengths", "seed", "most"), whole)
+
+    def signature(function, sample, outputs):
+        return Signature(function, {name: specs[name] for name in sample}, sample, outputs)
+
+    return {
+        "serve": signature(serve, primed, WRITTEN),
+        "score": signature(score, {"points": points, "lengths": lengths}, SCORED),
+    }
 
 
 def notation(task):
-    """Strokes as an SVG path."""
-    return pen_notation(task)
+    """Strokes as an SVG path, gone on with for 200 points at a bias of 0.5; or what they cost."""
+
+    def read_scored(texts):
+        points, lengths = read_paths(texts)
+        return {"points": points, "lengths": lengths}
+
+    def read(texts):
+        points, lengths = read_paths(texts)
+        return {
+            "prime": points,
+            "lengths": lengths,
+            "bias": np.full(len(texts), 0.5, "float32"),
+            "seed": np.arange(1, len(texts) + 1, dtype="int32"),
+            "most": np.full(len(texts), GOES_ON, "int32"),
+        }
+
+    def show(inputs, outputs):
+        return [
+            f"{count} points in {int(points[:count, 2].sum())} strokes"
+            for count, points in zip(outputs["count"], outputs["points"])
+        ]
+
+    return {
+        "serve": Notation(EXAMPLE, read, show),
+        "score": Notation(EXAMPLE, read_scored, show_scores),
+    }

@@ -1,13 +1,158 @@
-"""Strokes and their text in, what they cost and what is expected of the pen next."""
+"""A text in, a line of handwriting out."""
 
-from ._pen import pen_notation, pen_signatures
+import numpy as np
+
+from ._notation import Notation, expected
+from ._pen import (
+    EXAMPLE,
+    MOST_CHARACTERS,
+    MOST_POINTS,
+    SCORED,
+    WANTED,
+    WRITTEN,
+    Pen,
+    read_paths,
+    show_scores,
+)
+from ._signature import Signature
+
+POINTS_PER_CHARACTER = 50  # the limit where none is given
+ENDED = {
+    "ended": "whether the window left the text before the limit of points was reached, (batch,)",
+    "window": "the weights of the characters of `prime_text` and `text`, and of a place behind "
+    "them, when each point was drawn, (batch, most, characters + 1)",
+}
 
 
 def signatures(model, task, told):
-    """`serve`: points and the text they write in, their costs and the next point out."""
-    return pen_signatures(model, task, told)
+    """`serve` writes, `write` writes in somebody's hand, `score` says what given points cost.
+
+    The layers of a model are `symbols`, `layer_0` with the window, `layer_1` and so on, and
+    `density`. Through their states they are taken a point at a time.
+    """
+    import tensorflow as tf
+
+    layers = {
+        layer.name.removesuffix("_noise"): getattr(layer, "layer", layer) for layer in model.layers
+    }
+    cells = [layers[f"layer_{i}"] for i in range(sum(x.startswith("layer_") for x in layers))]
+    in_text, density = layers["symbols"], layers["density"]
+
+    def run(points, symbols, mask, states):
+        states = iter(states) if states else None
+        text = in_text(symbols)
+
+        def of(count):
+            return None if states is None else [next(states) for _ in range(count)]
+
+        below, seen, window, *after = cells[0](
+            points, text, sequence_mask=mask, initial_state=of(4)
+        )
+        outputs = [below]
+        for layer in cells[1:]:
+            inputs = tf.concat([points, below, seen], axis=-1)
+            below, *state = layer(inputs, mask=mask, initial_state=of(2))
+            outputs.append(below)
+            after += state
+        return density(tf.concat(outputs, axis=-1)), window, after
+
+    pen = Pen(task, run)
+
+    def serve(text, bias, seed):
+        symbols, characters = pen.symbols(text)
+        most = tf.minimum(POINTS_PER_CHARACTER * characters, MOST_POINTS)
+        nothing = tf.zeros((tf.shape(text)[0], 0, 3))
+        return answer(symbols, characters, bias, seed, most, nothing, tf.zeros_like(characters))
+
+    def write(text, bias, seed, most, prime, prime_text, lengths):
+        symbols, characters = pen.symbols(tf.strings.join([prime_text, text]))
+        return answer(symbols, characters, bias, seed, most, prime, lengths)
+
+    def answer(*given):
+        points, window, ended = pen.write(*given)
+        return {**points, "ended": ended, "window": window}
+
+    def score(points, text, lengths):
+        symbols, _ = pen.symbols(text)
+        scores, window = pen.score(points, symbols, lengths)
+        return {**scores, "window": window}
+
+    def text_of(*texts):
+        content = np.empty(len(texts), object)
+        content[:] = [text.encode() for text in texts]
+        return content
+
+    points = np.full((2, 6, 3), 0.1, "float32")
+    points[..., 2] = np.arange(6) == 3
+    given = {
+        "text": text_of("ab", "c"),
+        "bias": np.array([0.0, 1.0], "float32"),
+        "seed": np.array([1, 2], "int32"),
+    }
+    primed = {
+        **given,
+        "most": np.array([12, 8], "int32"),
+        "prime": points,
+        "prime_text": text_of("of ", "we "),
+        "lengths": np.array([6, 4], "int32"),
+    }
+    scored = {name: primed[name] for name in ("text", "lengths")}
+    window = {
+        "window": "the weights of the characters at each point, (batch, time, characters + 1)"
+    }
+    strokes = (None, None, 3), "float32"
+    specs = dict.fromkeys(("text", "prime_text"), ((None,), "string"))
+    specs |= dict.fromkeys(("seed", "most", "lengths"), ((None,), "int32"))
+    specs |= {"bias": ((None,), "float32"), "prime": strokes, "points": strokes}
+
+    def signature(function, sample, outputs):
+        return Signature(function, {name: specs[name] for name in sample}, sample, outputs)
+
+    return {
+        "serve": signature(serve, given, {**WRITTEN, **ENDED}),
+        "write": signature(write, primed, {**WRITTEN, **ENDED}),
+        "score": signature(score, {"points": points, **scored}, {**SCORED, **window}),
+    }
 
 
 def notation(task):
-    """Strokes as an SVG path, then `=` and the text."""
-    return pen_notation(task)
+    """A text, which is written at a bias of 0.5; for `score` an SVG path, then `=` and its text."""
+
+    def encoded(texts):
+        content = np.empty(len(texts), object)
+        content[:] = [text.encode(errors="replace") for text in texts]
+        return content
+
+    def read(texts):
+        for text in texts:
+            if not 0 < len(text) <= MOST_CHARACTERS:
+                raise expected(f"a text of 1 to {MOST_CHARACTERS} characters", text)
+        return {
+            "text": encoded(texts),
+            "bias": np.full(len(texts), 0.5, "float32"),
+            "seed": np.arange(1, len(texts) + 1, dtype="int32"),
+        }
+
+    def show(inputs, outputs):
+        lines = []
+        for row, text in enumerate(inputs["text"]):
+            count = outputs["count"][row]
+            strokes = int(np.sum(outputs["points"][row, :count, 2]))
+            why = "the window left the text" if outputs["ended"][row] else "the limit was reached"
+            lines.append(f"{text.decode()!r}: {count} points in {strokes} strokes, then {why}")
+        return lines
+
+    def read_scored(texts):
+        parts = [text.partition("=") for text in texts]
+        for text, (_, equals, _) in zip(texts, parts):
+            if not equals:
+                raise expected(f"{WANTED}, then = and the text", text)
+        points, lengths = read_paths([path for path, _, _ in parts])
+        written = encoded([text.strip() for _, _, text in parts])
+        return {"points": points, "lengths": lengths, "text": written}
+
+    scored = tuple(f"{path} = {text}" for path, text in zip(EXAMPLE, "t-"))
+    return {
+        "serve": Notation(("Dear reader,", "to the last letter"), read, show),
+        "score": Notation(scored, read_scored, show_scores),
+    }
