@@ -107,6 +107,20 @@ def test_a_primed_line_goes_on_where_the_prime_ends():
     assert np.all(np.abs(np.mean(drawn, axis=0)[:2] - middle) < 4 * error)
 
 
+@pytest.mark.parametrize("name", ["handwriting_prediction", "handwriting_synthesis"])
+def test_lines_are_drawn_a_path_a_stroke(name):
+    notation = zoo.info(name).notation(served(name)[0])["serve"]
+    given = {k: [*v] if v.dtype == object else v for k, v in notation.sample.items()}
+    outputs = ask("serve", name, **given)
+    before = [2, 1] if name == "handwriting_prediction" else [0, 0]  # strokes that end in a prime
+    pictures = notation.picture(notation.sample, outputs)
+    for row, (picture, text) in enumerate(zip(pictures, notation.show(notation.sample, outputs))):
+        points = outputs["points"][row, : outputs["count"][row]]
+        strokes = 1 + before[row] + int(points[:-1, 2].sum())
+        assert picture.svg.count("<path") == strokes
+        assert f"{len(points)} points in {int(points[:, 2].sum())} strokes" in text
+
+
 def test_prediction_writes_to_its_limit():
     found = ask("serve", "handwriting_prediction", most=[7, 0])
     np.testing.assert_array_equal(found["count"], [7, 0])

@@ -8,7 +8,9 @@ import numpy as np
 from ...layers import _chance
 from ...layers.mixture_density import mixture_components, mixture_density_loss, mixture_sample
 from ...trainers.data._hand import polylines
+from ...trainers.data._pen import strokes_of
 from ._checks import check_lengths
+from ._drawing import picture_of
 from ._notation import expected, pad
 
 MOST_POINTS = 2048
@@ -170,6 +172,16 @@ class Pen:
 def read_paths(paths):
     """SVG paths as points `(batch, longest, 3)`, and how many there are of each."""
     return pad([points_of(path) for path in paths], 0, "float32")
+
+
+def drawn(outputs, titles, primes=None):
+    """Pictures of written lines, each behind what it goes on with."""
+    pictures = []
+    for row, title in enumerate(titles):
+        points = outputs["points"][row, : outputs["count"][row]]
+        points = np.concatenate([primes[row], points]) if primes else points
+        pictures.append(picture_of(strokes_of(points) if len(points) else [], title))
+    return pictures
 
 
 def show_scores(inputs, outputs):

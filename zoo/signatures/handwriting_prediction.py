@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._notation import Notation
-from ._pen import EXAMPLE, SCORED, WRITTEN, Pen, read_paths, show_scores
+from ._pen import EXAMPLE, SCORED, WRITTEN, Pen, drawn, read_paths, show_scores
 from ._signature import Signature
 
 GOES_ON = 200  # points, where people say no number
@@ -85,7 +85,11 @@ def notation(task):
             for count, points in zip(outputs["count"], outputs["points"])
         ]
 
+    def picture(inputs, outputs):
+        primes = [points[:count] for points, count in zip(inputs["prime"], inputs["lengths"])]
+        return drawn(outputs, [""] * len(primes), primes)
+
     return {
-        "serve": Notation(EXAMPLE, read, show),
+        "serve": Notation(EXAMPLE, read, show, picture),
         "score": Notation(EXAMPLE, read_scored, show_scores),
     }

@@ -11,6 +11,7 @@ from ._pen import (
     WANTED,
     WRITTEN,
     Pen,
+    drawn,
     read_paths,
     show_scores,
 )
@@ -142,6 +143,9 @@ def notation(task):
             lines.append(f"{text.decode()!r}: {count} points in {strokes} strokes, then {why}")
         return lines
 
+    def picture(inputs, outputs):
+        return drawn(outputs, [text.decode() for text in inputs["text"]])
+
     def read_scored(texts):
         parts = [text.partition("=") for text in texts]
         for text, (_, equals, _) in zip(texts, parts):
@@ -153,6 +157,6 @@ def notation(task):
 
     scored = tuple(f"{path} = {text}" for path, text in zip(EXAMPLE, "t-"))
     return {
-        "serve": Notation(("Dear reader,", "to the last letter"), read, show),
+        "serve": Notation(("Dear reader,", "to the last letter"), read, show, picture),
         "score": Notation(scored, read_scored, show_scores),
     }
