@@ -3,9 +3,9 @@
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
+from fresh import Nursery
 from ponderzoo.export._session import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,29 +23,27 @@ OWN_FLAGS = os.environ.get("XLA_FLAGS", "").replace(PLAIN, "").strip()
 os.environ["XLA_FLAGS"] = f"{PLAIN} {OWN_FLAGS}".strip()
 
 
-def run_fresh(code, *arguments, backend="tensorflow", plain=True):
-    """Runs Python code in a process of its own, beside the tests, and returns what it printed.
-
-    Without `plain` XLA compiles there as it does for users.
-    """
-    flags = os.environ["XLA_FLAGS"] if plain else OWN_FLAGS
-    own = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": flags}
-    found = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=os.path.dirname(__file__),
-        env={**os.environ, **own},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:]
-    return found.stdout
-
-
 @pytest.fixture(scope="session")
 def fresh():
-    """`run_fresh`."""
-    return run_fresh
+    """`fresh(code, *arguments)` runs Python code in a process of its own, and returns what it says.
+
+    `backend` is Keras's there. Without `plain` XLA compiles as it does for users. `ends` is the
+    code that the process must end with, minus the signal of one that is killed. Further settings
+    go into its environment.
+    """
+    nurseries = {}
+
+    def run(code, *arguments, backend="tensorflow", plain=True, ends=0, **environment):
+        if backend not in nurseries:
+            nurseries[backend] = Nursery(backend)
+        environment["XLA_FLAGS"] = os.environ["XLA_FLAGS"] if plain else OWN_FLAGS
+        done = nurseries[backend].run(code, arguments, environment)
+        assert done.returncode == ends, done.stdout[-4000:] + done.stderr[-8000:]
+        return done.stdout
+
+    yield run
+    for nursery in nurseries.values():
+        nursery.close()
 
 
 @pytest.fixture(scope="session")

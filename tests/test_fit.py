@@ -10,8 +10,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import zipfile
 
 import h5py
@@ -496,24 +494,20 @@ def test_recipe_reads_text():
     assert Recipe.parse({"updates": 100}).steps == 100
 
 
-def start(run_dir, backend, kill=""):
-    environment = {**os.environ, "KERAS_BACKEND": backend, "KILL": kill}
-    command = [sys.executable, __file__, str(run_dir)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+START = "import sys, test_fit; test_fit.run(sys.argv[1])"
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, finished, backend):
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, finished, fresh, backend):
     broken, unbroken = tmp_path / "broken", finished[0]
     if backend != keras.backend.backend():
         unbroken = tmp_path / "unbroken"
-        assert start(unbroken, backend).returncode == 0
-    assert start(broken, backend, "train:55").returncode == -signal.SIGKILL
+        fresh(START, unbroken, backend=backend)
+    fresh(START, broken, backend=backend, ends=-signal.SIGKILL, KILL="train:55")
     assert os.path.exists(broken / "backup" / "state.npz")
     if backend == keras.backend.backend():
-        assert start(broken, backend, "test:0").returncode == -signal.SIGKILL
-    last = start(broken, backend)
-    assert last.returncode == 0, last.stderr
+        fresh(START, broken, backend=backend, ends=-signal.SIGKILL, KILL="test:0")
+    fresh(START, broken, backend=backend)
     assert_same_weights(unbroken, broken)
 
     timed = {"minutes", "cpu_minutes", "examples_per_second", "data_share", "hardware", "train"}
@@ -545,10 +539,6 @@ def test_a_run_that_is_older_than_syllabuses_goes_on_at_its_level(tmp_path, fini
     assert read(tmp_path / "old", "history.json")[-1]["difficulty"] == 3
     events = EventAccumulator(str(tmp_path / "old" / "logs"), size_guidance={"tensors": 0})
     assert len(events.Reload().Tensors("loss")) == 1, "its curves go on under their names"
-
-
-if __name__ == "__main__":
-    run(sys.argv[1])
 
 
 def test_muon_turns_and_stretches_without_decay():

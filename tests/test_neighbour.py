@@ -8,24 +8,21 @@ import glob
 import io
 import itertools
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
 
-HERE = pathlib.Path(__file__).parent
 ENTRIES = ("reinforce_catch", "mixture_points", "curriculum_totals")
 SAVES = 3  # which state a killed run stops short of
 
 TRAIN = """
 import os, signal, sys
 
+sys.path.insert(0, "neighbour")
 from ponderzoo.export._cli import main
 from ponderzoo.trainers import _run
 
@@ -47,6 +44,7 @@ main()
 SERVE = """
 import json, sys
 
+sys.path.insert(0, "neighbour")
 import numpy as np
 from ponderzoo import zoo
 from ponderzoo.export._package import package
@@ -74,13 +72,6 @@ print("answers", json.dumps(answers))
 """
 
 
-def run(code, *arguments):
-    path = os.pathsep.join(filter(None, [str(HERE / "neighbour"), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-
 def weights(run_dir):
     """All arrays of `model.keras` by their names."""
     with zipfile.ZipFile(run_dir / "model.keras") as archive:
@@ -93,21 +84,19 @@ def weights(run_dir):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(fresh, tmp_path_factory):
     """A finished run of every entry."""
     home = tmp_path_factory.mktemp("runs")
     for entry in ENTRIES:
-        done = run(TRAIN, entry, home / entry, 0)
-        assert done.returncode == 0, done.stderr[-4000:]
+        fresh(TRAIN, entry, home / entry, 0)
     return home
 
 
 @pytest.fixture(scope="module")
-def answers(runs, tmp_path_factory):
+def answers(runs, fresh, tmp_path_factory):
     """What a server answers for the packages of the runs, which have passed the gate."""
-    done = run(SERVE, runs, tmp_path_factory.mktemp("packages"), *ENTRIES)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.partition("answers ")[2])
+    said = fresh(SERVE, runs, tmp_path_factory.mktemp("packages"), *ENTRIES)
+    return json.loads(said.partition("answers ")[2])
 
 
 def metrics(runs, entry):
@@ -138,12 +127,10 @@ def test_a_curriculum_of_two_dimensions_is_walked_to_its_end(runs):
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_a_killed_run_ends_with_the_same_bits(entry, runs, tmp_path):
-    killed = run(TRAIN, entry, tmp_path / entry, SAVES)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-4000:]
+def test_a_killed_run_ends_with_the_same_bits(entry, runs, fresh, tmp_path):
+    fresh(TRAIN, entry, tmp_path / entry, SAVES, ends=-signal.SIGKILL)
     assert not (tmp_path / entry / "model.keras").exists()
-    resumed = run(TRAIN, entry, tmp_path / entry, 0)
-    assert resumed.returncode == 0, resumed.stderr[-4000:]
+    fresh(TRAIN, entry, tmp_path / entry, 0)
     one, other = weights(runs / entry), weights(tmp_path / entry)
     assert one and one.keys() == other.keys()
     for name, array in one.items():
