@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 from ponderzoo.trainers import data
-from ponderzoo.trainers.data import _hand, _packages, _pen, iam_ondb, stroke_fonts
+from ponderzoo.trainers.data import _hand, _packages, _pen, iam_ondb, kanjivg, stroke_fonts
 
 SPLITS = ("train", "validation", "test")
 PLAIN_STYLE = ("slant", "spacing", "slope", "drift", "wobble")
@@ -250,6 +250,53 @@ def test_the_fetched_lines_are_the_described_ones():
     assert set("".join(x.text for x in splits["train"])) > set(stroke_fonts.ALPHABET)
     points, letters = (sum(map(len, some)) for some in zip(*((x.points, x.text) for x in found)))
     assert 10 < points / letters < 14
+
+
+# Kana.
+
+DRAWING = """<svg><g id="kvg:StrokePaths_03042"><g kvg:element="a">
+<path id="kvg:03042-s1" kvg:type="h" d="M10,90c0,-10,0,-20,0,-30"/>
+<path id="kvg:03042-s2" d="M20,50l5,5"/></g></g><path d="M0,0l1,1"/></svg>"""
+
+
+def test_a_drawing_becomes_strokes_in_their_order_above_a_baseline():
+    (first, second), width = kanjivg.read_glyph(DRAWING)
+    assert width == 1 and len(first) == _hand.CURVE + 1
+    np.testing.assert_allclose(first[[0, -1]] * kanjivg.EM, [[10, 0], [10, 30]], atol=1e-9)
+    np.testing.assert_allclose(second * kanjivg.EM, [[20, 40], [25, 35]], atol=1e-9)
+    with pytest.raises(ValueError, match="expected a drawing with strokes; got '<svg></svg>'"):
+        kanjivg.read_glyph("<svg></svg>")
+
+
+def test_lines_of_kana_come_once_and_by_writers_of_their_split(tmp_path):
+    kanjivg.sample(tmp_path)
+    found = kanjivg.load(tmp_path)
+    assert len({line.text for line in found}) == len(found) == 40
+    assert all(4 <= len(line.text) <= 8 and set(line.text) <= {*kanjivg.ALPHABET} for line in found)
+    assert len({line.writer for line in found}) == 6
+    assert all(line.split in line.writer for line in found)
+
+
+def test_fetch_refuses_other_drawings_and_leaves_nothing(monkeypatch, tmp_path):
+    (tmp_path / "kanji").mkdir()
+    for character in kanjivg.ALPHABET:
+        (tmp_path / "kanji" / f"{ord(character):05x}.svg").write_text(DRAWING)
+    monkeypatch.setattr(_packages, "pip", lambda package, folder: str(tmp_path))
+    with pytest.raises(ValueError, match="kanjivg==20260714 is not the file"):
+        data.fetch("kanjivg", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(not kanjivg.available(), reason="run `ponderzoo data fetch kanjivg` first")
+def test_the_fetched_kana_are_the_described_ones():
+    found = kanjivg.load(kanjivg.path())
+    splits = {split: [x for x in found if x.split == split] for split in SPLITS}
+    assert {split: len(some) for split, some in splits.items()} == kanjivg.COUNTS
+    assert {split: len({x.writer for x in some}) for split, some in splits.items()} == (
+        kanjivg.WRITERS
+    )
+    np.testing.assert_allclose(_pen.offsets_of(splits["train"]), kanjivg.OFFSETS, atol=1e-7)
+    assert set("".join(x.text for x in splits["train"])) == set(kanjivg.ALPHABET)
 
 
 # IAM-OnDB.

@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 from ponderzoo import trainers, zoo
+from ponderzoo.trainers import data
 from ponderzoo.trainers.data import _pen, stroke_fonts
 from ponderzoo.trainers.tasks._buckets import grouped
 from ponderzoo.zoo.signatures import handwriting_prediction, handwriting_synthesis
@@ -107,6 +108,18 @@ def test_other_characters_are_one_symbol(root):
     assert found[1] == found[3] == task.other == task.classes - 1
     assert task.spelled(found) == "a\N{WHITE SQUARE}b\N{WHITE SQUARE}"
     assert len(set(task.symbols("".join(task.alphabet)))) == len(task.alphabet) == task.classes - 2
+
+
+@pytest.mark.parametrize("name", ["stroke_fonts", "kanjivg", "iam_ondb"])
+def test_every_data_set_has_its_alphabet(name, tmp_path):
+    data.dataset(name).sample(tmp_path)
+    task = trainers.task("handwriting_synthesis", data=name, root=str(tmp_path))
+    inputs, _ = task.rows([0, 1])
+    lines = task.lines("train")[:2]
+    assert [task.spelled(row) for row in inputs["text"]] == [line.text for line in lines]
+    assert task.other not in inputs["text"] and task.classes == len(task.alphabet) + 2
+    assert (task.floor("train") is None) == (name == "iam_ondb")
+    assert task.corpus != name
 
 
 def test_the_floor_is_that_of_the_noise_in_normalised_units(root):

@@ -11,6 +11,8 @@ import re
 
 import numpy as np
 
+from . import _pen
+
 CURVE = 8  # pieces that a Bezier curve is made of
 FINE = 0.02  # em between the points of a path at which speed is told
 SMOOTH = 5  # of such points over which curvature is averaged
@@ -181,3 +183,28 @@ class Hand:
         nats = np.log(2 * np.pi * writer.tremor**2) + np.square(noise).sum(axis=1) / 2
         points = np.column_stack([meant + writer.tremor * noise, np.concatenate(ends)[1:]])
         return points.astype("float32"), float(nats.sum())
+
+
+def hands_of(fonts, split, each, speed, tremor, rng):
+    """Hands of chance, named after their fonts and their split, so many of each font.
+
+    Args:
+        fonts: dict: name -> glyphs, as in `Hand`.
+        split: of the writers.
+        each: writers of a font.
+        speed, tremor: of a writer of the middle, as in `Writer`.
+        rng: `numpy.random.Generator`.
+    """
+    return [
+        Hand(a_writer(rng, f"{font}-{split}-{i}", font, speed, tremor), glyphs)
+        for i in range(each)
+        for font, glyphs in fonts.items()
+    ]
+
+
+def written(hands, texts, split, rng):
+    """Yields the line (`_pen.Line`) of each text, written by the hands in turn."""
+    for number, text in enumerate(texts):
+        hand = hands[number % len(hands)]
+        points, floor = hand.write(text, rng)
+        yield _pen.Line(f"{split}-{number:05}", hand.writer.name, split, text, points, floor)

@@ -27,7 +27,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from . import _packages, _pen, _store, sotu
-from ._hand import Hand, a_writer, polylines
+from ._hand import hands_of, polylines, written
 
 PACKAGE = "hersheytext@2.0.0"
 MEMBERS = "package/svg_fonts/"
@@ -131,20 +131,12 @@ def lines(fonts, texts, counts=None, writers=None):
     for number, (split, count) in enumerate((counts or COUNTS).items()):
         rng = np.random.default_rng([SEED, number])
         some = (writers or WRITERS)[split]
-        hands = [
-            Hand(a_writer(rng, f"{font}-{split}-{i}", font, SPEED, TREMOR), fonts[font])
-            for i in range(some)
-            for font in fonts
-        ]
+        hands = hands_of(fonts, split, some, SPEED, TREMOR, rng)
         known = set.intersection(*(set(glyphs) for glyphs in fonts.values()))
         found = (piece for text in texts[split] for piece in pieces(text))
         found = sorted({piece for piece in found if known.issuperset(piece)} - seen)
         seen.update(found)
-        for i, text in enumerate(_drawn(found, count, rng)):
-            hand = hands[i % len(hands)]
-            points, floor = hand.write(text, rng)
-            name = f"{split}-{i:05}"
-            yield _pen.Line(name, hand.writer.name, split, text, points, floor)
+        yield from written(hands, _drawn(found, count, rng), split, rng)
 
 
 def pieces(text):

@@ -63,11 +63,11 @@ def scaled(points, offsets):
 class PenTask(Task):
     """A task on lines of handwriting.
 
-    `data` names the data set: `stroke_fonts`, lines of English by made hands, which `ponderzoo data
-    fetch` makes, or `iam_ondb`, whose copy `root` names. Rows have `length` points at most: what a
-    line has beyond is not seen. Offsets are normalised to mean 0 and standard deviation 1 over all
-    of the training set (Graves, 2013, section 4.2); those in a directory that `root` names, by
-    their own training set.
+    `data` names the data set: `stroke_fonts` or `kanjivg`, lines of English or of kana by made
+    hands, both of which `ponderzoo data fetch` makes; or `iam_ondb`, whose copy `root` names. Rows
+    have `length` points at most: what a line has beyond is not seen. Offsets are normalised to mean
+    0 and standard deviation 1 over all of the training set (Graves, 2013, section 4.2); those in a
+    directory that `root` names, by their own training set.
 
     Symbols are the characters of the data set's `ALPHABET` from 1 on, and one more for all other
     characters; 0 is padding.
@@ -94,7 +94,8 @@ class PenTask(Task):
     @property
     def corpus(self):
         """What the data may be called."""
-        return {"stroke_fonts": "Stroke-Fonts", "iam_ondb": "IAM-OnDB"}.get(self.data, self.data)
+        names = {"stroke_fonts": "Stroke-Fonts", "kanjivg": "KanjiVG-Kana", "iam_ondb": "IAM-OnDB"}
+        return names.get(self.data, self.data)
 
     @property
     def alphabet(self):
