@@ -11,11 +11,13 @@ import numpy as np
 
 from .._difficulty import levels
 from .._task import Stream, Task, Whole
+from .._writers import Writers
 from ..data import _pen, dataset
 from ._buckets import grouped
 
 NOT_SCORED = -1
 PADDING = 0
+TENTH = 10  # of the lines of a writer, one is held out where writers are learnt
 
 
 @functools.cache
@@ -50,6 +52,23 @@ def _groups(data, root, split, length, buckets):
     """`grouped` of a split's lines, by points and characters."""
     lines = _splits(data, root)[split]
     return grouped([(min(len(x.points), length), len(x.text)) for x in lines], buckets)
+
+
+@functools.cache
+def _writers(data, root):
+    lines, points = _splits(data, root)["train"], _scaled(data, root, "train")
+    held_out = np.zeros(len(lines), bool)
+    of_writer = {}
+    for number, line in enumerate(lines):
+        of_writer.setdefault(line.writer, []).append(number)
+    for numbers in of_writer.values():
+        held_out[numbers[TENTH - 1 :: TENTH] or numbers[1:][-1:]] = True
+    known, new = (
+        ([points[i] for i in some], [lines[i].writer for i in some])
+        for some in (np.flatnonzero(~held_out), np.flatnonzero(held_out))
+    )
+    found = Writers(*known)
+    return found, found.error(*new)
 
 
 def scaled(points, offsets):
@@ -154,6 +173,10 @@ class PenTask(Task):
         lines = self.lines(split)
         nats = sum(line.floor for line in lines) / max(1, sum(len(x.points) for x in lines))
         return None if np.isnan(nats) else float(nats - np.log(self.offsets[1]).sum())
+
+    def writers(self):
+        """`Writers` that know nine of ten lines of training, and their error on the tenth."""
+        return _writers(self.data, self.root)
 
     def longest(self, chosen, split):
         """Points and characters of the longest line in the groups of lines."""
