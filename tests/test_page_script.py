@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import urllib.error
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 from ponderzoo.export._package import package
 from ponderzoo.export.server._server import Server
+from ponderzoo.trainers.data import _pen
+from ponderzoo.zoo.signatures._drawing import pen_svg
 from ponderzoo.zoo.signatures._speech import wav_of
 from serving import make_model, make_signatures
 
@@ -242,3 +245,24 @@ def test_long_requests_reach_a_shell_by_its_input():
     short, long = (run(lines, url=url, samples=samples) for samples in (10, 50_000))
     assert " -d '{" in short and "<<" not in short
     assert long.startswith(f"curl -s '{url}' -d @- <<'END'\n{{") and long.endswith("}\nEND")
+
+
+# Handwriting.
+
+
+def test_points_of_a_pen_are_known_by_the_names_of_their_places():
+    view = (
+        "understand({}, { points: [[[1, 2, 0]]], others: [[[1, 2, 0]]] }, { outputs: { "
+        "points: { names }, others: {} } }).strokes"
+    )
+    assert run(view, names=["right", "up", "end"]) == ["points"]
+    assert run(view, names=["left", "up", "end"]) == []
+
+
+def test_the_page_draws_what_the_program_writes():
+    points = np.array([[1, 2, 0], [1, -2, 1], [0.5, 1, 1], [0.5, 0.5, 0], [9, 9, -1]], "float32")
+    told = run("penPaths(points)", points=points.tolist())
+    svg = pen_svg(_pen.strokes_of(points[:-1]))
+    assert told["paths"] == re.findall(r'<path d="([^"]+)"', svg)
+    assert f'viewBox="0 0 {told["size"][0]} {told["size"][1]}"' in svg
+    assert run("penPaths([])") == {"paths": ["M6.0 6.0L6.0 6.0"], "size": [12, 12]}

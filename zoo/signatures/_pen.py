@@ -15,6 +15,7 @@ from ._notation import expected, pad
 
 MOST_POINTS = 2048
 MOST_CHARACTERS = 256
+PLACES = ("right", "up", "end")  # so called, points are drawn where answers are shown
 WRITTEN = {
     "points": "offsets right and up in the data's unit, and 1 where a stroke ends, (batch, most, "
     "3); the third is -1 behind the last",

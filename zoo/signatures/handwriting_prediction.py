@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._notation import Notation
-from ._pen import EXAMPLE, SCORED, WRITTEN, Pen, drawn, read_paths, show_scores
+from ._pen import EXAMPLE, PLACES, SCORED, WRITTEN, Pen, drawn, read_paths, show_scores
 from ._signature import Signature
 
 GOES_ON = 200  # points, where people say no number
@@ -54,7 +54,8 @@ def signatures(model, task, told):
     specs |= dict.fromkeys(("lengths", "seed", "most"), whole)
 
     def signature(function, sample, outputs):
-        return Signature(function, {name: specs[name] for name in sample}, sample, outputs)
+        names = {name: PLACES for name in outputs if name == "points"}
+        return Signature(function, {name: specs[name] for name in sample}, sample, outputs, names)
 
     return {
         "serve": signature(serve, primed, WRITTEN),

@@ -7,6 +7,7 @@ from ._pen import (
     EXAMPLE,
     MOST_CHARACTERS,
     MOST_POINTS,
+    PLACES,
     SCORED,
     WANTED,
     WRITTEN,
@@ -107,7 +108,8 @@ def signatures(model, task, told):
     specs |= {"bias": ((None,), "float32"), "prime": strokes, "points": strokes}
 
     def signature(function, sample, outputs):
-        return Signature(function, {name: specs[name] for name in sample}, sample, outputs)
+        names = {name: PLACES for name in outputs if name == "points"}
+        return Signature(function, {name: specs[name] for name in sample}, sample, outputs, names)
 
     return {
         "serve": signature(serve, given, {**WRITTEN, **ENDED}),
