@@ -3,7 +3,7 @@
 from . import _backend as backend
 
 
-def jit_in_graphs(allowed: bool) -> bool:
+def jit_in_graphs(allowed: bool | None = None) -> bool:
     """Whether losses and LSTM layers compile themselves in a graph that XLA does not compile.
 
     Keras trains in such graphs on a CPU (`jit_compile="auto"`). There XLA then compiles the loops
@@ -13,9 +13,12 @@ def jit_in_graphs(allowed: bool) -> bool:
     graphs traced from then on. Nothing of it is in what is exported.
 
     Args:
-        allowed: whether they do.
+        allowed: whether they do; None leaves it as it is.
 
     Returns:
         Whether they did.
     """
-    return backend.allow_jit(allowed)
+    before = backend.allow_jit(allowed)
+    if allowed is None:
+        backend.allow_jit(before)
+    return before

@@ -164,8 +164,9 @@ def _read_variants(directory, ours):
     return [run for _, run in sorted(runs.items())] if len(runs) > 1 else [], variants
 
 
-def _summary(runs, measure):
+def _summary(runs, measures):
     """A row of the card for runs that differ in their seed alone."""
+    measure = measures[0]
     values = [run.metrics[measure] for run in runs]
     seeds = ", ".join(str(seed) for seed in sorted(run.metrics["seed"] for run in runs))
     spread = {f"least_{measure}": min(values), f"greatest_{measure}": max(values)}
@@ -173,6 +174,11 @@ def _summary(runs, measure):
         "seeds": seeds,
         f"mean_{measure}": float(np.mean(values)),
         **(spread if len(runs) > 1 else {}),
+        **{
+            f"mean_{name}": float(np.mean([run.metrics[name] for run in runs]))
+            for name in measures[1:]
+            if all(name in run.metrics for run in runs)
+        },
         "updates": runs[0].metrics["updates"],
         "minutes": sum(run.metrics["minutes"] for run in runs) / len(runs),
     }
@@ -214,7 +220,7 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
     rows_of = {"as registered": seeds or [ours], **variants}
     if variants:
         metrics["settings"] = {
-            settings: _summary(runs, measures[0]) for settings, runs in rows_of.items()
+            settings: _summary(runs, measures) for settings, runs in rows_of.items()
         }
     write_json(place("metrics.json"), metrics)
 

@@ -122,10 +122,11 @@ def train(build, task, recipe, run, learner=lambda model: model):
     except FloatingPointError as error:
         run.fail(recipe, error)
         raise
+    else:
+        best.restore(learner)
+        return run.finish(model, task, recipe)
     finally:
         jit_in_graphs(jit)
-    best.restore(learner)
-    return run.finish(model, task, recipe)
 
 
 def compile_model(model, task, recipe, measures):

@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 
+from ...layers import jit_in_graphs
 from .._difficulty import levels
 from .._evaluate import count, nothing, outputs_of, read
 from .._state import BEGINS, Stateful, plain
@@ -28,10 +29,6 @@ class Running(Task):
 
     continues = True
     evaluation_batch = 64
-    captions = {
-        "evaluation": "On the whole test split, in order: static, and dynamic, where the model "
-        "learns from each segment after it was scored.",
-    }
 
     def codes(self, split):
         """The text of a split, `(symbols,)`, of whole numbers."""
@@ -80,7 +77,7 @@ class Running(Task):
         """The metrics on the first `rows` segments of a split, or all, in order.
 
         Between two resets a model reads on with its state, as in training, and many such stretches
-        are read at once.
+        are read at once. On the test split there are also those of `dynamic`, as `dynamic_error`.
         """
         metrics = {**self.metrics(), **(measures or nothing)(model)}
         codes, rows = self.text(split), min(rows, self.examples(split))
@@ -99,13 +96,17 @@ class Running(Task):
                 outputs = outputs_of(reader, {**inputs, BEGINS: begins})
                 scored = np.where(there[:, None], targets["next"], -1)
                 count(metrics, {"next": scored}, outputs)
-        return read(metrics)
+        found = read(metrics)
+        if split == "test":
+            learnt = self.dynamic(model, split, segments=rows)
+            found |= {f"dynamic_{name}": value for name, value in learnt.items()}
+        return found
 
     def dynamic(self, model, split="test", rate=None, momentum=None, segments=None):
         """The metrics of dynamic evaluation: each segment is scored, and then learnt.
 
         The text is read once, in order, a segment at a time, by a copy of the model, as in training
-        but without noise; `model` stays as it is.
+        but without noise; `model` stays as it is. XLA compiles it unless `jit_in_graphs(False)`.
 
         Args:
             model: a functional model.
@@ -126,7 +127,7 @@ class Running(Task):
             keras.optimizers.SGD(rate, momentum),
             self.loss(),
             metrics={name: list(some) for name, some in metrics.items()},
-            jit_compile=True,
+            jit_compile=jit_in_graphs(),
         )
         stream = self.in_order(split)
         stream.steps = min(segments or stream.steps, stream.steps)
@@ -135,11 +136,14 @@ class Running(Task):
             learner.fit(stream, shuffle=False, verbose=0)
         return read(metrics)
 
+    @property
+    def measured(self):
+        static = super().measured
+        return *static, *(f"dynamic_{name}" for name in static)
+
     def report(self, model):
         """Plain numbers that belong beside the metrics."""
-        whole = self.examples("test")
-        static, dynamic = self.measure(model, "test", whole), self.dynamic(model)
-        return {"corpus": self.corpus, "evaluation": {"static": static, "dynamic": dynamic}}
+        return {"corpus": self.corpus}
 
     def inputs_without_data(self, rng, size):
         """Inputs of chance, which need no text."""
