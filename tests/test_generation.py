@@ -345,6 +345,17 @@ def test_without_noise_a_trained_call_is_a_tested_one(task):
     assert isinstance(network(task).get_layer("next"), WeightNoise)
 
 
+@pytest.mark.parametrize(
+    "units, layers, symbols, millions", [(1000, 1, 49, 4.25), (700, 5, 205, 21.25)]
+)
+def test_the_papers_networks_have_its_weights(units, layers, symbols, millions):
+    """About 4.3 and 21.3 million; the latter, which the paper says of 7 layers, are those of 5."""
+    stack = DeepLSTM(units, layers, skips=True, recurrent_initializer="zeros")
+    stack.build((None, None, symbols))
+    head = (layers * units + 1) * symbols
+    assert round((stack.count_params() + head) / 1e6, 2) == millions
+
+
 # Words and letters.
 
 

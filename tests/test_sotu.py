@@ -9,6 +9,7 @@ import pytest
 from ponderzoo.trainers import data
 from ponderzoo.trainers.data import _packages, sotu
 
+COUNTS = {"train": 1_512_239, "validation": 172_724, "test": 182_408}
 NAMES = [f"{1790 + i}_somebody" for i in range(23)]
 
 
@@ -66,3 +67,7 @@ def test_the_fetched_addresses_are_the_recorded_ones():
     assert hashlib.sha256(content).hexdigest() == sotu.SHA256
     counts = [len(sotu.addresses(split)) for split in ("train", "validation", "test", "all")]
     assert counts == [187, 23, 23, 233]
+    texts = sotu.ten_thousand()
+    words = {split: text.replace("\n", f" {sotu.END} ").split() for split, text in texts.items()}
+    assert len({*words["train"]}) == sotu.WORDS and {*words["test"]} < {*words["train"]}
+    assert {split: len(some) for split, some in words.items()} == COUNTS

@@ -107,13 +107,12 @@ TRAIN = {
     "batch_size": 32,
     "steps_per_epoch": 500,
 }
-SHARED = {"paper": PAPER, "baseline": "no noise"}
 
 register(
     Entry(
-        **SHARED,
-        small={"units": 8},
         name="generation_wikipedia",
+        paper=PAPER,
+        small={"units": 8},
         task="running_text",
         task_config={"dynamic_rate": 3e-4},
         build=build_text,
@@ -125,9 +124,9 @@ register(
 
 register(
     Entry(
-        **SHARED,
-        small={"units": 8},
         name="generation_characters",
+        paper=PAPER,
+        small={"units": 8},
         task="running_text",
         task_config={"data": "words", "dynamic_rate": 3e-4},
         build=build_text,
@@ -140,13 +139,13 @@ register(
 
 register(
     Entry(
-        **SHARED,
         name="generation_words",
+        paper=PAPER,
         task="running_words",
         task_config={"dynamic_rate": 3e-4},
         build=build_words,
         config={**CONFIG, "embedding": 128},
-        train={**TRAIN, "batch_size": 32, "updates": 4000, "steps_per_epoch": 250},
+        train={**TRAIN, "updates": 4000, "steps_per_epoch": 250},
         paper_result="Penn Treebank: perplexity 138, 126 with dynamic evaluation; with weight "
         "noise 126 and 117",
         small_task={"words": 60},

@@ -109,15 +109,18 @@ def sentences(text):
     for token in _TOKEN.finditer(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")):
         kind, word = token.lastgroup, token[0].lower()
         if kind == "stop":
-            if word == "." and (before in ABBREVIATIONS or len(before) == 1):
-                continue
-            found, here = [*found, here] if here else found, []
-        elif kind == "number":
+            if word != "." or not (before in ABBREVIATIONS or len(before) == 1):
+                found.append(here)
+                here = []
+            continue
+        if kind == "number":
             here.append(NUMBER)
-        else:
+        elif "'" in word:
             here += [part for part in _CLITIC.split(word) if part]
+        else:
+            here.append(word)
         before = word if kind == "word" else ""
-    return [*found, here] if here else found
+    return [words for words in [*found, here] if words]
 
 
 @functools.cache
