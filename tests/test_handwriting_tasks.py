@@ -222,8 +222,8 @@ def test_strokes_are_written_as_paths(name, models):
 
 
 def test_a_graph_finds_the_symbols_that_the_task_has(models):
-    task, _ = models["handwriting_synthesis"]
-    found, lengths = Pen(task, None).symbols(tf.constant(["Q, ok? \N{SNOWMAN}", ""]))
+    task, model = models["handwriting_synthesis"]
+    found, lengths = Pen(model, task).symbols(tf.constant(["Q, ok? \N{SNOWMAN}", ""]))
     np.testing.assert_array_equal(lengths, [8, 0])
     np.testing.assert_array_equal(found[0], task.symbols("Q, ok? \N{SNOWMAN}"))
     assert not np.any(found[1])

@@ -5,8 +5,8 @@ People write strokes as SVG paths.
 
 import numpy as np
 
-from ...layers import _chance
-from ...layers.mixture_density import mixture_components, mixture_density_loss, mixture_sample
+from ...layers.mixture_density import mixture_components, mixture_density_loss
+from ...trainers._writing import runner, write
 from ...trainers.data._hand import polylines
 from ...trainers.data._pen import strokes_of
 from ._checks import check_lengths
@@ -35,18 +35,15 @@ WANTED = "strokes as an SVG path, such as 'M 0 0 L 0.1 -0.2 M 0.2 0 L 0.3 0', of
 
 
 class Pen:
-    """A network that goes on with lines.
+    """A network that goes on with lines, in the data's unit; for graphs of TensorFlow.
 
     Args:
+        model: as `trainers/_writing.py` takes it.
         task: a `PenTask`.
-        run: `run(points (batch, time, 3), symbols (batch, characters), mask (batch, time) or None,
-            list of states or None)` gives the parameters of the densities of the next points
-            `(batch, time, 6 * M + 1)`, the window's weights `(batch, time, characters + 1)`, and
-            the list of states behind the last real point.
     """
 
-    def __init__(self, task, run):
-        self.run = run
+    def __init__(self, model, task):
+        self.run = runner(model)
         self.mean, self.deviation = np.array(task.offsets, "float32")
         codes = [ord(character) for character in task.alphabet]
         self._symbols = np.full(max(codes) + 2, task.other, "int32")
@@ -66,29 +63,30 @@ class Pen:
         real = tf.sequence_mask(lengths, tf.shape(codes)[1])
         return tf.where(real, tf.gather(self._symbols, codes), 0), lengths
 
-    def _read(self, points, lengths):
-        """Normalised points behind the zeros that all lines begin with, and which are real."""
+    def _normalised(self, points, lengths):
+        """Points as the network knows them, zeros behind the last, and which are real."""
         import tensorflow as tf
 
         check_lengths(lengths, points, "points")
         real = tf.sequence_mask(lengths, tf.shape(points)[1])
         moved = (points[..., :2] - self.mean) / self.deviation
-        points = tf.where(real[..., None], tf.concat([moved, points[..., 2:]], axis=-1), 0.0)
-        return tf.pad(points, [[0, 0], [1, 0], [0, 0]]), real
+        points = tf.concat([moved, points[..., 2:]], axis=-1)
+        return tf.where(real[..., None], points, 0.0), real
 
     def score(self, points, symbols, lengths):
         """`SCORED` of points in the data's unit, and the window's weights."""
         import tensorflow as tf
 
-        points, real = self._read(points, lengths)
+        points, real = self._normalised(points, lengths)
         mask = tf.pad(real, [[0, 0], [1, 0]], constant_values=True)
-        parameters, window, _ = self.run(points, symbols, mask, None)
+        before = tf.pad(points, [[0, 0], [1, 0], [0, 0]])
+        parameters, window, _ = self.run(before, symbols, mask, None)
         part = mixture_components(parameters)
         mean, log_sigma = (
             tf.stack([part[f"{name}_x"], part[f"{name}_y"]], axis=-1)
             for name in ("mean", "log_sigma")
         )
-        nats = mixture_density_loss(points[:, 1:], parameters[:, :-1])
+        nats = mixture_density_loss(points, parameters[:, :-1])
         return {
             "nats": tf.where(real, nats, 0.0),
             "pi": tf.exp(part["log_pi"]),
@@ -99,18 +97,9 @@ class Pen:
         }, window
 
     def write(self, symbols, characters, bias, seed, most, prime, lengths):
-        """Goes on with lines, in the data's unit (Graves, 2013, sections 5.3 to 5.6).
+        """`WRITTEN`, the window's weights, and whether lines ended before their limits.
 
-        A line ends where the window weighs the place behind the text more than any in it.
-
-        Args:
-            symbols, characters: as `symbols` gives them; no text, and no such end, where -1.
-            bias, seed, most: `(batch,)`: b, the chance, and the limit of points of each line.
-            prime: `(batch, time, 3)`, the points to go on with, and `lengths` how many are real.
-
-        Returns:
-            `WRITTEN`; the window's weights when each point was drawn, `(batch, longest, characters
-            + 1)`; and whether each line ended before its limit, `(batch,)`.
+        Arguments are those of `trainers/_writing.py`, but for points in the data's unit.
         """
         import tensorflow as tf
 
@@ -121,53 +110,18 @@ class Pen:
         tf.debugging.Assert(
             tf.reduce_all((bias >= 0) & (bias < 100)), ["bias must be 0 to 100, got", bias]
         )
-        read, real = self._read(prime, lengths)
-        mask = tf.pad(real, [[0, 0], [1, 0]], constant_values=True)
-        parameters, window, states = self.run(read, symbols, mask, None)
-        parameters, window = (tf.gather(x, lengths, batch_dims=1) for x in (parameters, window))
-        of_choice, of_place = _chance.fold(seed, "choice"), _chance.fold(seed, "place")
-        places = tf.range(tf.shape(window)[1])[None]
-        within, behind = (compare(places, characters[:, None]) for compare in (tf.less, tf.equal))
-
-        def leaves(window):
-            """Whether the window is behind the text."""
-            most_within = tf.reduce_max(tf.where(within, window, -1.0), axis=1)
-            return tf.reduce_max(tf.where(behind, window, -1.0), axis=1) > most_within
-
-        def lives(i, ended):
-            return ~ended & (i < most)
-
-        def body(i, parameters, window, ended, states, drawn, seen):
-            uniforms = _chance.uniform(of_choice, (2,), 2 * i, "float32")
-            normals = _chance.normal(of_place, (2,), 2 * i, "float32")
-            point = mixture_sample(parameters, uniforms, normals, bias)
-            live = lives(i, ended)
-            drawn = drawn.write(i, tf.where(live[:, None], point, [0.0, 0.0, -1.0]))
-            seen = seen.write(i, tf.where(live[:, None], window, 0.0))
-            parameters, window, states = self.run(point[:, None], symbols, None, states)
-            ended |= live & leaves(window[:, 0])
-            return i + 1, parameters[:, 0], window[:, 0], ended, states, drawn, seen
-
-        arrays = [
-            tf.TensorArray(tf.float32, 1, dynamic_size=True, element_shape=(None, size))
-            for size in (3, None)
-        ]
-        # A line of no points leaves something to stack all the same.
-        arrays = [
-            array.write(0, tf.zeros_like(x)) for array, x in zip(arrays, (read[:, 0], window))
-        ]
-        start = 0, parameters, window, leaves(window), states, *arrays
-        count, _, _, ended, _, drawn, seen = tf.while_loop(
-            lambda i, _, __, ended, *___: tf.reduce_any(lives(i, ended)), body, start
+        prime, _ = self._normalised(prime, lengths)
+        longest = tf.reduce_max(tf.concat([most, [0]], axis=0))
+        points, window, ended = write(
+            self.run, symbols, characters, bias, seed, most, longest, prime, lengths
         )
-        drawn, seen = (tf.transpose(x.stack(), [1, 0, 2])[:, :count] for x in (drawn, seen))
-        moved = drawn[..., :2] * self.deviation + self.mean
-        there = drawn[..., 2:] >= 0
+        there = points[..., 2:] >= 0
+        moved = tf.where(there, points[..., :2] * self.deviation + self.mean, 0.0)
         found = {
-            "points": tf.concat([tf.where(there, moved, 0.0), drawn[..., 2:]], axis=-1),
+            "points": tf.concat([moved, points[..., 2:]], axis=-1),
             "count": tf.reduce_sum(tf.cast(there[..., 0], tf.int32), axis=1),
         }
-        return found, seen, ended
+        return found, window, ended
 
 
 def read_paths(paths):

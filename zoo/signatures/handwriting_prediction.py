@@ -10,23 +10,10 @@ GOES_ON = 200  # points, where people say no number
 
 
 def signatures(model, task, told):
-    """`serve` goes on with lines, `score` says what given points cost.
-
-    The layers of a model are `network`, which returns its states, and `density`. Through the states
-    they are taken a point at a time.
-    """
+    """`serve` goes on with lines, `score` says what given points cost."""
     import tensorflow as tf
 
-    layers = {
-        layer.name.removesuffix("_noise"): getattr(layer, "layer", layer) for layer in model.layers
-    }
-    network, density = layers["network"], layers["density"]
-
-    def run(points, symbols, mask, states):
-        hidden, *states = network(points, mask=mask, initial_state=states)
-        return density(hidden), tf.zeros_like(hidden[..., :1]), states
-
-    pen = Pen(task, run)
+    pen = Pen(model, task)
 
     def without_text(rows):
         return tf.zeros((rows, 0), tf.int32), tf.fill([rows], -1)

@@ -27,38 +27,10 @@ ENDED = {
 
 
 def signatures(model, task, told):
-    """`serve` writes, `write` writes in somebody's hand, `score` says what given points cost.
-
-    The layers of a model are `symbols`, `layer_0` with the window, `layer_1` and so on, and
-    `density`. Through their states they are taken a point at a time.
-    """
+    """`serve` writes, `write` writes in somebody's hand, `score` says what given points cost."""
     import tensorflow as tf
 
-    layers = {
-        layer.name.removesuffix("_noise"): getattr(layer, "layer", layer) for layer in model.layers
-    }
-    cells = [layers[f"layer_{i}"] for i in range(sum(x.startswith("layer_") for x in layers))]
-    in_text, density = layers["symbols"], layers["density"]
-
-    def run(points, symbols, mask, states):
-        states = iter(states) if states else None
-        text = in_text(symbols)
-
-        def of(count):
-            return None if states is None else [next(states) for _ in range(count)]
-
-        below, seen, window, *after = cells[0](
-            points, text, sequence_mask=mask, initial_state=of(4)
-        )
-        outputs = [below]
-        for layer in cells[1:]:
-            inputs = tf.concat([points, below, seen], axis=-1)
-            below, *state = layer(inputs, mask=mask, initial_state=of(2))
-            outputs.append(below)
-            after += state
-        return density(tf.concat(outputs, axis=-1)), window, after
-
-    pen = Pen(task, run)
+    pen = Pen(model, task)
 
     def serve(text, bias, seed):
         symbols, characters = pen.symbols(text)
