@@ -10,6 +10,7 @@ value               the tensor of a variable, never the variable itself
 dense               a ragged or sparse tensor with its rows filled up, all others as they are
 buffer, write, write_all, read, stack    lists of equal tensors that a loop fills one by one;
                     `read` reads tensors as well
+traced              a function as a graph, where that is faster than step by step
 compiles            whether XLA compiles what is traced, so that all sizes are known then
 open_rows, commit, close_rows    a matrix whose rows a loop finishes in any order
 """
@@ -200,6 +201,9 @@ if keras.backend.backend() == "tensorflow":
     def jit(function):
         return tf.function(function, autograph=False, jit_compile=True)
 
+    def traced(function):
+        return tf.function(function, autograph=False)
+
     def bucket(length):
         """The least of 8, 10, 12, 14, 16, 20, 24, ... not below a length, `()` int32."""
         sizes = [base << k for k in range(24) for base in (8, 10, 12, 14)]
@@ -252,6 +256,9 @@ else:
 
     def may_jit():
         return False
+
+    def traced(function):
+        return function
 
     def _ragged():
         return False

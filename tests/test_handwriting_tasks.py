@@ -8,6 +8,7 @@ import tensorflow as tf
 from ponderzoo import trainers, zoo
 from ponderzoo.trainers import data
 from ponderzoo.trainers.data import _pen, stroke_fonts
+from ponderzoo.trainers.tasks import handwriting_synthesis as tasks_synthesis
 from ponderzoo.trainers.tasks._buckets import grouped
 from ponderzoo.zoo.signatures import handwriting_prediction, handwriting_synthesis
 from ponderzoo.zoo.signatures._pen import Pen
@@ -175,7 +176,8 @@ def test_rows_are_described(name, models):
 
 
 @each_task
-def test_pictures_are_those_of_the_captions(name, models):
+def test_pictures_are_those_of_the_captions(name, models, monkeypatch):
+    monkeypatch.setattr(tasks_synthesis, "BIASES", (0.5,))
     task, model = models[name]
     assert task.figures(model).keys() == task.captions.keys()
 
@@ -219,6 +221,16 @@ def test_strokes_are_written_as_paths(name, models):
     for bad in ("", "M 0 0", "L 0 0 1 1", "M 0 0 A 1 1"):
         with pytest.raises(ValueError, match=r"^expected strokes as an SVG path"):
             notation.read([bad])
+
+
+def test_a_network_that_writes_tells_how_its_lines_end(models, monkeypatch):
+    monkeypatch.setattr(tasks_synthesis, "BIASES", (0.5,))
+    task, model = models["handwriting_synthesis"]
+    found = task.report(model)
+    (row,) = found["written"]
+    # Untrained, the window goes on at its first pace, two points a symbol here.
+    assert row["bias"] == 0.5 and row["ended"] == row["in_time"] == 1.0 and row["points"] < 0.5
+    assert found["window_forward"] == 1.0 and found["floor"] < 0
 
 
 def test_a_graph_finds_the_symbols_that_the_task_has(models):

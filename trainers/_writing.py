@@ -1,5 +1,8 @@
 """Networks of handwriting at work: point by point, through their states."""
 
+import functools
+
+import numpy as np
 from keras import ops
 
 from ..layers import _backend as backend
@@ -115,3 +118,40 @@ def write(run, symbols, characters, bias, seed, most, longest, prime, lengths):
     )
     points, window = (ops.transpose(backend.stack(x)[:count], (1, 0, 2)) for x in buffers)
     return points, window, ended
+
+
+def written(model, texts, bias, seed, most, primes=None):
+    """Lines that a network writes, all at once.
+
+    Args:
+        model: as `runner` takes it.
+        texts: list of arrays of symbols; behind those of the primes, where there are any.
+        bias: a number for all of them.
+        seed: of the first line; the others have the numbers behind it.
+        most: the limit of points of each line.
+        primes: list of normalised points `(points, 3)` to go on with, not repeated.
+
+    Returns:
+        A list of normalised points `(points, 3)`, and whether each line ended before its limit,
+        `(lines,)`.
+    """
+    count = len(texts)
+    primes = [np.zeros((0, 3))] * count if primes is None else primes
+    symbols, characters = _padded([np.reshape(text, -1) for text in texts], "int32")
+    prime, lengths = _padded(primes, "float32")
+    most = np.asarray(most, "int32")
+    longest = int(most.max(initial=0))
+    biases, seeds = np.full(count, bias, "float32"), np.arange(seed, seed + count, dtype="int32")
+    given = symbols, characters, biases, seeds, most, longest, prime, lengths
+    points, _, ended = backend.traced(functools.partial(write, runner(model)))(*given)
+    points = np.asarray(ops.convert_to_numpy(points))
+    rows = [row[row[:, 2] >= 0] for row in points]
+    return rows, np.asarray(ops.convert_to_numpy(ended))
+
+
+def _padded(rows, dtype):
+    lengths = np.array([len(row) for row in rows], "int32")
+    found = np.zeros((len(rows), lengths.max(initial=0), *np.shape(rows[0])[1:]), dtype)
+    for place, row in enumerate(rows):
+        found[place, : len(row)] = row
+    return found, lengths
