@@ -230,7 +230,7 @@ def test_a_network_that_writes_tells_how_its_lines_end(models, monkeypatch):
     (row,) = found["written"]
     # Untrained, the window goes on at its first pace, two points a symbol here.
     assert row["bias"] == 0.5 and row["ended"] == row["in_time"] == 1.0 and row["points"] < 0.5
-    assert found["window_forward"] == 1.0 and found["floor"] < 0
+    assert found["window_forward"] > 0.9 and found["floor"] < 0
 
 
 def test_a_graph_finds_the_symbols_that_the_task_has(models):
