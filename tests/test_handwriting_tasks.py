@@ -6,8 +6,10 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 from ponderzoo import trainers, zoo
+from ponderzoo.layers import MixtureDensity
 from ponderzoo.trainers import data
 from ponderzoo.trainers.data import _pen, stroke_fonts
+from ponderzoo.trainers.learning.supervised import Batches
 from ponderzoo.trainers.tasks import handwriting_synthesis as tasks_synthesis
 from ponderzoo.trainers.tasks._buckets import grouped
 from ponderzoo.zoo.signatures import handwriting_prediction, handwriting_synthesis
@@ -96,6 +98,25 @@ def test_rows_of_a_batch_are_of_like_length(root):
     groups, group_of, sizes = grouped([(5, 1), (1, 9), (3, 2), (4, 4)], 2)
     assert [group.tolist() for group in groups] == [[1, 2], [3, 0]]
     assert group_of.tolist() == [1, 0, 0, 1] and sizes.tolist() == [[3, 9], [5, 4]]
+
+
+def test_a_run_takes_lines_of_all_lengths_however_it_begins(root):
+    """Keras would take the shapes of all batches from two that happen to be alike."""
+    task = trainers.task("handwriting_prediction", root=root, buckets=2)
+
+    def lengths(seed):
+        stream = task.dataset("train", 2, 4, seed)
+        return [stream[i][0]["points"].shape[1] for i in range(4)]
+
+    seed = next(i for i in range(99) if len({*lengths(i)[:2]}) == 1 < len({*lengths(i)}))
+    points = keras.Input((None, 3), name="points")
+    outputs = {"points": MixtureDensity(1)(points)}
+    model = keras.Model({"points": points}, outputs)
+    model.compile(loss=task.loss())
+    batches = Batches(task.dataset("train", 2, 4, seed), model)
+    model.fit(batches, verbose=0)
+    seen = [batches[i][0]["points"].shape[1] for i in range(4)]
+    assert seen == lengths(seed), "what is learnt from is the stream as it is"
 
 
 def test_an_empty_batch_has_no_rows(root):
