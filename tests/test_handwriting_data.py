@@ -96,6 +96,7 @@ def test_a_path_becomes_strokes():
     assert relative[1].tolist() == [3, 4] and relative[-1].tolist() == [5, 4]
     np.testing.assert_allclose(relative[1 + _hand.CURVE // 2], [3.5, 4.75])
     np.testing.assert_allclose(relative[1 + 3 * _hand.CURVE // 2], [4.5, 3.25])
+    assert _hand.polylines("M1e-1-.5 L+2E1,3")[0].tolist() == [[0.1, -0.5], [20, 3]]
     with pytest.raises(ValueError, match=r"expected M, L, C or S .* got A 1 1"):
         _hand.polylines("M 0 0 A 1 1")
 

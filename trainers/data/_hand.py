@@ -20,6 +20,9 @@ BEND = 0.1  # em, a radius: curvature beyond its inverse slows the pen
 SLOWEST = 0.45  # of the speed of a straight line, at the ends of a stroke
 TAPER = 0.15  # em, over which a stroke begins and ends
 
+_COMMAND = re.compile(r"([A-DF-Za-df-z])([^A-DF-Za-df-z]*)")  # an e is part of a number
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
@@ -75,8 +78,8 @@ def polylines(path):
     """
     strokes, last = [], np.zeros(2)
     control = last
-    for command, numbers in re.findall(r"([A-Za-z])([^A-Za-z]*)", re.sub(r"[eE]-\d+", "", path)):
-        values = np.array([float(x) for x in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", numbers)])
+    for command, numbers in _COMMAND.findall(path):
+        values = np.array([float(x) for x in _NUMBER.findall(numbers)])
         width = {"M": 2, "L": 2, "C": 6, "S": 4}.get(command.upper())
         if width is None or len(values) % width:
             raise ValueError(f"expected M, L, C or S with their points; got {command}{numbers}")
