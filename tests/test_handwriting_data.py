@@ -99,6 +99,8 @@ def test_a_path_becomes_strokes():
     assert _hand.polylines("M1e-1-.5 L+2E1,3")[0].tolist() == [[0.1, -0.5], [20, 3]]
     with pytest.raises(ValueError, match=r"expected M, L, C or S .* got A 1 1"):
         _hand.polylines("M 0 0 A 1 1")
+    with pytest.raises(ValueError, match=r"expected M, L, C or S .* got L 1 1"):
+        _hand.polylines("L 1 1")
 
 
 def test_a_pen_keeps_to_its_path_and_slows_where_it_bends():

@@ -74,14 +74,15 @@ def a_writer(rng, name, font, speed, tremor):
 def polylines(path):
     """The strokes of an SVG path, a list of `(points, 2)` float64, its curves in pieces.
 
-    Raises `ValueError` for a command other than M, L, C and S, in capitals or small letters.
+    Raises `ValueError` for a command other than M, L, C and S, in capitals or small letters, and
+    for one that comes before the first M.
     """
     strokes, last = [], np.zeros(2)
     control = last
     for command, numbers in _COMMAND.findall(path):
         values = np.array([float(x) for x in _NUMBER.findall(numbers)])
         width = {"M": 2, "L": 2, "C": 6, "S": 4}.get(command.upper())
-        if width is None or len(values) % width:
+        if width is None or len(values) % width or not (strokes or command in "Mm"):
             raise ValueError(f"expected M, L, C or S with their points; got {command}{numbers}")
         for place, some in enumerate(values.reshape(-1, width // 2, 2)):
             some = some + last if command.islower() else some
