@@ -47,7 +47,7 @@ def available(cache_dir=None):
 def fetch(cache_dir=None):
     """Makes the lines where they are not there yet, and returns their path.
 
-    It downloads 23 MB, writes for some seconds, and stores 15 MB. The same version of numpy writes
+    It downloads 23 MB, writes for some seconds, and stores 16 MB. The same version of numpy writes
     the same.
 
     Raises `RuntimeError` where pip fails, with its words, and `ValueError` where the drawings are

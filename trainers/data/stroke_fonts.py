@@ -64,7 +64,7 @@ def fetch(cache_dir=None):
     """Makes the lines where they are not there yet, and returns their path.
 
     It downloads the fonts (0.4 MB) and, where they are not there, the addresses (39 MB), writes for
-    half a minute, and stores 40 MB. The same version of numpy writes the same.
+    half a minute, and stores 47 MB. The same version of numpy writes the same.
 
     Raises `RuntimeError` where npm is missing or fails, with its words, and `ValueError` where the
     fonts or the addresses are others.
