@@ -11,9 +11,16 @@ dense               a ragged or sparse tensor with its rows filled up, all other
 buffer, write, write_all, read, stack    lists of equal tensors that a loop fills one by one;
                     `read` reads tensors as well
 traced              a function as a graph, where that is faster than step by step
+frozen, thawed      such a list that is kept for a gradient, and one to write on from there
+part                some steps of a tensor
+open_parts, lay_part, close_parts    a tensor whose parts a loop finishes in any order
+item_bytes          of a number of a dtype
+unrecorded          a context in which no gradient is recorded
 compiles            whether XLA compiles what is traced, so that all sizes are known then
 open_rows, commit, close_rows    a matrix whose rows a loop finishes in any order
 """
+
+import contextlib
 
 import keras
 from keras import ops
@@ -35,6 +42,7 @@ def allow_jit(allowed):
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+    from tensorflow.python.eager import record
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
     def differentiable(primal, forward, backward, save=True):
@@ -189,6 +197,29 @@ if keras.backend.backend() == "tensorflow":
     def read(array, index):
         return array.read(index) if isinstance(array, tf.TensorArray) else tf.gather(array, index)
 
+    def frozen(buffer):
+        # Eager lists change as they are written to, and a gradient may be asked for twice.
+        return buffer.stack() if compiles() or tf.executing_eagerly() else buffer
+
+    def thawed(x):
+        if isinstance(x, tf.TensorArray):
+            return x
+        list_ = tf.TensorArray(
+            x.dtype, tf.shape(x)[0], element_shape=x.shape[1:], clear_after_read=False
+        )
+        return list_.unstack(x)
+
+    def part(x, begin, count, axis=0):
+        """`(count, ...)`, the entries of a tensor from `begin` on along an axis."""
+        shape = [n if n is not None else tf.shape(x)[i] for i, n in enumerate(x.shape)]
+        shape[axis] = count
+        begins = [begin if i == axis else 0 for i in range(len(shape))]
+        known = [count if isinstance(count, int) else None, *x.shape[:axis], *x.shape[axis + 1 :]]
+        return tf.ensure_shape(ops.moveaxis(tf.slice(x, begins, shape), axis, 0), known)
+
+    def unrecorded():
+        return record.stop_recording() if tf.executing_eagerly() else contextlib.nullcontext()
+
     def compiles():
         return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
             tf.compat.v1.get_default_graph()
@@ -251,6 +282,18 @@ else:
         # By dynamic_index_in_dim an LSTM trains a quarter slower.
         return array[index]
 
+    def frozen(buffer):
+        return buffer
+
+    def thawed(x):
+        return x
+
+    def part(x, begin, count, axis=0):
+        return ops.moveaxis(jax.lax.dynamic_slice_in_dim(x, begin, count, axis), axis, 0)
+
+    def unrecorded():
+        return contextlib.nullcontext()
+
     def compiles():
         return True
 
@@ -272,6 +315,33 @@ def write_all(buffers, index, values):
 def stack(buffer):
     """All tensors of a buffer as one."""
     return buffer.stack() if hasattr(buffer, "stack") else buffer
+
+
+def open_parts(length, count, like, axis=0):
+    """A handle for a tensor of entries as `like` along an axis, `count` parts of them."""
+    if not _ragged():
+        shape = list(ops.shape(like))
+        return ops.zeros((*shape[:axis], length, *shape[axis:]), like.dtype)
+    return tf.TensorArray(like.dtype, count, infer_shape=False, element_shape=(None, *like.shape))
+
+
+def lay_part(handle, number, begin, x, axis=0):
+    """Writes entries `(count, ...)`, the part of this number, which begins there."""
+    if _ragged():
+        return handle.write(number, x)
+    start = [begin if i == axis else 0 for i in range(len(x.shape))]
+    return ops.slice_update(handle, start, ops.moveaxis(x, 0, axis))
+
+
+def close_parts(handle, axis=0):
+    """The tensor of all parts."""
+    return ops.moveaxis(handle.concat(), 0, axis) if hasattr(handle, "concat") else handle
+
+
+def item_bytes(dtype):
+    """Of a number of a dtype."""
+    dtype = keras.backend.standardize_dtype(dtype)
+    return 1 if dtype == "bool" else int("".join(filter(str.isdigit, dtype))) // 8
 
 
 def open_rows(count, likes):

@@ -129,6 +129,17 @@ def whole(name, value, least):
     return int(value)
 
 
+def budget_of(memory_budget):
+    """The argument `memory_budget` as an int, or None. Raises `ValueError` where it is neither."""
+    if memory_budget is None:
+        return None
+    if not is_whole(memory_budget) or memory_budget < 1:
+        raise ValueError(
+            f"memory_budget must be a positive number of bytes or None; got {memory_budget!r}"
+        )
+    return int(memory_budget)
+
+
 def is_whole(value):
     """Whether an argument is a number without a fraction, and no boolean."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)

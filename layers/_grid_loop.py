@@ -19,6 +19,7 @@ import dataclasses
 from keras import ops
 
 from . import _backend as backend
+from ._budgeted import budgeted_recurrence
 from ._padding import longer
 from ._scan import recurrence, stacked
 
@@ -154,6 +155,7 @@ class Setting:
         kept: whether there is a `keep`.
         sides: the dimensions along which something enters, depth first, the last one not among
             them; along the others zeros enter. A grid of one dimension has no such side.
+        budget: bytes that training may use to remember diagonals, or None.
     """
 
     block: Block
@@ -161,6 +163,7 @@ class Setting:
     dimensions: int
     kept: bool
     sides: tuple = (0,)
+    budget: int | None = None
 
 
 def grid_loop(setting, weights, state, entering=(), keep=None, save=True):
@@ -189,14 +192,16 @@ def grid_loop(setting, weights, state, entering=(), keep=None, save=True):
         width = 1 + setting.block.transforms[side].has_memory
         sides[side], rest = rest[:width], rest[width:]
     last = setting.dimensions - 1
-    leaving, end = recurrence(
+    given = (
         _Diagonal(setting),
         (index, sides, keep),
         [list(pair) for pair in weights],
         _at_last(setting.block, state),
-        setting.steps,
-        save,
     )
+    if save and setting.budget is not None:
+        leaving, end = budgeted_recurrence(*given, setting.budget)
+    else:
+        leaving, end = recurrence(*given, setting.steps, save)
     return leaving, [x[last] for x in end if last in x]
 
 

@@ -16,6 +16,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
+from ._budgeted import budgeted_recurrence
 from ._scan import recurrence, stacked
 from ._steps import Dropout, Generic, Projected, step_of
 
@@ -29,15 +30,19 @@ class Setting:
         access: `access(parameters, memory) -> (reads, memory)`, memory being a list of tensors.
         steps: T, at least 1.
         keep: whether to return the parameters and the memory of every step as well.
+        budget: bytes that training may use to remember steps, or None.
     """
 
     controller: object
     access: object
     steps: int
     keep: bool = False
+    budget: int | None = None
 
 
-def memory_loop(setting, rows, weights, heads, state, reads, memory, mask=None, save=True):
+def memory_loop(
+    setting, rows, weights, heads, state, reads, memory, mask=None, save=True, enter=None
+):
     """Runs controller and memory over a sequence.
 
     Args:
@@ -50,19 +55,29 @@ def memory_loop(setting, rows, weights, heads, state, reads, memory, mask=None, 
         memory: list of tensors, batch first; their dtype is that of all access.
         mask: `(time, batch)` boolean; a step that it takes out leaves all states as they are.
         save: whether to store what the gradient needs, or to compute it again if one is asked for.
+        enter: within a budget, `enter(rows, weights) -> (rows, weights)`, which makes the above of
+            what is given in their place.
 
     Returns:
         Controller outputs and reads of all steps, `(time, batch, size)`; the state, reads and
         memory at the end; and the parameters and the memory of all steps, where `keep` asks.
     """
-    (outputs, reads_of, *kept), (state, reads, memory) = recurrence(
+    given = (
         _Step(setting),
         (rows, [] if mask is None else [mask]),
         (list(weights), list(heads)),
         (list(state), reads, list(memory)),
-        setting.steps,
-        save,
     )
+    if save and setting.budget is not None:
+
+        def entered(row, weights):
+            row, own = enter(row, weights[0])
+            return row, (own, weights[1])
+
+        found = budgeted_recurrence(*given, setting.budget, entered if enter else None)
+    else:
+        found = recurrence(*given, setting.steps, save)
+    (outputs, reads_of, *kept), (state, reads, memory) = found
     return outputs, reads_of, state, reads, memory, kept
 
 
@@ -187,6 +202,19 @@ def controller_of(controller, features, training, dropout):
     return _AnyCell(controller, training, dropout)
 
 
+def entering(controller, sequence):
+    """What `memory_loop` takes as rows, weights and `enter`, for what enters a block at a time."""
+    if isinstance(controller, _AnyCell):
+        return *controller.enter(sequence), None
+    variables = controller.layer.trainable_variables
+
+    def enter(rows, values):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+            return controller.enter(rows)
+
+    return sequence, [backend.value(x) for x in variables], enter
+
+
 class _FeedForward:
     """One layer of tanh units."""
 
@@ -224,7 +252,7 @@ class _Recurrent:
     """A plain LSTM, GRU or simple RNN cell, by the formulas of `_steps.py`."""
 
     def __init__(self, step, features):
-        self.step = step
+        self.step, self.layer = step, step.cell
         self.features = features
 
     def enter(self, sequence):

@@ -13,7 +13,7 @@ from . import _backend as backend
 from ._padding import longer
 
 
-def scan(step, carry, steps, rows=(), ahead=(), reverse=False, size=None):
+def scan(step, carry, steps, rows=(), ahead=(), reverse=False, size=None, like=None):
     """`ops.scan` that may return something else than it carries.
 
     Args:
@@ -25,6 +25,7 @@ def scan(step, carry, steps, rows=(), ahead=(), reverse=False, size=None):
             that uses it, which then takes a number at a time.
         reverse: whether to begin at the last step.
         size: how many steps there is room for, zeros behind the last; T without it.
+        like: tensors as a step answers them; without it a step is taken to see.
 
     Returns:
         The carry at the end, and a nest of the answers of all steps, which `stacked` makes tensors.
@@ -43,9 +44,10 @@ def scan(step, carry, steps, rows=(), ahead=(), reverse=False, size=None):
         return t - 1 if reverse else t + 1, read, carry, buffers
 
     read = at(first, ahead)
-    _, answers = step(carry, at(first, rows), read)
+    if like is None:
+        _, like = step(carry, at(first, rows), read)
     room = steps if size is None else size
-    buffers = tree.map_structure(lambda x: backend.buffer(room, x), answers)
+    buffers = tree.map_structure(lambda x: backend.buffer(room, x), like)
     _, _, carry, buffers = ops.while_loop(
         lambda t, *_: t >= 0 if reverse else t < steps,
         body,

@@ -43,7 +43,8 @@ class Projected:
         kernel, recurrent = (
             ops.cast(backend.value(x), sequence.dtype) for x in (cell.kernel, cell.recurrent_kernel)
         )
-        weights = [kernel[features], recurrent]
+        # Only ACT has a flag.
+        weights = [kernel[features] if kernel.shape[0] > features else None, recurrent]
         rows = ops.reshape(sequence, (-1, features)) @ kernel[:features]
         if cell.use_bias:
             bias = ops.cast(backend.value(cell.bias), sequence.dtype)
@@ -294,6 +295,15 @@ def pack_state(cell, tensors):
     """A list of state tensors, nested as the cell wants them."""
     size = cell.state_size
     return keras.tree.pack_sequence_as(size if keras.tree.is_nested(size) else [size], [*tensors])
+
+
+def zero_state(cell, batch):
+    """The tensors of a cell's state before the first step."""
+    if hasattr(cell, "get_initial_state"):
+        return cell.get_initial_state(batch_size=batch)
+    return [
+        ops.zeros((batch, size), cell.compute_dtype) for size in keras.tree.flatten(cell.state_size)
+    ]
 
 
 def output_size(cell):

@@ -10,7 +10,7 @@ from . import _backend as backend
 from ._base import OwnDense, SequenceLayer, sequence_spec, serializable, sum_dtype
 from ._halting_loop import Setting, halting_loop
 from ._padding import RealSteps
-from ._steps import Dropout, output_size, pack_state, step_of
+from ._steps import Dropout, output_size, pack_state, step_of, zero_state
 
 
 @serializable
@@ -139,7 +139,7 @@ class ACT(SequenceLayer):
         if not all(layer.built for layer in self.cell._flatten_layers()):
             # Its first call builds layers of the cell, and must not be within the loop.
             inputs = ops.zeros((1, sequence_shape[-1] + 1), self.cell.compute_dtype)
-            self.cell(inputs, _zero_state(self.cell, 1))
+            self.cell(inputs, zero_state(self.cell, 1))
         if not self.halting.built:
             self.halting.build((sequence_shape[0], output_size(self.cell)))
 
@@ -148,7 +148,7 @@ class ACT(SequenceLayer):
         real = RealSteps(sequence, mask)
         sequence, batch = real.pack(sequence), ops.shape(sequence)[0]
         if initial_state is None:
-            initial_state = _zero_state(self.cell, batch)
+            initial_state = zero_state(self.cell, batch)
         state = [ops.cast(s, self.cell.compute_dtype) for s in keras.tree.flatten(initial_state)]
 
         first = ops.concatenate([sequence[:, 0], ops.ones_like(sequence[:, 0, :1])], axis=-1)
@@ -223,11 +223,3 @@ class ACT(SequenceLayer):
     def from_config(cls, config, custom_objects=None):
         cell = keras.saving.deserialize_keras_object(config["cell"], custom_objects=custom_objects)
         return cls(**{**config, "cell": cell})
-
-
-def _zero_state(cell, batch):
-    if hasattr(cell, "get_initial_state"):
-        return cell.get_initial_state(batch_size=batch)
-    return [
-        ops.zeros((batch, size), cell.compute_dtype) for size in keras.tree.flatten(cell.state_size)
-    ]

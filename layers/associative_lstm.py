@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from . import _backend as backend
-from ._base import SequenceLayer, is_whole, sequence_spec, serializable, sum_dtype, whole
+from ._base import SequenceLayer, budget_of, is_whole, sequence_spec, serializable, sum_dtype, whole
 from ._memory_loop import Setting, memory_loop
 from ._padding import RealSteps
 
@@ -237,6 +237,8 @@ class AssociativeLSTM(SequenceLayer):
         zero_output_for_mask: whether the output of masked steps is zero.
         go_backwards: whether to read the sequence from its end, and to return its outputs in that
             order.
+        memory_budget: bytes that training may use to remember the steps of the whole batch; what
+            does not fit is computed again, see `plan_memory`. None for no bound.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -284,6 +286,7 @@ class AssociativeLSTM(SequenceLayer):
         return_state: bool = False,
         zero_output_for_mask: bool = False,
         go_backwards: bool = False,
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
@@ -302,6 +305,7 @@ class AssociativeLSTM(SequenceLayer):
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.memory_budget = budget_of(memory_budget)
         self.supports_masking = True
 
     def build(self, sequence_shape, initial_state_shape=None):
@@ -321,7 +325,7 @@ class AssociativeLSTM(SequenceLayer):
         h, c = ops.cast(initial_state[0], dtype), cell.split(initial_state[1])
         order, back = cell.orders()
         access = functools.partial(cell.access, order=order, back=back)
-        setting = Setting(_Both(), access, real.length)
+        setting = Setting(_Both(), access, real.length, budget=self.memory_budget)
         weights = cell.joint_weights()
         _, outputs, _, last, memory, _ = memory_loop(
             setting, rows, [], weights, [], h, c, mask, save=bool(training)
@@ -361,6 +365,7 @@ class AssociativeLSTM(SequenceLayer):
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
             "zero_output_for_mask": self.zero_output_for_mask,
+            "memory_budget": self.memory_budget,
         }
 
 

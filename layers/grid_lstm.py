@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ._base import SequenceLayer, serializable, whole
+from ._base import SequenceLayer, budget_of, serializable, whole
 from ._grid_loop import (
     Block,
     LSTMTransform,
@@ -181,6 +181,8 @@ class GridLSTM(SequenceLayer):
         zero_output_for_mask: whether the output of masked steps is zero.
         go_backwards: whether to read the sequence from its end, and to return its outputs in that
             order; for sequences.
+        memory_budget: bytes that training may use to remember the blocks of the whole batch; what
+            does not fit is computed again, see `plan_memory`. None for no bound.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -232,6 +234,7 @@ class GridLSTM(SequenceLayer):
         return_state: bool = False,
         zero_output_for_mask: bool = True,
         go_backwards: bool = False,
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
@@ -241,6 +244,7 @@ class GridLSTM(SequenceLayer):
         self.alternate_corners = bool(alternate_corners)
         self.return_state = bool(return_state)
         self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.memory_budget = budget_of(memory_budget)
         self.supports_masking = True
         # Wrong settings are told here, whatever the input will be.
         block = GridLSTMCell(
@@ -352,7 +356,7 @@ class GridLSTM(SequenceLayer):
         return ops.concatenate(parts, axis=-1)
 
     def _vectors(self, entering, training):
-        setting = Setting(self.cells[0].block, self.layers, 1, False)
+        setting = Setting(self.cells[0].block, self.layers, 1, False, budget=self.memory_budget)
         return grid_loop(setting, weights_of(self.cells), entering, save=bool(training))
 
     def _grid(self, entering, cells, layers, real, state, training):
@@ -371,7 +375,10 @@ class GridLSTM(SequenceLayer):
             state = [ops.zeros((*slots, batch, self.units), dtype) for dtype in dtypes]
         steps = sizes[-1] + sum(size - 1 for size in slots)
         kept = real.mask is not None or any(size != 1 for size in slots)
-        setting = Setting(block, steps, self.dimensions, kept)
+        budget = self.memory_budget
+        if budget is not None and self.alternate_corners:
+            budget = max(budget // self.layers, 1)
+        setting = Setting(block, steps, self.dimensions, kept, budget=budget)
         leaving, end = grid_loop(
             setting, weights_of(cells), state, entering, keep, save=bool(training)
         )
@@ -404,6 +411,7 @@ class GridLSTM(SequenceLayer):
             "alternate_corners": self.alternate_corners,
             "return_state": self.return_state,
             "zero_output_for_mask": self.zero_output_for_mask,
+            "memory_budget": self.memory_budget,
         }
 
 

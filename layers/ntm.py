@@ -9,8 +9,16 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import OwnDense, SequenceLayer, sequence_spec, serializable, sum_dtype, whole
-from ._memory_loop import SequenceDropout, Setting, controller_of, memory_loop
+from ._base import (
+    OwnDense,
+    SequenceLayer,
+    budget_of,
+    sequence_spec,
+    serializable,
+    sum_dtype,
+    whole,
+)
+from ._memory_loop import SequenceDropout, Setting, controller_of, entering, memory_loop
 from ._padding import RealSteps
 from ._steps import output_size, pack_state
 
@@ -381,6 +389,9 @@ class NTM(SequenceLayer):
         zero_output_for_mask: whether the output of masked steps is zero.
         go_backwards: whether to read the sequence from its end, and to return outputs and trace in
             that order.
+        memory_budget: bytes that training may use to remember the steps of the whole batch; what
+            does not fit is computed again, see `plan_memory`. None for no bound. The
+            memory of every step that `return_trace` asks for is not counted.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -438,6 +449,7 @@ class NTM(SequenceLayer):
         return_trace: bool = False,
         zero_output_for_mask: bool = False,
         go_backwards: bool = False,
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
@@ -462,6 +474,7 @@ class NTM(SequenceLayer):
         self.return_state = return_state or return_trace
         self.return_trace = return_trace
         self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.memory_budget = budget_of(memory_budget)
         self.supports_masking = True
 
     def build(self, sequence_shape, initial_state_shape=None):
@@ -487,11 +500,17 @@ class NTM(SequenceLayer):
         packed = pack_state(cell.controller, state) if state else []
         dropout = SequenceDropout(cell.controller, first, packed, training)
         controller = controller_of(cell.controller, rows.shape[-1], training, dropout)
-        rows, weights = controller.enter(rows)
+        within_budget = training and self.memory_budget is not None
+        if within_budget:
+            rows, weights, enter = entering(controller, rows)
+        else:
+            (rows, weights), enter = controller.enter(rows), None
         heads = [ops.cast(backend.value(x), dtype) for x in (cell.heads.kernel, cell.heads.bias)]
-        setting = Setting(controller, cell.access, real.length, self.return_trace)
+        setting = Setting(
+            controller, cell.access, real.length, self.return_trace, self.memory_budget
+        )
         outputs, reads_of, *end, kept = memory_loop(
-            setting, rows, weights, heads, state, reads, memory, mask, save=bool(training)
+            setting, rows, weights, heads, state, reads, memory, mask, bool(training), enter
         )
         dropout.release()
         specs = self._state_specs(None)
@@ -574,6 +593,7 @@ class NTM(SequenceLayer):
             "return_state": self._with_state,
             "return_trace": self.return_trace,
             "zero_output_for_mask": self.zero_output_for_mask,
+            "memory_budget": self.memory_budget,
         }
 
     @classmethod

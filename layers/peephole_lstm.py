@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import SequenceLayer, sequence_spec, serializable, sum_dtype, whole
+from ._base import SequenceLayer, budget_of, sequence_spec, serializable, sum_dtype, whole
 from ._padding import RealSteps
-from ._recurrent_loop import recurrent_loop
+from ._recurrent_loop import budgeted_recurrent_loop, recurrent_loop
 
 
 @serializable
@@ -42,6 +42,9 @@ class PeepholeLSTM(SequenceLayer):
         zero_output_for_mask: whether the output of masked steps is zero.
         go_backwards: whether to read the sequence from its end, and to return its outputs in that
             order; `bidirectional` reads it both ways.
+        memory_budget: bytes that training may use to remember the steps of the whole batch, both
+            directions together; what does not fit is computed again (`plan_memory`). None for no
+            bound.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -86,6 +89,7 @@ class PeepholeLSTM(SequenceLayer):
         return_state: bool = False,
         zero_output_for_mask: bool = True,
         go_backwards: bool = False,
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
@@ -102,6 +106,7 @@ class PeepholeLSTM(SequenceLayer):
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.memory_budget = budget_of(memory_budget)
         self.supports_masking = True
 
     @property
@@ -153,6 +158,9 @@ class PeepholeLSTM(SequenceLayer):
         """
         read = [packed, real.turned(packed)] if self.bidirectional else [packed]
         start = self._start(initial_state, ops.shape(packed)[0])
+        if training and self.memory_budget is not None:
+            found, end = self._run_within_budget(real, read, start)
+            return self._answers(real, found, end)
         found = []
         for d, (x, state) in enumerate(zip(read, start)):
             pair = recurrent_loop(
@@ -165,7 +173,28 @@ class PeepholeLSTM(SequenceLayer):
             )
             found.append([ops.transpose(x, (1, 0, 2)) for x in pair])
         end = [real.last(x, s) for xs, ss in zip(found, start) for x, s in zip(xs, ss)]
-        outputs = [found[0][0], *(real.turned(h) for h, _ in found[1:])]
+        return self._answers(real, [h for h, _ in found], end)
+
+    def _run_within_budget(self, real, read, start):
+        found, end = [], []
+        mask = None
+        if real.mask is not None:
+            mask = ops.arange(real.length, dtype="int32") < real.count[:, None]
+        for d, (x, state) in enumerate(zip(read, start)):
+            outputs, last = budgeted_recurrent_loop(
+                x,
+                self._weights_of(d),
+                state,
+                self.memory_budget // len(read),
+                mask,
+                self.clip_derivatives,
+            )
+            found.append(outputs)
+            end += [real.after(x, s) for x, s in zip(last, state)]
+        return found, end
+
+    def _answers(self, real, read, end):
+        outputs = [read[0], *(real.turned(h) for h in read[1:])]
         return tuple([ops.cast(x, self.compute_dtype) for x in some] for some in (outputs, end))
 
     def _spread(self, real, outputs):
@@ -228,6 +257,7 @@ class PeepholeLSTM(SequenceLayer):
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
             "zero_output_for_mask": self.zero_output_for_mask,
+            "memory_budget": self.memory_budget,
         }
 
 
@@ -248,6 +278,8 @@ class DeepLSTM(SequenceLayer):
         zero_output_for_mask: whether the output of masked steps is zero.
         go_backwards: whether to read the sequence from its end, and to return its outputs in that
             order; `bidirectional` reads it both ways.
+        memory_budget: bytes that training may use to remember the steps, as in `PeepholeLSTM`, of
+            all layers together, or None.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -292,9 +324,12 @@ class DeepLSTM(SequenceLayer):
         return_state: bool = False,
         zero_output_for_mask: bool = True,
         go_backwards: bool = False,
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(go_backwards, autocast=False, **kwargs)
+        layers = whole("layers", layers, 1)
+        self.memory_budget = budget_of(memory_budget)
         self.skips = bool(skips)
         self.return_state = return_state
         self.supports_masking = True
@@ -310,10 +345,11 @@ class DeepLSTM(SequenceLayer):
                 forget_bias=forget_bias,
                 return_state=True,
                 zero_output_for_mask=zero_output_for_mask,
+                memory_budget=memory_budget and max(self.memory_budget // layers, 1),
                 dtype=self.dtype_policy,
                 name=f"layer_{i}",
             )
-            for i in range(whole("layers", layers, 1))
+            for i in range(layers)
         ]
 
     def build(self, sequence_shape, initial_state_shape=None):
@@ -378,4 +414,5 @@ class DeepLSTM(SequenceLayer):
             "layers": len(self.layers),
             "skips": self.skips,
             "return_state": self.return_state,
+            "memory_budget": self.memory_budget,
         }
