@@ -112,6 +112,31 @@ def test_the_page_needs_nothing_from_elsewhere(server):
     assert b"<script src" not in body and b'<link rel="stylesheet"' not in body
 
 
+def test_strokes_on_the_pad_become_points_of_a_pen():
+    """An em is how high the strokes are together; a step is 0.15 em, and what is left of a line."""
+    strokes = [[[10, 100], [10, 0]], [[40, 50], [70, 50]]]
+    points = np.array(run("pointsOf(strokes)", strokes=strokes))
+    np.testing.assert_allclose(points[:6], [[0, 0.15, 0]] * 6)
+    np.testing.assert_allclose(points[6], [0, 0.1, 1], atol=1e-4)
+    np.testing.assert_allclose(points[7], [0.3, -0.5, 0], atol=1e-4)
+    np.testing.assert_allclose(points[8:], [[0.15, 0, 0], [0.15, 0, 1]])
+    assert run("pointsOf([])") == [] and run("pointsOf([[[1, 2]]])") == []
+
+
+def test_what_is_typed_becomes_one_line_to_write():
+    spec = {"dtype": "string", "shape": [None]}
+    inputs = {"text": spec, "bias": {"dtype": "float32", "shape": [None]}}
+    inputs["seed"] = {"dtype": "int32", "shape": [None]}
+    signature = {"inputs": inputs, "sample": {"text": ["a", "b"], "bias": [0, 1], "seed": [5, 6]}}
+    told, before = {"text": "Dear", "bias": 0.7}, {"seed": [9, 8]}
+    context = {"signature": signature, "told": told, "before": before}
+    found = run("inputsOfWriting(signature, told, before)", **context)
+    assert found == {"text": ["Dear"], "bias": [0.7], "seed": [9]}
+    assert run("writingOf(signature)", signature=signature) == {"primed": False}
+    del signature["inputs"]["bias"]
+    assert run("writingOf(signature)", signature=signature) is None
+
+
 SNIPPETS = """(() => {
   const signature = fromCard(card).find((one) => one.name === name);
   const asked = { model: "dense", version: "1", url, server };
