@@ -130,6 +130,8 @@ class HandwritingSynthesis(HandwritingPrediction):
         lines = [*hands.values()][:SHOWN]
         primes = [(line, scaled(line.points, self.offsets)) for line in lines]
         points, _ = self._write(model, range(len(lines)), 0.5, primes)
+        for row in points:
+            row[:1, :2] = -self.offsets[0] / self.offsets[1]  # the way there is not drawn
         return beside(
             {
                 "hand": [strokes_of(line.points) for line in lines],
