@@ -174,6 +174,7 @@ register(
         **SHARED,
         name="act_wikipedia",
         task="characters",
+        small_task={"length": 12},
         own_signatures=text_signatures,
         own_notation=characters.notation,
         config={"cell": "lstm", "units": 256, "max_ponder": 5, "time_penalty": 0.1},

@@ -292,7 +292,7 @@ register(
         },
         paper_result="0.32 % error",
         baseline="LSTM over rows",
-        small={"units": 8},
+        small={"units": 8, "layers": 2},
     )
 )
 
@@ -324,6 +324,7 @@ register(
         name="grid_lstm_wikipedia",
         paper=PAPER,
         task="characters",
+        small_task={"length": 12},
         build=build_text,
         config={
             "machine": "grid",
