@@ -69,6 +69,9 @@ bench-handwriting: .venv/developer ## times a training step of handwriting synth
 	$(BIN)/python tests/benchmarks/handwriting.py --graph
 	$(BIN)/python tests/benchmarks/handwriting.py --backend jax
 
+bench-bptt: .venv/developer ## measures bytes and time of an LSTM within budgets of memory
+	$(BIN)/python tests/benchmarks/bptt.py
+
 train-%: .venv/installed ## trains the entry NAME in runs/NAME, or goes on with it
 	$(BIN)/ponderzoo train $* --run_dir runs/$*
 
