@@ -395,7 +395,9 @@ def one_step_of_everything(rows=4):
     losses = dict.fromkeys(outputs, "mse")
     model.compile(keras.optimizers.SGD(0.1), losses, run_eagerly=True)
     history = model.fit(tensors, targets, batch_size=rows, shuffle=False, verbose=0).history
-    return history, [np.asarray(w).tolist() for w in model.weights]
+    # What squares gradients of rows, as `AdaptiveWeightNoise` does, has fewer rows on a replica.
+    alike = [w for w in model.weights if "log_stddev" not in w.name]
+    return history, [np.asarray(w).tolist() for w in alike]
 
 
 def test_layers_on_two_replicas_lose_and_step_as_on_one_device(fresh):
@@ -405,8 +407,7 @@ def test_layers_on_two_replicas_lose_and_step_as_on_one_device(fresh):
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=1e-4, err_msg=name)
     for a, b in zip(weights, others, strict=True):
-        # `AdaptiveWeightNoise` squares gradients, which are of fewer rows on a replica.
-        np.testing.assert_allclose(a, b, atol=2e-4)
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @each_layer
