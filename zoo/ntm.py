@@ -20,7 +20,7 @@ TRACE = {
 }
 
 
-def build(task, machine, units, heads, memory_slots, word_size, shift_range):
+def build(task, machine, units, heads, memory_slots, word_size, shift_range, memory_budget=0):
     """A Neural Turing Machine, or the paper's baseline (sections 3 and 4.6).
 
     Args:
@@ -32,6 +32,8 @@ def build(task, machine, units, heads, memory_slots, word_size, shift_range):
         memory_slots: N.
         word_size: M.
         shift_range: the farthest shift of a step.
+        memory_budget: bytes in which training remembers the steps of a batch (Gruslys et al.,
+            2016), 0 for as many as it takes.
 
     Returns:
         `keras.Model`: `sequence` and `lengths` in; `bits`, the logits of 1, out, and of a machine
@@ -46,8 +48,10 @@ def build(task, machine, units, heads, memory_slots, word_size, shift_range):
     lengths = keras.Input((), dtype="int32", name="lengths")
     mask = SequenceMask()(sequence, lengths)
     readout = keras.layers.Dense(task.outputs, name="bits")
+    budget = {"memory_budget": memory_budget or None}
     if machine == "baseline":
-        stack = DeepLSTM(units, layers=3, peepholes=False, forget_bias=1.0, skips=True, name="lstm")
+        options = {"peepholes": False, "forget_bias": 1.0, "skips": True, **budget}
+        stack = DeepLSTM(units, layers=3, name="lstm", **options)
         bits = readout(stack(sequence, mask=mask))
         return keras.Model({"sequence": sequence, "lengths": lengths}, {"bits": bits})
     hidden, trace = NTM(
@@ -61,6 +65,7 @@ def build(task, machine, units, heads, memory_slots, word_size, shift_range):
         return_sequences=True,
         return_trace=True,
         name="ntm",
+        **budget,
     )(sequence, mask=mask)
     outputs = {"bits": readout(hidden), **{name: trace[name] for name in TRACE}}
     return keras.Model({"sequence": sequence, "lengths": lengths}, outputs)
@@ -68,7 +73,7 @@ def build(task, machine, units, heads, memory_slots, word_size, shift_range):
 
 SMALL = {"units": 8, "memory_slots": 16, "word_size": 6}
 SHARED = {"paper": PAPER, "build": build, "baseline": "LSTM", "told": TRACE}
-MEMORY = {"memory_slots": 128, "word_size": 20, "shift_range": 1}
+MEMORY = {"memory_slots": 128, "word_size": 20, "shift_range": 1, "memory_budget": 0}
 RECIPE = {
     "optimizer": "rmsprop",
     "learning_rate": 1e-4,
