@@ -246,7 +246,7 @@ def test_the_fetched_lines_are_the_described_ones():
     splits = {split: [x for x in found if x.split == split] for split in SPLITS}
     assert {split: len(some) for split, some in splits.items()} == stroke_fonts.COUNTS
     assert {s: len({x.writer for x in some}) for s, some in splits.items()} == {
-        **{"train": 88, "validation": 11, "test": 11}
+        split: len(stroke_fonts.FONTS) * each for split, each in stroke_fonts.WRITERS.items()
     }
     np.testing.assert_allclose(_pen.offsets_of(splits["train"]), stroke_fonts.OFFSETS, atol=1e-7)
     assert not {x.text for x in splits["train"]} & {x.text for x in splits["test"]}

@@ -1,7 +1,8 @@
 """Telling writers apart by how their pens move, to measure whose hand a sample is in.
 
-No network: linear discriminants (Fisher, 1936) of what a few hundred points do on the average tell
-98.6 % of new lines of Stroke-Fonts' 88 training writers right, and 90 % of pieces of 100 points.
+No network: linear discriminants (Fisher, 1936) of what a few hundred points do on the average. From
+nine lines each they tell 93 % of new lines of Stroke-Fonts' 110 writers of validation and test
+right, and 79 % of pieces of 100 points.
 """
 
 import numpy as np

