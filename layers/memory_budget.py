@@ -31,6 +31,10 @@ class Schedule:
         forwards: `(length + 1, slots + 1)`, forward operations; what cannot be is huge.
         first: likewise, how many steps are made before the first state is kept; 0 to keep none.
         keeps_internal: likewise, whether that state is an internal one.
+
+    Example:
+        >>> [name for name, step, count in optimal_schedule(2, 2).moves(2, 2)]
+        ['advance', 'record', 'back', 'record', 'back']
     """
 
     strategy: str
@@ -217,6 +221,10 @@ class MemoryPlan:
         bytes: what is kept at most.
         plain_bytes: what plain backpropagation through time keeps.
         backward_cost: of differentiating a step, in forward operations.
+
+    Example:
+        >>> plan_memory(1000, 1000, 5000, budget=250_000).strategy
+        'mixed'
     """
 
     length: int

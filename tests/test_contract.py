@@ -502,12 +502,16 @@ def test_batching_refuses_in_the_words_of_the_stock_server(batched, case):
 
 def test_batches_of_different_shapes_are_refused_where_padding_is_off(batched):
     def ask(columns):
-        with pytest.raises(grpc.RpcError) as caught:
-            batched.Predict(request(signature="any", sequence=np.ones((1, columns), "float32")))
-        return caught.value
+        message = request(signature="any", sequence=np.ones((1, columns), "float32"))
+        try:
+            return batched.Predict(message) and None
+        except grpc.RpcError as error:
+            return error
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for error in pool.map(ask, (3, 4)):
+        # On a busy machine two requests may miss one another's batch.
+        tries = (list(pool.map(ask, (3, 4))) for _ in range(20))
+        for error in next(errors for errors in tries if all(errors)):
             assert error.code() == FAILED
             assert "from different tasks have different shapes and padding" in error.details()
 
