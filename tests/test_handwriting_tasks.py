@@ -152,7 +152,7 @@ def test_the_floor_is_that_of_the_noise_in_normalised_units(root):
     count = sum(len(line.points) for line in lines)
     expected = nats / count - np.log(task.offsets[1]).sum()
     assert task.floor("test") == pytest.approx(expected)
-    assert task.report(None) == {"floor": task.floor("test")}
+    assert task.report(None) == {"points": {"floor": task.floor("test")}}
 
 
 @each_task
@@ -200,7 +200,8 @@ def test_rows_are_described(name, models):
 def test_pictures_are_those_of_the_captions(name, models, monkeypatch):
     monkeypatch.setattr(tasks_synthesis, "BIASES", (0.5,))
     task, model = models[name]
-    assert task.figures(model).keys() == task.captions.keys()
+    tables = {"points", "endings"} & task.captions.keys()
+    assert task.figures(model).keys() == task.captions.keys() - tables
 
 
 @each_task
@@ -248,10 +249,10 @@ def test_a_network_that_writes_tells_how_its_lines_end(models, monkeypatch):
     monkeypatch.setattr(tasks_synthesis, "BIASES", (0.5,))
     task, model = models["handwriting_synthesis"]
     found = task.report(model)
-    (row,) = found["written"]
+    row = found["endings"]["bias 0.5"]
     # Untrained, the window goes on at its first pace, two points a symbol here.
-    assert row["bias"] == 0.5 and row["ended"] == row["in_time"] == 1.0 and row["points"] < 0.5
-    assert found["window_forward"] > 0.9 and found["floor"] < 0
+    assert row["ended_share"] == row["in_time_share"] == 1.0 and row["length"] < 0.5
+    assert found["points"]["forward_share"] > 0.9 and found["points"]["floor"] < 0
 
 
 def test_a_graph_finds_the_symbols_that_the_task_has(models):

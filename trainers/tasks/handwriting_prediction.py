@@ -90,9 +90,9 @@ class HandwritingPrediction(PenTask):
         return f"{self.spelled(inputs['text'][row])!r}, " if "text" in inputs else ""
 
     def report(self, model):
-        """`floor`: the cost of a point of the test split in nats, as far down as it can go."""
+        """`points`: the floor, the cost of a point of the test split as far down as it can go."""
         floor = self.floor("test")
-        return {} if floor is None else {"floor": floor}
+        return {} if floor is None else {"points": {"floor": floor}}
 
     def snapshot(self, inputs, targets, outputs):
         """Matplotlib figures of the first row by name: `density`."""

@@ -39,10 +39,22 @@ class HandwritingSynthesis(HandwritingPrediction):
     }
 
     captions |= {
+        "points": "What a point costs who knows what the hand meant to draw, and how often the "
+        "window does not move back.",
+        "endings": "Of 100 lines with texts of the test split: those that end by the window, those "
+        "that do so within 1.5 times the points of the real line, and points beside the real "
+        "line's.",
         "written": "Lines of the test split as a hand of that split wrote them, and the same texts "
         "as the network writes them, at growing bias.",
         "primed": "Lines of hands of the test split, and what the network wrote behind each of "
         "them at a bias of 0.5.",
+    }
+
+    called = {
+        **HandwritingPrediction.called,
+        "forward_share": "window forward",
+        "ended_share": "ended by the window",
+        "in_time_share": "in time",
     }
 
     @property
@@ -66,29 +78,27 @@ class HandwritingSynthesis(HandwritingPrediction):
         return figures
 
     def report(self, model):
-        """The floor; how the window moves over lines of the test split; how lines end.
+        """`points` of lines of the test split, and `endings` of lines with their texts.
 
-        `window_forward` is the share of points at which the likeliest place is not before that of
-        the point before. `written` has for each bias the share of lines that end by the window, of
-        those that do so within 1.5 times the points of the real line with the same text, and the
-        points beside those of the real one, in the mean.
+        Of points: the floor, and the share of points at which the window's likeliest place is not
+        before that of the point before. Of endings, for each bias: the share of lines that end by
+        the window, of those that do so within 1.5 times the points of the real line, and their
+        points beside the real one's, in the mean.
         """
         numbers = range(min(MEASURED, self.examples("test")))
-        rows = []
+        real = np.array([len(self.lines("test")[number].points) for number in numbers])
+        endings = {}
         for bias in BIASES:
             points, ended = self._write(model, numbers, bias)
-            real = [len(self.lines("test")[number].points) for number in numbers]
-            beside = np.array([len(x) for x in points]) / real
-            rows.append(
-                {
-                    "bias": bias,
-                    "ended": float(np.mean(ended)),
-                    "in_time": float(np.mean(ended & (beside <= 1.5))),
-                    "points": float(np.mean(beside)),
-                }
-            )
-        forward = self._forward(model, numbers)
-        return {**super().report(model), **forward, "written": rows}
+            beside = np.array([len(row) for row in points]) / real
+            endings[f"bias {bias:g}"] = {
+                "ended_share": float(np.mean(ended)),
+                "in_time_share": float(np.mean(ended & (beside <= 1.5))),
+                "length": float(np.mean(beside)),
+            }
+        found = super().report(model)
+        points = {**found.get("points", {}), **self._forward(model, numbers)}
+        return {**found, "points": points, "endings": endings}
 
     def _forward(self, model, numbers):
         inputs, targets = self.rows(numbers, "test")
@@ -97,7 +107,7 @@ class HandwritingSynthesis(HandwritingPrediction):
             return {}
         best = outputs["window"].argmax(axis=-1)
         later = targets["points"][:, 1:, 2] >= 0
-        return {"window_forward": float(np.mean((np.diff(best, axis=1) >= 0)[later]))}
+        return {"forward_share": float(np.mean((np.diff(best, axis=1) >= 0)[later]))}
 
     def _write(self, model, numbers, bias, primes=None):
         """Normalised points of lines of the test split in the network's own hand."""
