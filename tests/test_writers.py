@@ -68,6 +68,8 @@ def test_a_line_of_few_points_has_traits_and_one_of_none_is_refused(written):
         known.told([lines[0][:1]])
     with pytest.raises(ValueError, match=r"two writers or more; got \['upright'\]"):
         Writers(lines[:3], names[:3])
+    with pytest.raises(ValueError, match="two lines or more of a writer; got one of each"):
+        Writers(lines[:2], ["one", "another"])
 
 
 def test_a_task_knows_its_writers(tmp_path):

@@ -49,13 +49,16 @@ class Writers:
         names: the writers, sorted.
 
     Raises:
-        ValueError: there are fewer than two writers, or a line of fewer than two points.
+        ValueError: there are fewer than two writers, none with two lines, or a line of fewer than
+            two points.
     """
 
     def __init__(self, lines, names):
         self.names = sorted(set(names))
         if len(self.names) < 2:
             raise ValueError(f"expected two writers or more; got {self.names}")
+        if len(self.names) == len(names):
+            raise ValueError("expected two lines or more of a writer; got one of each")
         found, place = self._traits(lines), np.array([self.names.index(name) for name in names])
         means = np.array([found[place == number].mean(axis=0) for number in range(len(self.names))])
         self._scale = found.std(axis=0) + 1e-6

@@ -182,5 +182,6 @@ def sample(folder):
     for split in COUNTS:
         words = ["".join(rng.choice([*ALPHABET[1:]], 1 + i % 7)) for i in range(120)]
         texts[split] = [" ".join(words)]
-    made = lines(fonts, texts, {"train": 24, "validation": 8, "test": 8})
+    few = {"train": 8, "validation": 1, "test": 1}
+    made = lines(fonts, texts, {"train": 24, "validation": 8, "test": 8}, few)
     _store.write(_pen.pack(made), os.path.join(folder, "stroke_fonts.npz"))
