@@ -140,6 +140,13 @@ def budget_of(memory_budget):
     return int(memory_budget)
 
 
+def bound(name, value):
+    """A bound of derivatives as a float. Raises `ValueError` where it is below 0, or no number."""
+    if not value >= 0:
+        raise ValueError(f"{name} must be 0 or a bound; got {value!r}")
+    return float(value)
+
+
 def is_whole(value):
     """Whether an argument is a number without a fraction, and no boolean."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)

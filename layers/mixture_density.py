@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import RowLoss, serializable, sum_dtype, whole
+from ._base import RowLoss, bound, serializable, sum_dtype, whole
 from ._distributions import bernoulli, bivariate_gaussian, mixture
 
 # Without bounds the density of points that repeat themselves, or lie on a line, would have none.
@@ -185,18 +185,16 @@ class MixtureDensity(keras.layers.Dense):
     ) -> None:
         self.components = whole("components", components, 1)
         super().__init__(6 * self.components + 1, **kwargs)
-        if not clip_derivatives >= 0:
-            raise ValueError(f"clip_derivatives must be 0 or a bound; got {clip_derivatives!r}")
-        self.clip_derivatives = float(clip_derivatives)
+        self.clip_derivatives = bound("clip_derivatives", clip_derivatives)
 
     def call(self, inputs, training=None):
         outputs = super().call(inputs, training=training)
         if not self.clip_derivatives:
             return outputs
-        bound = self.clip_derivatives
+        most = self.clip_derivatives
 
         def cut(_, cotangents):
-            return (ops.clip(cotangents[0], -bound, bound),)
+            return (ops.clip(cotangents[0], -most, most),)
 
         clip = backend.differentiable(lambda x: (x,), lambda x: ((x,), ()), cut)
         return clip(outputs)[0]

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import SequenceLayer, budget_of, sequence_spec, serializable, sum_dtype, whole
+from ._base import SequenceLayer, bound, budget_of, sequence_spec, serializable, sum_dtype, whole
 from ._padding import RealSteps
 from ._recurrent_loop import budgeted_recurrent_loop, recurrent_loop
 
@@ -96,9 +96,7 @@ class PeepholeLSTM(SequenceLayer):
         self.units = whole("units", units, 1)
         self.bidirectional = bool(bidirectional)
         self.peepholes = bool(peepholes)
-        if not clip_derivatives >= 0:
-            raise ValueError(f"clip_derivatives must be 0 or a bound; got {clip_derivatives!r}")
-        self.clip_derivatives = float(clip_derivatives)
+        self.clip_derivatives = bound("clip_derivatives", clip_derivatives)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import sequence_spec, serializable, sum_dtype, whole
+from ._base import bound, sequence_spec, serializable, sum_dtype, whole
 from ._padding import RealSteps, at_least_one
 from ._window_loop import weigh, window_loop
 
@@ -89,9 +89,7 @@ class WindowLSTM(keras.layers.Layer):
             raise ValueError(f"steps_per_symbol must be above 0; got {steps_per_symbol!r}")
         self.steps_per_symbol = float(steps_per_symbol)
         self.peepholes = bool(peepholes)
-        if not clip_derivatives >= 0:
-            raise ValueError(f"clip_derivatives must be 0 or a bound; got {clip_derivatives!r}")
-        self.clip_derivatives = float(clip_derivatives)
+        self.clip_derivatives = bound("clip_derivatives", clip_derivatives)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)

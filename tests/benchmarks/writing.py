@@ -66,9 +66,8 @@ def main():
 
     everyone = task.lines("test")
     names = sorted({line.writer for line in everyone})
-    primes = [line for name in names for line in everyone if line.writer == name]
     each = max(1, FLAGS.lines // len(names))
-    primes = [line for name in names for line in [x for x in primes if x.writer == name][:each]]
+    primes = [x for name in names for x in [y for y in everyone if y.writer == name][:each]]
     chosen = {line.name for line in primes}
     others = [line for line in everyone if line.name not in chosen]
     hands = Writers([scaled(x.points, task.offsets) for x in others], [x.writer for x in others])

@@ -12,6 +12,7 @@ from ...trainers.data._pen import strokes_of
 from ._checks import check_lengths
 from ._drawing import picture_of
 from ._notation import expected, pad
+from ._signature import Signature
 
 MOST_POINTS = 2048
 MOST_CHARACTERS = 256
@@ -32,6 +33,28 @@ SCORED = {
 }
 EXAMPLE = ("M 0 0 L 0.05 -0.15 L 0.1 -0.3 L 0.15 -0.45 M 0.02 -0.2 L 0.2 -0.2", "M 0 0 L 0.1 0")
 WANTED = "strokes as an SVG path, such as 'M 0 0 L 0.1 -0.2 M 0.2 0 L 0.3 0', of two points or more"
+
+
+_TEXTS, _WHOLE = ((None,), "string"), ((None,), "int32")
+_STROKES, _NUMBERS = ((None, None, 3), "float32"), ((None,), "float32")
+_SPECS = {
+    **{"text": _TEXTS, "prime_text": _TEXTS, "bias": _NUMBERS},
+    **{"seed": _WHOLE, "most": _WHOLE, "lengths": _WHOLE},
+    **{"prime": _STROKES, "points": _STROKES},
+}
+
+
+def signature(function, sample, outputs):
+    """A `Signature` of a function whose inputs are those of the sample."""
+    names = {name: PLACES for name in outputs if name == "points"}
+    return Signature(function, {name: _SPECS[name] for name in sample}, sample, outputs, names)
+
+
+def sample_points():
+    """Two rows of 6 points, in two strokes, and how many of them are real."""
+    points = np.full((2, 6, 3), 0.1, "float32")
+    points[..., 2] = np.arange(6) == 3
+    return points, np.array([6, 4], "int32")
 
 
 class Pen:

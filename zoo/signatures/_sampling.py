@@ -1,5 +1,36 @@
 """The loop in which a model reads what it says, and how it chooses what to say."""
 
+import numpy as np
+
+ASKED = {
+    "prompt": ((None,), "string"),
+    "length": ((None,), "int32"),
+    "temperature": ((None,), "float32"),
+    "seed": ((None,), "int32"),
+}
+"""The inputs of a signature that goes on with a prompt."""
+
+
+def prompts(content, length, temperature):
+    """`ASKED` for prompts: so long for all of them, and each with a seed of its own."""
+    rows = len(content)
+    return {
+        "prompt": content,
+        "length": np.full(rows, length, "int32"),
+        "temperature": np.full(rows, temperature, "float32"),
+        "seed": np.arange(1, rows + 1, dtype="int32"),
+    }
+
+
+def sample_of(asked):
+    """The same of two prompts as a sample request: short, and unlike one another."""
+    return {
+        **asked,
+        "length": np.array([8, 5], "int32"),
+        "temperature": np.array([0.0, 0.7], "float32"),
+        "seed": np.array([1, 2], "int32"),
+    }
+
 
 def unroll(step, last, state, draw, longest, told=(), dtype="int32", shape=()):
     """Says something `longest` times, and reads it.

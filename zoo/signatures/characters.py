@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._notation import Notation, expected, over_text
-from ._sampling import check_sampling, drawn, unroll
+from ._sampling import ASKED, check_sampling, drawn, prompts, sample_of, unroll
 from ._signature import Signature
 
 BYTES = 256
@@ -132,18 +132,8 @@ def byte_signatures(run, states, told=None):
         "score": Signature(score, text, written["score"].sample, {**scores, **told}),
         "sample": Signature(
             sample,
-            {
-                "prompt": ((None,), "string"),
-                "length": ((None,), "int32"),
-                "temperature": ((None,), "float32"),
-                "seed": ((None,), "int32"),
-            },
-            {
-                **written["sample"].sample,
-                "length": np.array([8, 5], "int32"),
-                "temperature": np.array([0.0, 0.7], "float32"),
-                "seed": np.array([1, 2], "int32"),
-            },
+            ASKED,
+            sample_of(written["sample"].sample),
             {
                 "text_bytes": "what follows the prompt, `length` bytes, (batch,)",
                 **{name: f"{meaning}, of these bytes" for name, meaning in told.items()},
@@ -176,13 +166,7 @@ def notation(task=None):
         return {"text": content}
 
     def read_prompts(texts):
-        rows = len(texts)
-        return {
-            "prompt": read(texts)["text"],
-            "length": np.full(rows, 80, "int32"),
-            "temperature": np.full(rows, 0.5, "float32"),
-            "seed": np.arange(1, rows + 1, dtype="int32"),
-        }
+        return prompts(read(texts)["text"], 80, 0.5)
 
     def show(inputs, outputs):
         from ...trainers.tasks.characters import quote

@@ -3,8 +3,17 @@
 import numpy as np
 
 from ._notation import Notation
-from ._pen import EXAMPLE, PLACES, SCORED, WRITTEN, Pen, drawn, read_paths, show_scores
-from ._signature import Signature
+from ._pen import (
+    EXAMPLE,
+    SCORED,
+    WRITTEN,
+    Pen,
+    drawn,
+    read_paths,
+    sample_points,
+    show_scores,
+    signature,
+)
 
 GOES_ON = 200  # points, where people say no number
 
@@ -26,9 +35,7 @@ def signatures(model, task, told):
         symbols, _ = without_text(tf.shape(points)[0])
         return pen.score(points, symbols, lengths)[0]
 
-    points = np.full((2, 6, 3), 0.1, "float32")
-    points[..., 2] = np.arange(6) == 3
-    lengths = np.array([6, 4], "int32")
+    points, lengths = sample_points()
     primed = {
         "prime": points,
         "lengths": lengths,
@@ -36,14 +43,6 @@ def signatures(model, task, told):
         "seed": np.array([1, 2], "int32"),
         "most": np.array([12, 8], "int32"),
     }
-    strokes, whole = ((None, None, 3), "float32"), ((None,), "int32")
-    specs = {"prime": strokes, "points": strokes, "bias": ((None,), "float32")}
-    specs |= dict.fromkeys(("lengths", "seed", "most"), whole)
-
-    def signature(function, sample, outputs):
-        names = {name: PLACES for name in outputs if name == "points"}
-        return Signature(function, {name: specs[name] for name in sample}, sample, outputs, names)
-
     return {
         "serve": signature(serve, primed, WRITTEN),
         "score": signature(score, {"points": points, "lengths": lengths}, SCORED),

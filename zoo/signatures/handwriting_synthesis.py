@@ -7,16 +7,16 @@ from ._pen import (
     EXAMPLE,
     MOST_CHARACTERS,
     MOST_POINTS,
-    PLACES,
     SCORED,
     WANTED,
     WRITTEN,
     Pen,
     drawn,
     read_paths,
+    sample_points,
     show_scores,
+    signature,
 )
-from ._signature import Signature
 
 POINTS_PER_CHARACTER = 50  # the limit where none is given
 ENDED = {
@@ -24,6 +24,13 @@ ENDED = {
     "window": "the weights of the characters of `prime_text` and `text`, and of a place behind "
     "them, when each point was drawn, (batch, most, characters + 1)",
 }
+
+
+def encoded(texts):
+    """Texts as bytes, `(texts,)`."""
+    content = np.empty(len(texts), object)
+    content[:] = [text.encode(errors="replace") for text in texts]
+    return content
 
 
 def signatures(model, task, told):
@@ -51,15 +58,9 @@ def signatures(model, task, told):
         scores, window = pen.score(points, symbols, lengths)
         return {**scores, "window": window}
 
-    def text_of(*texts):
-        content = np.empty(len(texts), object)
-        content[:] = [text.encode() for text in texts]
-        return content
-
-    points = np.full((2, 6, 3), 0.1, "float32")
-    points[..., 2] = np.arange(6) == 3
+    points, lengths = sample_points()
     given = {
-        "text": text_of("ab", "c"),
+        "text": encoded(["ab", "c"]),
         "bias": np.array([0.0, 1.0], "float32"),
         "seed": np.array([1, 2], "int32"),
     }
@@ -67,22 +68,13 @@ def signatures(model, task, told):
         **given,
         "most": np.array([12, 8], "int32"),
         "prime": points,
-        "prime_text": text_of("of ", "we "),
-        "lengths": np.array([6, 4], "int32"),
+        "prime_text": encoded(["of ", "we "]),
+        "lengths": lengths,
     }
     scored = {name: primed[name] for name in ("text", "lengths")}
     window = {
         "window": "the weights of the characters at each point, (batch, time, characters + 1)"
     }
-    strokes = (None, None, 3), "float32"
-    specs = dict.fromkeys(("text", "prime_text"), ((None,), "string"))
-    specs |= dict.fromkeys(("seed", "most", "lengths"), ((None,), "int32"))
-    specs |= {"bias": ((None,), "float32"), "prime": strokes, "points": strokes}
-
-    def signature(function, sample, outputs):
-        names = {name: PLACES for name in outputs if name == "points"}
-        return Signature(function, {name: specs[name] for name in sample}, sample, outputs, names)
-
     return {
         "serve": signature(serve, given, {**WRITTEN, **ENDED}),
         "write": signature(write, primed, {**WRITTEN, **ENDED}),
@@ -92,11 +84,6 @@ def signatures(model, task, told):
 
 def notation(task):
     """A text, which is written at a bias of 0.5; for `score` an SVG path, then `=` and its text."""
-
-    def encoded(texts):
-        content = np.empty(len(texts), object)
-        content[:] = [text.encode(errors="replace") for text in texts]
-        return content
 
     def read(texts):
         for text in texts:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...layers import _chance as chance
 from ._notation import Notation, expected
-from ._sampling import check_sampling, drawn, unroll
+from ._sampling import ASKED, check_sampling, drawn, prompts, sample_of, unroll
 from ._signature import Signature
 from ._words import lookup
 
@@ -108,18 +108,8 @@ def signatures(model, task, told):
         ),
         "sample": Signature(
             sample,
-            {
-                "prompt": ((None,), "string"),
-                "length": ((None,), "int32"),
-                "temperature": ((None,), "float32"),
-                "seed": ((None,), "int32"),
-            },
-            {
-                **written["sample"].sample,
-                "length": np.array([8, 5], "int32"),
-                "temperature": np.array([0.0, 0.7], "float32"),
-                "seed": np.array([1, 2], "int32"),
-            },
+            ASKED,
+            sample_of(written["sample"].sample),
             {"text": "what follows the prompt, `length` words, (batch,)"},
         ),
         "step": Signature(
@@ -147,13 +137,7 @@ def notation(task=None):
         return {"text": np.array(texts, object)}
 
     def read_prompts(texts):
-        rows = len(texts)
-        return {
-            "prompt": read(texts)["text"],
-            "length": np.full(rows, 30, "int32"),
-            "temperature": np.full(rows, 0.7, "float32"),
-            "seed": np.arange(1, rows + 1, dtype="int32"),
-        }
+        return prompts(read(texts)["text"], 30, 0.7)
 
     def show(inputs, outputs):
         rows = zip(inputs["text"], outputs["next_words"], outputs["probability"])
