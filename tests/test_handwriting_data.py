@@ -34,7 +34,7 @@ def same(one, other):
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_lines_come_back_as_they_were(tmp_path, count):
     packed = [line(0), line(1, split="test", text="", floor=np.nan), line(2)][:count]
-    (tmp_path / "stroke_fonts.npz").write_bytes(_pen.pack(packed))
+    (tmp_path / "stroke_fonts.npz").write_bytes(_pen.pack(packed, stroke_fonts.EDITION))
     for place in (tmp_path, tmp_path / "stroke_fonts.npz"):
         found = stroke_fonts.load(place)
         assert len(found) == count and all(map(same, packed, found))
@@ -68,12 +68,29 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
     assert stroke_fonts.path(tmp_path) == str(file) and not stroke_fonts.available(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no file .*ponderzoo data fetch stroke_fonts"):
         stroke_fonts.load(file)
-    content = _pen.pack([line()])
+    content = _pen.pack([line()], stroke_fonts.EDITION)
     for damaged in (b"", b"noise", content[:-9], content[: len(content) // 2]):
         file.write_bytes(damaged)
         assert not stroke_fonts.available(tmp_path)
         with pytest.raises(ValueError, match="is no file of lines of a pen, or damaged"):
             stroke_fonts.load(file)
+
+
+@pytest.mark.parametrize("name", ["stroke_fonts", "kanjivg", "asterisk", "tts_phones"])
+def test_a_file_of_another_edition_counts_as_none_and_is_refused(tmp_path, name):
+    module = data.dataset(name)
+    module.sample(tmp_path)
+    file = tmp_path / f"{name}.npz"
+    assert module.available(tmp_path) and module.load(file)
+    with np.load(file) as found:
+        earlier = {key: found[key] for key in found if key != "edition"}
+    for edition in (module.EDITION + 1, module.EDITION + 2):
+        np.savez(file, **earlier, edition=np.array(edition))
+        assert not module.available(tmp_path)
+    with pytest.raises(ValueError, match=f"edition {edition} of .*`ponderzoo data fetch {name}`"):
+        module.load(tmp_path)
+    np.savez(file, **earlier)
+    assert module.available(tmp_path) == (module.EDITION == 1)
 
 
 def test_strokes_are_what_is_drawn_without_lifting_the_pen():

@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+from . import _store
+
 SPLITS = "train", "validation", "test"
 FIELDS = "name", "writer", "split", "text", "floor", "count", "offsets", "ends"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -57,9 +59,10 @@ def check(line):
     raise ValueError(f"the line {line.name!r} needs {problem}")
 
 
-def pack(lines):
+def pack(lines, edition=1):
     """The bytes of one `.npz` file that holds all lines; the same lines give the same bytes.
 
+    `edition` is how often the data set has been made differently, and 1 (`_store.edition`).
     Raises `ValueError` for a line that is none, and for a name that comes twice.
     """
     lines = list(lines)
@@ -73,6 +76,7 @@ def pack(lines):
     stream = io.BytesIO()
     np.savez(
         stream,
+        edition=np.array(edition),
         **{key: np.array([getattr(x, key) for x in lines], str) for key in FIELDS[:4]},
         floor=np.array([line.floor for line in lines], float),
         count=np.array([len(line.points) for line in lines], "int64"),
@@ -82,13 +86,14 @@ def pack(lines):
     return stream.getvalue()
 
 
-def load(path, name):
+def load(path, name, edition):
     """The lines in a file that `pack` made, or in `<name>.npz` in a directory.
 
     Raises `FileNotFoundError` where there is none, and says how to get the data set `name`, and
-    `ValueError` where the file is another or damaged.
+    `ValueError` where the file is another, of another edition, or damaged.
     """
     path = os.path.join(path, f"{name}.npz") if os.path.isdir(path) else path
+    _store.check_edition(path, edition, name)
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {key: file[key] for key in FIELDS}
@@ -105,11 +110,6 @@ def load(path, name):
     split = np.split(points, np.cumsum(found["count"])[:-1])
     columns = [found[key].tolist() for key in FIELDS[:4]]
     return [Line(*row) for row in zip(*columns, split, found["floor"].tolist())]
-
-
-def whole(path):
-    """Whether a file is there that has not been cut."""
-    return zipfile.is_zipfile(path)
 
 
 def digest(lines):

@@ -10,6 +10,8 @@ import zlib
 
 import numpy as np
 
+from . import _store
+
 SPLITS = "train", "validation", "test"
 SILENCE = "pau"
 FIELDS = (
@@ -43,10 +45,11 @@ class Utterance:
     text: str = ""
 
 
-def pack(utterances, **metadata):
+def pack(utterances, edition=1, **metadata):
     """The bytes of one `.npz` file that holds all utterances, and metadata of plain JSON types.
 
-    The same utterances give the same bytes. Raises `ValueError` for an utterance whose parts do not
+    `edition` is how often the data set has been made differently, and 1 (`_store.edition`). The
+    same utterances give the same bytes. Raises `ValueError` for an utterance whose parts do not
     belong together, and for a name that comes twice.
     """
     utterances = list(utterances)
@@ -62,6 +65,7 @@ def pack(utterances, **metadata):
     stream = io.BytesIO()
     np.savez(
         stream,
+        edition=np.array(edition),
         metadata=np.array(json.dumps(metadata, sort_keys=True)),
         name=np.array(names, str),
         speaker=np.array([u.speaker for u in utterances], str),
@@ -115,11 +119,6 @@ def metadata(path):
     return json.loads(_read(path, "metadata")["metadata"].item())
 
 
-def whole(path):
-    """Whether a file is there that has not been cut."""
-    return zipfile.is_zipfile(path)
-
-
 def _read(path, *names):
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -128,12 +127,13 @@ def _read(path, *names):
         raise ValueError(f"{path} is no file of utterances, or damaged: {error}") from error
 
 
-def load(path, name):
+def load(path, name, edition):
     """What `unpack` does, of a file or of `<name>.npz` in a directory.
 
-    Tells how to get the data set `name` where there is no file.
+    Tells how to get the data set `name` where there is no file, or one of another edition.
     """
     path = os.path.join(path, f"{name}.npz") if os.path.isdir(path) else path
+    _store.check_edition(path, edition, name)
     try:
         return unpack(path)
     except FileNotFoundError as error:

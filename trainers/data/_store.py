@@ -10,6 +10,8 @@ import os
 import zipfile
 import zlib
 
+import numpy as np
+
 LARGEST = 2**32
 """Bytes that a packed file may have when it is unpacked."""
 
@@ -29,6 +31,28 @@ def check(content, size, sha256, name):
         raise ValueError(
             f"{name} is not the file this release was made with: expected {size} bytes with sha256 "
             f"{sha256}, got {found[0]} bytes with {found[1]}"
+        )
+
+
+def edition(file):
+    """Which making of a data set an `.npz` file says it is: 1 where it says nothing.
+
+    What is made, and not downloaded, changes with the program that makes it. 0 where there is no
+    such file, or one that was cut.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            return int(found["edition"]) if "edition" in found else 1
+    except (OSError, *DAMAGES, EOFError, TypeError, ValueError):
+        return 0
+
+
+def check_edition(file, expected, name):
+    """Raises `ValueError` where a made file is of another edition than this release reads."""
+    if (found := edition(file)) not in (0, expected):
+        raise ValueError(
+            f"{file} is edition {found} of {name}, and this release reads edition {expected}; "
+            f"`ponderzoo data fetch {name}` makes it"
         )
 
 

@@ -28,6 +28,7 @@ from . import _align, _audio, _packages, _speech, _store
 
 PACKAGES = "asterisk-core-sounds-en-wav", "asterisk-core-sounds-en"
 VERSION = "1.6.1-1"
+EDITION = 1
 ALIGNER = "pocketsphinx==5.1.1"
 SOUNDS = "usr/share/asterisk/sounds/en_US_f_Allison"
 TRANSCRIPTS = "usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz"
@@ -49,8 +50,8 @@ def path(cache_dir=None):
 
 
 def available(cache_dir=None):
-    """Whether the whole file is there."""
-    return _speech.whole(path(cache_dir))
+    """Whether the whole file is there, and of this edition."""
+    return _store.edition(path(cache_dir)) == EDITION
 
 
 def fetch(cache_dir=None):
@@ -70,7 +71,7 @@ def fetch(cache_dir=None):
         _packages.warn_of_another(versions[PACKAGES[0]], VERSION, "Asterisk-aligned")
         name, _, version = ALIGNER.partition("==")
         packages, digest = versions | {name: version}, _speech.digest(utterances)
-        content = _speech.pack(utterances, packages=packages, sha256=digest)
+        content = _speech.pack(utterances, EDITION, packages=packages, sha256=digest)
         _store.write(content, path(cache_dir))
     return path(cache_dir)
 
@@ -80,7 +81,7 @@ def load(path):
 
     Raises `FileNotFoundError` where there is none, and `ValueError` where it is damaged.
     """
-    return _speech.load(path, "asterisk")
+    return _speech.load(path, "asterisk", EDITION)
 
 
 def split(text):
@@ -124,5 +125,5 @@ def _utterances(transcripts, aligner, folder):
 def sample(folder):
     """Writes a small file of the same form, of tones, for tests; returns its path."""
     file = os.path.join(folder, "asterisk.npz")
-    _store.write(_speech.pack(_speech.tones(RATE, PHONEMES)), file)
+    _store.write(_speech.pack(_speech.tones(RATE, PHONEMES), EDITION), file)
     return file

@@ -26,6 +26,7 @@ ALPHABET = "".join(
 OFFSETS = ((0.03334594, -0.00179037), (0.15243215, 0.12603519))
 """Mean and standard deviation of the offsets of training, right and up, in em."""
 
+EDITION = 1
 SEED = 1
 COUNTS = {"train": 8000, "validation": 500, "test": 500}
 WRITERS = {"train": 66, "validation": 11, "test": 11}
@@ -40,8 +41,8 @@ def path(cache_dir=None):
 
 
 def available(cache_dir=None):
-    """Whether the whole file is there."""
-    return _pen.whole(path(cache_dir))
+    """Whether the whole file is there, and of this edition."""
+    return _store.edition(path(cache_dir)) == EDITION
 
 
 def fetch(cache_dir=None):
@@ -58,7 +59,7 @@ def fetch(cache_dir=None):
             drawings = _drawings(_packages.pip(PACKAGE, folder))
         _store.check("".join(drawings.values()).encode(), SIZE, SHA256, PACKAGE)
         glyphs = {character: read_glyph(text) for character, text in drawings.items()}
-        _store.write(_pen.pack(lines(glyphs)), path(cache_dir))
+        _store.write(_pen.pack(lines(glyphs), EDITION), path(cache_dir))
     return path(cache_dir)
 
 
@@ -77,7 +78,7 @@ def load(path):
 
     Raises `FileNotFoundError` where there is none, and `ValueError` where it is damaged.
     """
-    return _pen.load(path, "kanjivg")
+    return _pen.load(path, "kanjivg", EDITION)
 
 
 def read_glyph(text):
@@ -130,4 +131,4 @@ def sample(folder):
         corners = [[0.1 + 0.1 * bit, 0.1 + 0.5 * (number >> bit & 1)] for bit in range(8)]
         glyphs[character] = [np.array([[0.05, 0.4], *corners])], 1.0
     made = lines(glyphs, {"train": 24, "validation": 8, "test": 8}, dict.fromkeys(COUNTS, 2))
-    _store.write(_pen.pack(made), os.path.join(folder, "kanjivg.npz"))
+    _store.write(_pen.pack(made, EDITION), os.path.join(folder, "kanjivg.npz"))

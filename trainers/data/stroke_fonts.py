@@ -42,6 +42,9 @@ ALPHABET = _pen.ALPHABET
 OFFSETS = ((0.04143428, -0.00027375), (0.14871729, 0.13566868))
 """Mean and standard deviation of the offsets of training, right and up, in em."""
 
+EDITION = 2
+"""1 had 88 hands of training."""
+
 SEED = 1
 COUNTS = {"train": 12_000, "validation": 1000, "test": 1000}
 WRITERS = {"train": 100, "validation": 5, "test": 5}  # of every font
@@ -57,8 +60,8 @@ def path(cache_dir=None):
 
 
 def available(cache_dir=None):
-    """Whether the whole file is there."""
-    return _pen.whole(path(cache_dir))
+    """Whether the whole file is there, and of this edition."""
+    return _store.edition(path(cache_dir)) == EDITION
 
 
 def fetch(cache_dir=None):
@@ -78,7 +81,7 @@ def fetch(cache_dir=None):
         file = sotu.fetch(cache_dir)
         texts = {split: sotu.addresses(split, file).values() for split in COUNTS}
         glyphs = {name: read_font(content, name) for name, content in fonts.items()}
-        _store.write(_pen.pack(lines(glyphs, texts)), path(cache_dir))
+        _store.write(_pen.pack(lines(glyphs, texts), EDITION), path(cache_dir))
     return path(cache_dir)
 
 
@@ -92,7 +95,7 @@ def load(path):
 
     Raises `FileNotFoundError` where there is none, and `ValueError` where it is damaged.
     """
-    return _pen.load(path, "stroke_fonts")
+    return _pen.load(path, "stroke_fonts", EDITION)
 
 
 def read_font(content, name):
@@ -184,4 +187,4 @@ def sample(folder):
         texts[split] = [" ".join(words)]
     few = {"train": 8, "validation": 1, "test": 1}
     made = lines(fonts, texts, {"train": 24, "validation": 8, "test": 8}, few)
-    _store.write(_pen.pack(made), os.path.join(folder, "stroke_fonts.npz"))
+    _store.write(_pen.pack(made, EDITION), os.path.join(folder, "stroke_fonts.npz"))

@@ -40,6 +40,7 @@ PACKAGES = *FLITE, *FESTIVAL, *SOUND
 VERSIONS = {"flite": "2.2-5", "festival": "1:2.5.0-9", "festvox-kdlpc16k": "1.4.0-6.1"}
 ESPEAK = "espeakng-loader==0.2.4"
 RATE = 16_000
+EDITION = 1
 SEED = 1
 COUNTS = {"train": 3600, "validation": 200, "test": 240}
 # Pairs of program and voice, with their pitches in the program's unit.
@@ -139,8 +140,8 @@ def path(cache_dir=None):
 
 
 def available(cache_dir=None):
-    """Whether the whole file is there."""
-    return _speech.whole(path(cache_dir))
+    """Whether the whole file is there, and of this edition."""
+    return _store.edition(path(cache_dir)) == EDITION
 
 
 def fetch(cache_dir=None):
@@ -160,7 +161,7 @@ def fetch(cache_dir=None):
             _packages.warn_of_another(versions[name], version, "TTS-Phones")
         name, _, version = ESPEAK.partition("==")
         packages, digest = versions | {name: version}, _speech.digest(utterances)
-        content = _speech.pack(utterances, packages=packages, sha256=digest)
+        content = _speech.pack(utterances, EDITION, packages=packages, sha256=digest)
         _store.write(content, path(cache_dir))
     return path(cache_dir)
 
@@ -170,7 +171,7 @@ def load(path):
 
     Raises `FileNotFoundError` where there is none, and `ValueError` where it is damaged.
     """
-    return _speech.load(path, "tts_phones")
+    return _speech.load(path, "tts_phones", EDITION)
 
 
 def sentences(count, seed=SEED):
@@ -232,5 +233,5 @@ def _speak(plan, root, espeak, folder):
 def sample(folder):
     """Writes a small file of the same form, of tones, for tests; returns its path."""
     file = os.path.join(folder, "tts_phones.npz")
-    _store.write(_speech.pack(_speech.tones(RATE, PHONEMES)), file)
+    _store.write(_speech.pack(_speech.tones(RATE, PHONEMES), EDITION), file)
     return file
