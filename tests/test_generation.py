@@ -414,15 +414,24 @@ def test_words_are_rows_of_what_is_learnt():
 # Sampling.
 
 
-def test_what_is_drawn_is_as_probable_as_it_should_be():
-    logp = np.log(np.array([0.1, 0.6, 0.3], "float32"))
-    uniform = (np.arange(1000, dtype="float32") + 0.5) / 1000
-    for temperature in (1.0, 0.5, 0.0):
-        cold = np.full(1000, temperature, "float32")
-        found = drawn(np.tile(logp, (1000, 1)), uniform, cold)
-        shares = np.bincount(found, minlength=3) / 1000
-        expected = np.exp(logp / temperature) if temperature else np.array([0, 1, 0])
-        np.testing.assert_allclose(shares, expected / expected.sum(), atol=2e-3)
+@pytest.mark.parametrize("temperature, power", [(1.0, 1.0), (0.5, 2.0)])
+def test_symbols_are_drawn_as_often_as_the_temperature_says_and_never_the_impossible(
+    temperature, power
+):
+    rows, probability = 20_000, np.array([0.0, 0.1, 0.2, 0.7])
+    with np.errstate(divide="ignore"):
+        logp = np.tile(np.log(probability).astype("float32"), (rows, 1))
+    found = drawn(logp, np.full(rows, temperature, "float32"), np.arange(rows), 3)
+    shares = np.bincount(found, minlength=4) / rows
+    expected = probability**power / np.sum(probability**power)
+    np.testing.assert_allclose(shares, expected, atol=4 * np.sqrt(0.25 / rows))
+    assert shares[0] == 0
+
+
+def test_the_coldest_draw_is_the_first_of_equals():
+    logp = np.log(np.array([[0.2, 0.4, 0.4], [0.5, 0.0, 0.5]], "float32") + 1e-9)
+    found = drawn(logp, np.zeros(2, "float32"), np.array([1, 2]), 0)
+    assert np.asarray(found).tolist() == [1, 0]
 
 
 @pytest.fixture(scope="module")

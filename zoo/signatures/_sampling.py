@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ...layers import _chance
+
 ASKED = {
     "prompt": ((None,), "string"),
     "length": ((None,), "int32"),
@@ -67,17 +69,19 @@ def unroll(step, last, state, draw, longest, told=(), dtype="int32", shape=()):
     return said, {name: tf.transpose(x.stack()) for name, x in numbers.items()}
 
 
-def drawn(logp, uniform, temperature):
-    """A symbol for each row, `(batch,)` int32, by `(batch,)` numbers from 0 to 1.
+def drawn(logp, temperature, seed, place):
+    """A symbol for each row, `(batch,)` int32, by the row's seed and the place in its text.
 
-    `logp`, `(batch, symbols)`, is divided by the row's temperature; 0 takes the most probable one.
+    `logp`, `(batch, symbols)`, is divided by the row's temperature; 0 takes the most probable one,
+    the first of equals.
     """
     import tensorflow as tf
 
+    uniform = _chance.uniform(seed, (1,), start=place, dtype="float32")
     cold = temperature == 0
     scaled = logp / tf.where(cold, 1.0, temperature)[:, None]
     total = tf.cumsum(tf.nn.softmax(scaled), axis=-1)
-    hot = tf.reduce_sum(tf.cast(total < uniform[:, None] * total[:, -1:], tf.int32), axis=-1)
+    hot = tf.reduce_sum(tf.cast(total < uniform * total[:, -1:], tf.int32), axis=-1)
     best = tf.argmax(logp, axis=-1, output_type=tf.int32)
     return tf.where(cold, best, tf.minimum(hot, tf.shape(logp)[-1] - 1))
 

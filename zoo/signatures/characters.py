@@ -92,15 +92,9 @@ def byte_signatures(run, states, told=None):
         codes, lengths = read(prompt)
         logp, state, _ = read_on(codes, lengths)
         last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
-        # One stream of random numbers a row: a sample does not depend on its batch.
-        uniform = tf.map_fn(
-            lambda s: tf.random.stateless_uniform([MOST_SAMPLED], tf.stack([s, 0])),
-            seed,
-            fn_output_signature=tf.TensorSpec([MOST_SAMPLED], tf.float32),
-        )
 
         def draw(place, logp):
-            return drawn(logp, uniform[:, place], temperature)
+            return drawn(logp, temperature, seed, place)
 
         def read_one(code, state):
             logp, state, more = read_on(code[:, None], state=state)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ...layers import _chance as chance
 from ._notation import Notation, expected
 from ._sampling import ASKED, check_sampling, drawn, prompts, sample_of, unroll
 from ._signature import Signature
@@ -70,8 +69,7 @@ def signatures(model, task, told):
         last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
 
         def draw(place, logp):
-            uniform = chance.uniform(seed, (1,), start=place, dtype="float32")
-            return drawn(logp, uniform[:, 0], temperature)
+            return drawn(logp, temperature, seed, place)
 
         def read_one(code, state):
             logp, state = read_on(code[:, None], state=state)
