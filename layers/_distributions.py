@@ -1,8 +1,12 @@
 """Densities in log space, stable in float32 for whatever a network puts out."""
 
+import dataclasses
 import math
+from collections.abc import Callable
 
 from keras import ops
+
+from . import _chance
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -39,3 +43,50 @@ def mixture(log_weights, log_densities):
 def bernoulli(logit, value):
     """Log-probability of a value, 1 or 0, where that of 1 is sigmoid(logit)."""
     return -ops.softplus((1 - 2 * value) * logit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A density on the line in its standard form, symmetric about 0.
+
+    Attributes:
+        log_prob: `log_prob(z)`.
+        cdf: `cdf(z)`, of full relative precision below 0; above it is that of `-z` less than 1.
+        draw: `draw(seed, shape, dtype)`, numbers `(batch, *shape)` as those of `_chance`.
+    """
+
+    log_prob: Callable
+    cdf: Callable
+    draw: Callable
+
+
+def _of_uniform(quantile):
+    """Draws by the quantiles of the lower half, and by a sign."""
+
+    def draw(seed, shape, dtype):
+        uniform = _chance.uniform(seed, shape, dtype=dtype)
+        sign = _chance.uniform(_chance.fold(seed, "sign"), shape, dtype=dtype)
+        low = quantile(uniform / 2)
+        return ops.where(sign < 0.5, low, -low)
+
+    return draw
+
+
+FAMILIES = {
+    "gaussian": Family(
+        lambda z: -0.5 * (ops.square(z) + LOG_TWO_PI),
+        lambda z: 0.5 * ops.erfc(-math.sqrt(0.5) * z),
+        lambda seed, shape, dtype: _chance.normal(seed, shape, dtype=dtype),
+    ),
+    "laplace": Family(
+        lambda z: -ops.abs(z) - math.log(2),
+        lambda z: ops.where(z < 0, 0.5 * ops.exp(-ops.abs(z)), 0.5 - 0.5 * ops.expm1(-ops.abs(z))),
+        _of_uniform(lambda u: ops.log(2 * u)),
+    ),
+    "logistic": Family(
+        lambda z: -ops.abs(z) - 2 * ops.softplus(-ops.abs(z)),
+        lambda z: ops.sigmoid(z),
+        _of_uniform(lambda u: ops.log(u) - ops.log1p(-u)),
+    ),
+}
+"""Those that mixtures can be made of, by their names."""
