@@ -29,14 +29,14 @@ class Setting:
         controller: a controller of this file.
         access: `access(parameters, memory) -> (reads, memory)`, memory being a list of tensors.
         steps: T, at least 1.
-        keep: whether to return the parameters and the memory of every step as well.
+        keep: of what else to return every step: places in `[parameters, *memory]`.
         budget: bytes that training may use to remember steps, or None.
     """
 
     controller: object
     access: object
     steps: int
-    keep: bool = False
+    keep: tuple = ()
     budget: int | None = None
 
 
@@ -60,7 +60,7 @@ def memory_loop(
 
     Returns:
         Controller outputs and reads of all steps, `(time, batch, size)`; the state, reads and
-        memory at the end; and the parameters and the memory of all steps, where `keep` asks.
+        memory at the end; and what `keep` asks for.
     """
     given = (
         _Step(setting),
@@ -97,7 +97,8 @@ class _Step:
         new = list(new_state), ops.cast(new_reads, reads.dtype), list(new_memory)
         if mask:
             new = keras.tree.map_structure(lambda a, b: _where(mask, a, b), new, before)
-        answers = [output, new[1], *([z, *new[2]] if self.keep else [])]
+        made = [z, *new[2]]
+        answers = [output, new[1], *(made[place] for place in self.keep)]
         return new, answers, (z, saved, before)
 
     def prepare(self, weights):
@@ -114,8 +115,8 @@ class _Step:
         z, (d_output, d_reads_of, *d_kept) = ahead
         d_state, d_reads, d_memory = d_after
         d_reads = d_reads + d_reads_of
-        if self.keep:
-            d_memory = _add(d_memory, d_kept[1:])
+        d_kept = dict(zip(self.keep, d_kept))
+        d_memory = [d + d_kept.get(place, 0) for place, d in enumerate(d_memory, start=1)]
         d_passed = None
         if mask:
             d_after = d_state, d_reads, d_memory
@@ -128,9 +129,7 @@ class _Step:
             lambda z, *memory: _flat(self.access(z, list(memory))), z, *memory
         )
         d_z, *d_memory = pull([ops.cast(d_reads, new_reads.dtype), *d_memory])
-        if self.keep:
-            d_z = d_z + d_kept[0]
-        d_z = ops.cast(d_z, d_output.dtype)
+        d_z = ops.cast(d_z + d_kept.get(0, 0), d_output.dtype)
         pull = self.controller.backward(prepared, row, reads, state, saved)
         d_row, d_reads, d_state, memo = pull(d_output + d_z @ transposed, d_state)
         d_before = list(d_state), d_reads, list(d_memory)

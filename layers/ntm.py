@@ -25,6 +25,8 @@ from ._steps import output_size, pack_state
 SOFTENING = 1e-6  # under the roots of the cosine; rows much shorter than 1e-3 resemble nothing
 SMALLEST = 1e-16  # of a weight whose logarithm is taken
 START = 1e-6  # what constant memory holds at first
+# Where the loop has what the trace tells of memory, behind the parameters of the heads.
+OF_STEPS = {"read_weights": 1, "write_weights": 2, "memory": 3}
 
 
 @serializable
@@ -385,13 +387,15 @@ class NTM(SequenceLayer):
         kernel_initializer, bias_initializer: of the map from controller to heads.
         return_sequences: whether to return the output of every step or of the last one.
         return_state: whether to return the last states as well.
-        return_trace: whether to return, last, what the heads did at every step.
+        return_trace: whether to return, last, what the heads did at every step; or the names of
+            what to return of it.
         zero_output_for_mask: whether the output of masked steps is zero.
         go_backwards: whether to read the sequence from its end, and to return outputs and trace in
             that order.
         memory_budget: bytes that training may use to remember the steps of the whole batch; what
-            does not fit is computed again, see `plan_memory`. None for no bound. The
-            memory of every step that `return_trace` asks for is not counted.
+            does not fit is computed again, see `plan_memory`. None for no bound. What
+            `return_trace` asks for is not counted, and is much where that is all of it: the memory
+            of every step.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -446,7 +450,7 @@ class NTM(SequenceLayer):
         bias_initializer: str | keras.initializers.Initializer = "zeros",
         return_sequences: bool = False,
         return_state: bool = False,
-        return_trace: bool = False,
+        return_trace: bool | Sequence[str] = False,
         zero_output_for_mask: bool = False,
         go_backwards: bool = False,
         memory_budget: int | None = None,
@@ -471,8 +475,15 @@ class NTM(SequenceLayer):
         self.return_sequences = return_sequences
         self._with_state = return_state
         # What `keras.layers.Bidirectional` asks: whether there is more than the output.
-        self.return_state = return_state or return_trace
-        self.return_trace = return_trace
+        self.return_state = bool(return_state or return_trace)
+        self.return_trace = return_trace if isinstance(return_trace, bool) else list(return_trace)
+        known = list(self._trace_specs(None, None))
+        self._traced = known if return_trace is True else self.return_trace or []
+        if not set(self._traced) <= set(known):
+            raise ValueError(
+                f"return_trace must be True, False or names among {', '.join(known)}; "
+                f"got {return_trace!r}"
+            )
         self.zero_output_for_mask = bool(zero_output_for_mask)
         self.memory_budget = budget_of(memory_budget)
         self.supports_masking = True
@@ -506,9 +517,8 @@ class NTM(SequenceLayer):
         else:
             (rows, weights), enter = controller.enter(rows), None
         heads = [ops.cast(backend.value(x), dtype) for x in (cell.heads.kernel, cell.heads.bias)]
-        setting = Setting(
-            controller, cell.access, real.length, self.return_trace, self.memory_budget
-        )
+        keep = sorted({OF_STEPS.get(name, 0) for name in self._traced if name != "reads"})
+        setting = Setting(controller, cell.access, real.length, tuple(keep), self.memory_budget)
         outputs, reads_of, *end, kept = memory_loop(
             setting, rows, weights, heads, state, reads, memory, mask, bool(training), enter
         )
@@ -522,24 +532,28 @@ class NTM(SequenceLayer):
             outputs = real.fill(outputs, self.zero_output_for_mask)
         else:
             outputs = real.last(real.pack(outputs), ops.zeros_like(outputs[:, 0]))
+        kept = dict(zip(keep, kept))
         trace = self._trace(kept, reads_of, real) if self.return_trace else None
         return self._pack(outputs, end, trace)
 
     def _trace(self, kept, reads, real):
-        cell = self.cell
-        raw, *moved = (ops.swapaxes(x, 0, 1) for x in kept)
-        moved = [x[:, : real.given] for x in moved]
+        cell, trace = self.cell, {}
+        kept = {place: ops.swapaxes(x, 0, 1) for place, x in kept.items()}
+        if 0 in kept:
+            told = {name: real.fill(x, True) for name, x in cell.parameters(kept[0]).items()}
+            trace = {name: told.pop(name) for name in ("erases", "adds")}
+            for name, x in told.items():
+                trace[f"read_{name}"] = x[:, :, : cell.read_heads]
+                trace[f"write_{name}"] = x[:, :, cell.read_heads :]
         reads = ops.cast(ops.swapaxes(reads, 0, 1)[:, : real.given], cell.memory_dtype)
-        told = {name: real.fill(x, True) for name, x in cell.parameters(raw).items()}
-        trace = {name: told.pop(name) for name in ("erases", "adds")}
-        for name, x in told.items():
-            trace[f"read_{name}"] = x[:, :, : cell.read_heads]
-            trace[f"write_{name}"] = x[:, :, cell.read_heads :]
         shape = (*ops.shape(reads)[:2], cell.read_heads, cell.word_size)
         trace["reads"] = ops.reshape(reads, shape)
-        trace["read_weights"], trace["write_weights"], memory = moved
-        trace["memory"] = ops.swapaxes(memory, 2, 3)
-        return trace
+        for name, place in OF_STEPS.items():
+            if place in kept:
+                trace[name] = kept[place][:, : real.given]
+        if "memory" in trace:
+            trace["memory"] = ops.swapaxes(trace["memory"], 2, 3)
+        return {name: trace[name] for name in self._traced}
 
     def _pack(self, output, state, trace):
         result = [output]
@@ -578,12 +592,14 @@ class NTM(SequenceLayer):
         batch, steps, _ = sequence.shape
         shape = (batch, steps) if self.return_sequences else (batch,)
         output = keras.KerasTensor((*shape, self.cell.output_size), dtype=self.compute_dtype)
-        return self._pack(output, self._state_specs(batch), self._trace_specs(batch, steps))
+        trace = self._trace_specs(batch, steps)
+        trace = {name: trace[name] for name in self._traced}
+        return self._pack(output, self._state_specs(batch), trace)
 
     def compute_mask(self, sequence, mask=None):
         output = self.mask_of_sequence(mask) if self.return_sequences else None
-        nothing = dict.fromkeys(self._trace_specs(None, None))
-        return self._pack(output, [None] * len(self.cell.state_size), nothing)
+        nothing = [None] * len(self.cell.state_size)
+        return self._pack(output, nothing, dict.fromkeys(self._traced))
 
     def get_config(self):
         return {

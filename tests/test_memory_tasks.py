@@ -183,6 +183,11 @@ def test_copy_difficulty_is_the_length():
     assert set(draw("copy", 200, 0, (3, 5))[1]["lengths"]) == {7, 9, 11}
 
 
+def test_long_copies_have_few_levels():
+    assert trainers.task("copy", length=500).difficulties == (1, *range(25, 501, 25))
+    assert trainers.task("copy", length=1).difficulties == (1,)
+
+
 # --- repeat copy ---------------------------------------------------------------------------------
 
 

@@ -537,6 +537,26 @@ def test_returns_what_is_asked_for_and_says_so(flags, dtype):
         assert a.dtype == spec.dtype == keras.backend.standardize_dtype(b.dtype)
 
 
+def test_a_trace_of_some_names_is_that_part_of_the_whole_and_has_its_gradients():
+    names = ["memory", "write_gates", "reads", "read_weights"]
+    whole, part = (make(return_trace=asked, **MANY) for asked in (True, names))
+    x, found = sequence(), []
+    for layer in (whole, part):
+        with tf.GradientTape() as tape:
+            *outputs, trace = layer(x, training=True)
+            trace = {name: trace[name] for name in names}
+            total = scalar([*outputs, *trace.values()])
+        found.append((trace, tape.gradient(total, layer.trainable_variables)))
+    assert list(layer(x)[-1]) == names
+    for a, b in zip(*map(keras.tree.flatten, found), strict=True):
+        np.testing.assert_allclose(a, b, atol=EXACT)
+
+
+def test_a_trace_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"names among .*read_weights.*; got \['weights'\]"):
+        NTM(4, return_trace=["weights"])
+
+
 def test_mask_travels_through_a_model():
     inputs = keras.Input((None, FEATURES))
     layer = NTM(4, return_sequences=True, return_trace=True, **SIZES)

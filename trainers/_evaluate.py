@@ -22,7 +22,7 @@ def measure(model, task, rows=10_000, measures=nothing):
     metrics = task.measure(model, "test", rows, measures)
     metrics |= {"parameters": model.count_params(), **task.report(model)}
     if task.difficulties:
-        metrics["difficulty"] = difficulty_sweep(model, task, measures=measures)
+        metrics["difficulty"] = difficulty_sweep(model, task, min(rows, 1000), measures=measures)
     return metrics, figures_of(model, task, measures, metrics.get("difficulty"))
 
 

@@ -63,7 +63,7 @@ def build(task, machine, units, heads, memory_slots, word_size, shift_range, mem
         write_heads=heads,
         shift_range=shift_range,
         return_sequences=True,
-        return_trace=True,
+        return_trace=list(TRACE),
         name="ntm",
         **budget,
     )(sequence, mask=mask)
@@ -96,6 +96,33 @@ register(
         paper_result="about 0.1 bits per sequence after 100,000 sequences (read off a curve); LSTM "
         "5 bits",
         small=SMALL,
+    )
+)
+
+register(
+    Entry(
+        **SHARED,
+        name="ntm_copy_long",
+        task="copy",
+        task_config={"length": 500},
+        config={
+            "machine": "lstm",
+            "units": 100,
+            "heads": 1,
+            **MEMORY,
+            "memory_slots": 512,
+            "memory_budget": 50_000_000,
+        },
+        train={
+            **RECIPE,
+            "updates": 250,
+            "steps_per_epoch": 25,
+            "evaluation_rows": 250,
+            "start": "ntm_copy",
+        },
+        small_task={"length": 4},
+        paper_result="not tried; 120 vectors at most, after training on 20",
+        small={**SMALL, "memory_budget": 100_000},
     )
 )
 

@@ -7,8 +7,9 @@ import numpy as np
 from .._difficulty import levels
 from ._memory import NOT_SCORED, MemoryTask, answer, counted, flag, lay, marked, widened, words
 
-COPIED = (10, 20, 30, 50, 120)
-LENGTHS = (5, 10, 20, 30, 50, 80, 120)
+COPIED = (10, 20, 30, 50, 120, 500)
+LENGTHS = (5, 10, 20, 30, 50, 80, 120, 250, 500, 700)
+FARTHEST = 120  # of the paper, after training on 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +45,18 @@ class Copy(MemoryTask):
 
     @property
     def difficulties(self):
-        return tuple(range(1, self.length + 1))
+        # 20 of them, and the shortest.
+        step = -(-self.length // 20)
+        return tuple(sorted({1, *range(self.length, 0, -step)}))
 
     def batch(self, rng, size, difficulty=None, split="train"):
         low, high, _ = levels(self, difficulty)
         return self.draw(rng, rng.integers(low, high + 1, size), self.length)
+
+    def inputs_without_data(self, rng, size):
+        # What tells of a model what any row does; of weightings long rows have much.
+        most = min(self.length, 20)
+        return self.draw(rng, rng.integers(1, most + 1, size), most)[0]
 
     def draw(self, rng, length, longest=None):
         """Rows with the numbers of vectors `length`, `(batch,)`, padded as for `longest` of them.
@@ -97,11 +105,14 @@ class Copy(MemoryTask):
 
     @property
     def beyond(self):
-        return {"vectors": (self.length, {n: {"length": n} for n in LENGTHS})}
+        return {"vectors": (self.length, {n: {"length": n} for n in self._few(LENGTHS)})}
 
     def pictures(self, model, rows):
         """`copies`, targets above outputs, as in figures 4 and 5."""
         from ..figures.memory import answers
 
-        copies = {f"{n} vectors": answer(model, self, length=n) for n in COPIED}
+        copies = {f"{n} vectors": answer(model, self, length=n) for n in self._few(COPIED)}
         return {"copies": answers(copies)}
+
+    def _few(self, lengths):
+        return [n for n in lengths if n <= max(FARTHEST, 2 * self.length)]
