@@ -200,12 +200,21 @@ class Perplexity(Fraction):
 class MeanOutput(Fraction):
     """Mean of an output `(batch, ...)`, such as the model's own `nats`, over all its numbers."""
 
-    def __init__(self, name):
+    def __init__(self, name, words=""):
         super().__init__(name)
+        self.words = words
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         values = ops.convert_to_tensor(y_pred)
         self.add(values, ops.ones_like(values), sample_weight)
+
+
+class MeanOfRows(MeanOutput):
+    """Mean over rows of what the numbers of each, an output `(batch, ...)`, add up to."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        values = ops.convert_to_tensor(y_pred)
+        super().update_state(y_true, ops.sum(values, axis=_within_rows(values)), sample_weight)
 
 
 @serializable

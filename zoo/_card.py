@@ -150,7 +150,8 @@ def shown(name, value):
         return str(value)
     if name.endswith(("error", "error_rate", "at_cap", "share")):
         return f"{100 * value:.3g} %"
-    return f"{value:.2f}" if name == "minutes" else f"{value:.3f}"
+    small = 0 < abs(value) < 0.01
+    return f"{value:.2f}" if name == "minutes" else f"{value:.2g}" if small else f"{value:.3f}"
 
 
 def results_table():

@@ -11,9 +11,9 @@ from .._difficulty import levels
 from .._metrics import TargetError
 from .._task import Stream, Task, Whole
 from ..data import mnist
+from ._images import part_of
 
 SIZE = 28
-VALIDATION = 12
 
 _load = functools.cache(mnist.load)
 
@@ -67,13 +67,7 @@ class Mnist(Task):
 
     def images(self, split="train"):
         """All of a split: images, `(count, 28, 28)` uint8, and digits, `(count,)` uint8."""
-        files = _load(self.root or mnist.path())
-        if split == "test":
-            return files["t10k"]
-        images, digits = files["train"]
-        last = len(images) - len(images) // VALIDATION
-        part = slice(last) if split == "train" else slice(last, None)
-        return images[part], digits[part]
+        return part_of(_load(self.root or mnist.path()), split)
 
     def examples(self, split="train"):
         """How many images a split has."""

@@ -1,5 +1,6 @@
-"""Strokes as pictures: SVG, a path a stroke, and PNG."""
+"""Strokes and images as pictures: SVG and PNG."""
 
+import base64
 import dataclasses
 import io
 from xml.sax.saxutils import escape
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw
 WIDTH, HEIGHT = 1000.0, 160.0  # of a picture, at most
 THICKNESS, MARGIN = 2.5, 6.0
 FINER = 3  # times as large is drawn what a PNG shows
+PIXEL = 8  # dots of a PNG that show a pixel of an image, across and down
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,31 @@ def pen_png(strokes):
     content = io.BytesIO()
     image.resize(size, Image.Resampling.LANCZOS).save(content, "PNG", optimize=True)
     return content.getvalue()
+
+
+def image_of(image, title=""):
+    """The `Picture` of an image `(height, width)`, 0 (paper) to 1 (ink), its pixels as squares."""
+    grey = np.rint(255 * (1 - np.clip(np.asarray(image, float), 0, 1))).astype("uint8")
+    content = io.BytesIO()
+    large = np.kron(grey, np.ones((PIXEL, PIXEL), "uint8"))
+    Image.fromarray(large).save(content, "PNG", optimize=True)
+    (height, width), png = large.shape, content.getvalue()
+    name = f"<title>{escape(title)}</title>" if title else ""
+    data = base64.b64encode(png).decode()
+    return Picture(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img">{name}<image width="{width}" height="{height}" '
+        f'href="data:image/png;base64,{data}"/></svg>\n',
+        png,
+    )
+
+
+def text_of(image):
+    """An image `(height, width)` as text, two of its lines in each; ink is what is over a half."""
+    ink = np.asarray(image) > 0.5
+    ink = np.pad(ink, [(0, len(ink) % 2), (0, 0)])
+    pairs = zip(ink[::2], ink[1::2])
+    return "\n".join("".join(" ▀▄█"[a + 2 * b] for a, b in zip(*pair)) + "|" for pair in pairs)
 
 
 def _placed(strokes):

@@ -1,0 +1,75 @@
+"""Images in, what they cost out; seeds in, images out."""
+
+import numpy as np
+
+from ._drawing import image_of, text_of
+from ._notation import Notation, expected
+from ._signature import Signature, handed_on
+
+IMAGES, SEEDS = ((None, 28, 28), "float32"), ((None,), "int32")
+COST = {
+    "nats": "minus a bound of the image's log-probability, by one sample, (batch,)",
+    "reconstruction": "the part of it that is for the pixels, (batch,)",
+    "kl": "the part of it that is for what is said of the image, (batch,)",
+}
+
+
+def signatures(model, task, told):
+    """`serve` says what images cost, `reconstruct` makes them again, `generate` makes new ones."""
+    import tensorflow as tf
+
+    def asked(image, seed):
+        tf.debugging.Assert(
+            tf.reduce_all((image == 0) | (image == 1)),
+            ["image must be of pixels 0 and 1, got", image],
+        )
+        return model({"image": image, "seed": seed})
+
+    def told_of(answer):
+        parts = {name: tf.cast(answer[name], tf.float32) for name in COST}
+        parts = {k: tf.reduce_sum(x, axis=range(1, len(x.shape))) for k, x in parts.items()}
+        return {**parts, **handed_on(answer, told)}
+
+    def serve(image, seed):
+        return told_of(asked(image, seed))
+
+    def reconstruct(image, seed):
+        answer = asked(image, seed)
+        return {**told_of(answer), "mean": answer["mean"]}
+
+    def generate(seed):
+        nothing = tf.zeros((tf.shape(seed)[0], 28, 28))
+        return {"mean": model({"image": nothing, "seed": seed})["sample"]}
+
+    seeds = {"seed": np.array([1, 2], "int32")}
+    images = {**task.inputs_without_data(np.random.default_rng(0), 2), **seeds}
+    pixels = {"mean": "the chance of each pixel to be 1, (batch, 28, 28)"}
+    given = {"image": IMAGES, "seed": SEEDS}
+    return {
+        "serve": Signature(serve, given, images, {**COST, **told}),
+        "reconstruct": Signature(reconstruct, given, images, {**pixels, **COST, **told}),
+        "generate": Signature(generate, {"seed": SEEDS}, seeds, pixels),
+    }
+
+
+def notation(task):
+    """For `generate` a whole number, the seed of an image; nobody writes an image."""
+
+    def read(texts):
+        seeds = []
+        for text in texts:
+            try:
+                seeds.append(np.int32(int(text)))
+            except (OverflowError, ValueError) as error:
+                raise expected("a whole number, the seed of an image", text) from error
+        return {"seed": np.array(seeds, "int32")}
+
+    def show(inputs, outputs):
+        return [text_of(image) for image in outputs["mean"]]
+
+    def picture(inputs, outputs):
+        return [
+            image_of(image, f"seed {seed}") for seed, image in zip(inputs["seed"], outputs["mean"])
+        ]
+
+    return {"generate": Notation(("7", "8"), read, show, picture)}
