@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .PHONY: help demo test test-entries fuzz soak lint bench-act bench-serving bench-memory bench-grid \
-	bench-recurrent bench-ctc bench-transduction bench-handwriting clean
+	bench-recurrent bench-ctc bench-transduction bench-handwriting bench-draw clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 20
@@ -63,6 +63,11 @@ bench-ctc: .venv/developer ## times the CTC loss against the backends' own
 bench-transduction: .venv/developer ## times the transducer's losses against plain code, on both backends
 	$(BIN)/python tests/benchmarks/transduction.py
 	$(BIN)/python tests/benchmarks/transduction.py --backend jax
+
+bench-draw: .venv/developer ## times a training step of DRAW
+	$(BIN)/python tests/benchmarks/draw.py
+	$(BIN)/python tests/benchmarks/draw.py --graph
+	$(BIN)/python tests/benchmarks/draw.py --backend jax
 
 bench-handwriting: .venv/developer ## times a training step of handwriting synthesis at the paper's size
 	$(BIN)/python tests/benchmarks/handwriting.py

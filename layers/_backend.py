@@ -2,6 +2,7 @@
 
 differentiable      a function with its own gradient
 vjp                 outputs, and the map from their cotangents to those of the arguments
+vjp_and_more        the same of a function that says more, which has no cotangents
 vjp_and_uses        the same, and what the weights are multiplied with
 instead             the values of one function with the gradient of another
 lstm_kernel         an LSTM over a sequence as one operation of the runtime, where it has one
@@ -80,6 +81,17 @@ if keras.backend.backend() == "tensorflow":
             )
 
         return outputs, pull
+
+    def vjp_and_more(function, *primals):
+        """`vjp` of the first of two answers, and the second."""
+        more = []
+
+        def first(*primals):
+            outputs, second = function(*primals)
+            more.append(second)
+            return outputs
+
+        return *vjp(first, *primals), more[0]
 
     def vjp_and_uses(function, weights, *primals):
         """`vjp` of `function(weights, *primals)`, whose `pull` also says what the weights do.
@@ -254,6 +266,9 @@ else:
 
     def vjp(function, *primals):
         return jax.vjp(function, *primals)
+
+    def vjp_and_more(function, *primals):
+        return jax.vjp(function, *primals, has_aux=True)
 
     def vjp_and_uses(function, weights, *primals):
         outputs, pull = jax.vjp(lambda *primals: function(weights, *primals), *primals)

@@ -1,0 +1,80 @@
+"""A grid of Gaussian filters over an image: where attention reads and writes.
+
+Images are `(batch, height, colours * width)` here, so that both ways of a filter are one product.
+"""
+
+import math
+
+from keras import ops
+
+RAW = 5
+"""Numbers that say where a grid lies: x, y, log variance, log stride, log intensity."""
+
+MOST_LOG = 10.0  # what is exponentiated stays within e^-10 and e^10
+
+
+def grid(raw, size, height, width):
+    """What the raw numbers `(batch, 5)` of a grid of `size` by `size` filters mean.
+
+    Gregor et al., 2015, eqs. 21 to 24: raw zeros are a grid over the whole image, with filters of
+    a standard deviation of 1.
+
+    Returns:
+        `(batch, 5)`: the centre's x and y, pixels being counted from 1, the stride between filters,
+        their standard deviation, in pixels, and the intensity.
+    """
+    x, y, variance, stride, intensity = (raw[:, i : i + 1] for i in range(RAW))
+    variance, stride, intensity = (
+        ops.clip(z, -MOST_LOG, MOST_LOG) for z in (variance, stride, intensity)
+    )
+    return ops.concatenate(
+        [
+            (width + 1) / 2 * (x + 1),
+            (height + 1) / 2 * (y + 1),
+            (max(height, width) - 1) / max(size - 1, 1) * ops.exp(stride),
+            ops.exp(variance / 2),
+            ops.exp(intensity),
+        ],
+        axis=-1,
+    )
+
+
+def touching(size, height, width):
+    """Raw numbers of a grid over the whole image whose filters leave no gap between them.
+
+    The paper's own start, a deviation of 1 pixel, makes 2 by 2 filters see four corners alone.
+    """
+    stride = (max(height, width) - 1) / max(size - 1, 1)
+    return [0.0, 0.0, 2 * math.log(max(stride, 1.0) / 2), 0.0, 0.0]
+
+
+def filters(grid, size, height, width):
+    """Filters along y `(batch, size, height)` and x `(batch, size, width)`, eqs. 19 to 26.
+
+    The weights of a filter sum to 1, over whatever pixels the image has: what lies outside of it
+    reads the border.
+    """
+    x, y, stride, deviation = (grid[:, i, None, None] for i in range(4))
+    offsets = ops.reshape(ops.arange(size, dtype=grid.dtype) - (size - 1) / 2, (-1, 1))
+
+    def along(centre, length):
+        pixels = ops.arange(1, length + 1, dtype=grid.dtype)
+        distance = (pixels - (centre + offsets * stride)) / deviation
+        return ops.softmax(-ops.square(distance) / 2, axis=-1)
+
+    return along(y, height), along(x, width)
+
+
+def look(image, of_y, of_x):
+    """What the filters see of an image, `(batch, size * colours * size)`."""
+    size, width = of_x.shape[1:]
+    seen = ops.reshape(of_y @ image, (-1, size * (image.shape[-1] // width), width))
+    return ops.reshape(seen @ ops.transpose(of_x, (0, 2, 1)), (-1, seen.shape[1] * size))
+
+
+def paint(patch, of_y, of_x):
+    """The image that filters make of a patch as `look` gives it: the transposed map."""
+    size, width = of_x.shape[1:]
+    rows = ops.reshape(patch, (-1, patch.shape[-1] // size, size)) @ of_x
+    rows = ops.reshape(rows, (-1, size, rows.shape[1] // size * width))
+    return ops.transpose(of_y, (0, 2, 1)) @ rows
