@@ -115,9 +115,10 @@ register(
         },
         train={
             **RECIPE,
-            "updates": 250,
-            "steps_per_epoch": 25,
-            "evaluation_rows": 250,
+            "learning_rate": 3e-4,
+            "updates": 60,
+            "steps_per_epoch": 10,
+            "evaluation_rows": 100,
             "start": "ntm_copy",
         },
         small_task={"length": 4},
