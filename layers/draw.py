@@ -36,7 +36,8 @@ class DRAW(keras.layers.Layer):
 
     Call arguments:
         image: `(batch, height, width)` or `(batch, height, width, colours)`, from 0 to 1, of known
-            size.
+            size; or None, where the layer is built, to paint what latents of the standard normal
+            distribution make.
         seed: `(batch,)` integers, the chance of each image (the same for the same seed in any
             batch).
         training: whether to store what the gradient needs; without it, it is computed again where
@@ -49,7 +50,8 @@ class DRAW(keras.layers.Layer):
         `latents`, `(batch, steps, latent_size)`, the sample;
         `read_windows` and `write_windows`, `(batch, steps, 5)`, where there is attention: x and y
         of the grid's centre, the stride between its filters, and their deviation, in pixels counted
-        from 1; and the intensity.
+        from 1; and the intensity. Without an image there are `canvases`, `latents` and
+        `write_windows` alone.
 
     Raises:
         ValueError: an argument is no whole number from 1 on, only one of the patches is given, or
@@ -147,6 +149,8 @@ class DRAW(keras.layers.Layer):
 
     def call(self, image, seed, training=False):
         noise = _chance.normal(seed, (self.steps, self.latent_size), dtype=self._dtype)
+        if image is None:
+            return {**self.generate(noise, training), "latents": noise}
         return self.reconstruct(image, noise, training)
 
     def reconstruct(self, image: Any, noise: Any, training: bool = False) -> dict[str, Any]:
@@ -269,13 +273,14 @@ class DRAW(keras.layers.Layer):
     def compute_output_spec(self, image, seed, training=False):
         if not self.built:
             self.build(image.shape)
-        batch = image.shape[0]
-        sizes = {
-            "canvases": self.image_shape,
-            **dict.fromkeys(("mean", "log_deviation", "latents"), (self.latent_size,)),
-        }
+        batch, latents = seed.shape[0], (self.latent_size,)
+        sizes = {"canvases": self.image_shape, "latents": latents}
         if self.attention:
-            sizes |= dict.fromkeys(("write_windows", "read_windows"), (_filterbank.RAW,))
+            sizes["write_windows"] = (_filterbank.RAW,)
+        if image is not None:
+            sizes |= {"mean": latents, "log_deviation": latents}
+        if self.attention and image is not None:
+            sizes["read_windows"] = (_filterbank.RAW,)
         return {
             name: keras.KerasTensor((batch, self.steps, *size), dtype=self._dtype)
             for name, size in sizes.items()

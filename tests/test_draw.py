@@ -196,6 +196,16 @@ def test_the_decoder_alone_paints_what_the_whole_did(kind):
         np.testing.assert_allclose(again[name], found[name], atol=1e-12)
 
 
+def test_seeds_alone_make_images_in_a_model_too():
+    layer = layer_of("attention", (6, 5), "float32")
+    seed = keras.Input((), dtype="int32", name="seed")
+    model = keras.Model(seed, layer(None, seed))
+    found = model(np.array([5, 6]))
+    again = layer.generate(_chance.normal(np.array([6]), (3, 3)))
+    np.testing.assert_allclose(found["canvases"][1:], again["canvases"], atol=1e-6)
+    assert set(found) == {"canvases", "latents", "write_windows"}
+
+
 def test_latents_learn_through_the_decoder():
     layer, latents = layer_of("attention", (6, 5)), given((6, 5))[1]
 
