@@ -36,7 +36,11 @@ def _number(text):
         help="instead of a budget: how much more time training may take, 0.33 for a third more",
     ),
     argument("--backward_cost", type=float, default=2.0, help="of a step, in forward operations"),
-    argument("--figure", metavar="FILE", help="where to draw time against memory, a PNG file"),
+    argument(
+        "--figure",
+        metavar="FILE",
+        help="where to draw time and forward operations against memory, a PNG file",
+    ),
     argument("--moves", action="store_true", help="print every move, too"),
     AS_JSON,
     place=24,
@@ -84,9 +88,9 @@ def plan_training(arguments):
     if arguments.moves:
         told["moves"] = list(plan.moves())
     if arguments.figure:
-        from ...trainers.figures.budget import time_against_memory
+        from ...trainers.figures.budget import drawn_plan
 
-        time_against_memory(plan, hidden, internal).savefig(arguments.figure, format="png")
+        drawn_plan(plan, hidden, internal).savefig(arguments.figure, format="png")
     if arguments.json:
         print(json.dumps(told, indent=2))
         return
