@@ -71,12 +71,6 @@ _TYPED = {
     for field, (kept, names) in _FIELDS.items()
     for name in names.split()
 }
-# Fields whose bytes on the wire are those of the array, with the tag that stands before them.
-_TAGS = {
-    number: bytes([tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number << 3 | 2])
-    for number, (field, kept) in _TYPED.items()
-    if kept.kind in "fb"
-}
 
 
 @functools.lru_cache(1024)
@@ -110,24 +104,38 @@ def to_proto(value, typed=False):
     if number is None:
         names = sorted(dtype.name for dtype in NUMBERS if dtype.name != "object")
         raise TypeError(f"a tensor holds text or one of {names}, not {array.dtype}")
-    head = _head(number, array.shape)
-    if typed and number in _TAGS:
-        # protobuf takes numbers into a field one by one, but reads such bytes at once.
-        content = array.tobytes()
-        parts = (head, _TAGS[number], varint(len(content)), content)
-        return tensor_pb2.TensorProto.FromString(b"".join(parts))
-    proto = tensor_pb2.TensorProto.FromString(head)
-    if number == STRING:
-        for block in _blocks(array.ravel()):
-            proto.string_val.extend([_to_bytes(text) for text in block.tolist()])
-    elif typed:
-        name = _TYPED[number][0]
-        array = array.view("uint16") if number in HALVES else array
-        for block in _blocks(array.ravel()):
-            getattr(proto, name).extend(block.tolist())
-    else:
-        proto.tensor_content = array.tobytes()
+    if typed or number == STRING:
+        return tensor_pb2.TensorProto.FromString(b"".join(write(array)))
+    proto = tensor_pb2.TensorProto.FromString(_head(number, array.shape))
+    proto.tensor_content = array.tobytes()
     return proto
+
+
+def write(array):
+    """The bytes of a `TensorProto` with typed fields, as the stock server answers, in parts.
+
+    Others have their turn between two parts, which a message as a whole would not let them.
+
+    Args:
+        array: in C's order, of a type that tensors have.
+    """
+    number, flat = NUMBERS[array.dtype], array.reshape(-1)
+    parts, (name, kept) = [_head(number, array.shape)], _TYPED[number]
+    if kept.kind in "fb":
+        # Such a field's bytes are the array's, which protobuf would take in one by one.
+        tag = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[name].number
+        return parts + framed(tag, [flat.view("uint8")] if array.size else [])
+    flat = flat.view("uint16") if number in HALVES else flat
+    for block in _blocks(flat):
+        values = block.tolist() if number != STRING else [_to_bytes(text) for text in block]
+        parts.append(tensor_pb2.TensorProto(**{name: values}).SerializeToString())
+    return parts
+
+
+def framed(number, parts):
+    """The parts of a message's field `number` that holds some parts, which have bytes as items."""
+    size = sum(map(len, parts))
+    return [varint(number << 3 | 2) + varint(size), *parts]
 
 
 def _blocks(values):
@@ -155,6 +163,28 @@ def from_proto(proto, largest_fill=math.inf):
     Raises:
         ValueError: the message holds no tensor, or one that is filled with more.
     """
+    return _read(proto, largest_fill)[0]
+
+
+def from_protos(protos, largest_fill):
+    """{name: array} of {name: `TensorProto`}, or the `ValueError` that says why there is none.
+
+    Args:
+        protos: the messages.
+        largest_fill: bytes that may be filled by last values, as of `from_proto`, in all of them.
+    """
+    arrays = {}
+    for name in sorted(protos):
+        try:
+            arrays[name], filled = _read(protos[name], largest_fill)
+            largest_fill -= filled
+        except (ValueError, OverflowError, MemoryError) as error:
+            arrays[name] = ValueError(str(error))
+    return arrays
+
+
+def _read(proto, largest_fill):
+    """The array, and the bytes in it for which one value stood."""
     number, shape = proto.dtype, proto.tensor_shape
     dtype = TYPES.get(number)
     if dtype is None:
@@ -164,7 +194,7 @@ def from_proto(proto, largest_fill=math.inf):
     sizes = [dim.size for dim in shape.dim]
     if shape.unknown_rank or (sizes and min(sizes) < 0):
         raise ValueError("the shape is not known")
-    size, content = math.prod(sizes), proto.tensor_content
+    size, content, filled = math.prod(sizes), proto.tensor_content, 0
     if content:
         values = _read_content(content, dtype, size)
     else:
@@ -179,7 +209,7 @@ def from_proto(proto, largest_fill=math.inf):
             values = np.concatenate([values, np.full(missing, last, dtype)])
     if len(values) != size:
         raise ValueError(f"{len(values)} values do not fill the shape {sizes}")
-    return values.reshape(sizes)
+    return values.reshape(sizes), filled
 
 
 def _read_field(field, dtype, kept):

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from ponderzoo.export._package import package
 from ponderzoo.export._tensors import to_proto
+from ponderzoo.export.server._readers import LARGE
 from ponderzoo.zoo.signatures._signature import Signature
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
@@ -117,7 +118,7 @@ def write_unsound(output, name):
 
 
 def write_odd(output):
-    """A model `odd` of what no package has: halves, and names that `tf.Example` would be read by.
+    """A model `odd` of what no package has: all types, and names `tf.Example` would be read by.
 
     It stands in `models.config` beside the others.
     """
@@ -128,6 +129,10 @@ def write_odd(output):
         ("half", "half", "float16", "half"),
         ("brain", "half", "bfloat16", "half"),
         ("short", "short", "uint16", "short"),
+        ("bit", "bit", "bool", "bit"),
+        ("byte", "byte", "int8", "byte"),
+        ("long", "long", "int64", "long"),
+        ("double", "double", "float64", "double"),
     ):
         spec = tf.TensorSpec((None,), dtype, name=key)
         archive.add_endpoint(
@@ -178,8 +183,9 @@ allowed_batch_sizes: 32
 
 SERVE = """
 import json, sys
-from ponderzoo.export.server import _models, _server
+from ponderzoo.export.server import _models, _readers, _server
 _models.WARMUP_SECONDS = 5.0
+_readers.LARGE = int(sys.argv[3])
 sys.exit(_server.serve(sys.argv[1], port=0, rest_port=0, **json.loads(sys.argv[2])))
 """
 
@@ -190,11 +196,13 @@ class ServerProcess:
     Args:
         directory: what it serves.
         command: what starts it; its answer must be as that of `ponderzoo serve`.
+        large: bytes of a request from which on another process reads it.
         options: of `serve`.
     """
 
-    def __init__(self, directory, command=None, **options):
-        self._command = command or [sys.executable, "-c", SERVE, directory, json.dumps(options)]
+    def __init__(self, directory, command=None, large=LARGE, **options):
+        script = [sys.executable, "-c", SERVE, directory, json.dumps(options), large]
+        self._command = command or script
 
     def __enter__(self):
         self.process = subprocess.Popen(

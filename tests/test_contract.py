@@ -13,6 +13,7 @@ TFS_BATCHED_ADDRESS.
 """
 
 import concurrent.futures
+import functools
 import json
 import os
 import re
@@ -23,7 +24,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from ponderzoo.export._tensors import UNLIMITED
+from ponderzoo.export._tensors import UNLIMITED, to_proto
+from ponderzoo.export.server._readers import LARGE
 from ponderzoo.export.server._server import Server
 from serving import (
     BATCHING,
@@ -53,6 +55,7 @@ from tensorflow_serving.apis import (
 
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 TARGETS = ["embedded", "stock"]
+APART = "embedded, all is read apart"
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +72,14 @@ def named(variable):
     return os.environ[variable]
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(scope="module", params=[*TARGETS, APART])
 def target(request, repository):
     """Addresses of gRPC and REST."""
     if request.param == "stock":
         yield named("TFS_ADDRESS"), named("TFS_REST")
         return
     # A process of its own: TensorFlow's Python, loaded here, brings kernels that servers lack.
-    with ServerProcess(repository) as server:
+    with ServerProcess(repository, large=0 if request.param == APART else LARGE) as server:
         yield server.address, f"http://{server.rest_address}"
 
 
@@ -419,6 +422,53 @@ def test_halves_travel_by_grpc(stubs, signature, dtype):
     for half in (proto, typed):
         answer = stubs["Predict"](request("odd", signature, half=half)).outputs["half"]
         assert not answer.tensor_content and list(answer.half_val) == list(typed.half_val)
+
+
+@pytest.mark.parametrize(
+    ("name", "signature", "dtype"),
+    [
+        ("odd", "bit", "bool"),
+        ("odd", "byte", "int8"),
+        ("odd", "short", "uint16"),
+        ("odd", "long", "int64"),
+        ("odd", "double", "float64"),
+        ("dense", "any", "float32"),
+        ("dense", "shout", "string"),
+    ],
+)
+def test_values_mean_the_same_typed_and_as_content(stubs, name, signature, dtype):
+    texts = [b"", b"A\x00B", b"\xff" * 200]
+    values = np.array(texts if dtype == "string" else [[0, 1, 100]], dtype.replace("string", "O"))
+    values = values if name == "dense" else values[0]
+    typed, content = to_proto(values, typed=True), to_proto(values)
+    if dtype == "string":
+        content.ClearField("string_val")
+        content.tensor_content = b"\x00\x03\xc8\x01" + b"".join(texts)
+    assert content.tensor_content and not typed.tensor_content
+    key = {"any": "sequence", "shout": "text"}.get(signature, signature)
+    expected = [101.0] if signature == "any" else values.tolist()
+    for proto in (content, typed):
+        (answer,) = stubs["Predict"](request(name, signature, **{key: proto})).outputs.values()
+        assert not answer.tensor_content and tf.make_ndarray(answer).tolist() == expected
+
+
+def test_a_last_value_stands_for_all_that_follow(stubs):
+    filled = tensor_pb2.TensorProto(dtype=1, float_val=[2.0, 3.0])
+    for size in (2, 4):
+        filled.tensor_shape.dim.add(size=size)
+    answer = stubs["Predict"](request(signature="any", sequence=filled))
+    assert list(answer.outputs["sum"].float_val) == [11.0, 12.0]
+
+
+@pytest.mark.parametrize("method", ["Predict", "Classify", "Regress", "MultiInference"])
+def test_what_is_no_message_is_refused_and_an_empty_one_read(target, method):
+    path = f"/tensorflow.serving.PredictionService/{method}"
+    with grpc.insecure_channel(target[0]) as channel:
+        for damage in (b"\xff", request().SerializeToString()[:-1]):
+            call = functools.partial(channel.unary_unary(path), damage)
+            check(call, grpc.StatusCode.INTERNAL, re.compile(""))
+        text = "ModelSpec has no name" if method == "MultiInference" else "Missing ModelSpec"
+        check(lambda: channel.unary_unary(path)(b""), INVALID, text)
 
 
 def test_label_of_a_version_that_is_not_there_is_refused(stubs, repository):
@@ -822,6 +872,14 @@ def test_rest_answers_options_by_the_origin(target):
     ways = {"method": "OPTIONS", "headers": {"Origin": "http://elsewhere"}}
     assert send(target[1] + PREDICT, **ways)[:2] == (200, b"")
     assert send(target[1] + PREDICT, method="OPTIONS")[:2] == (400, b"")
+
+
+def test_large_answers_come_whole(target):
+    values = [float(number) for number in range(300_000)]
+    document = {"signature_name": "any", "inputs": [[value] for value in values]}
+    status, answer, headers = send(f"{target[1]}{PREDICT}", document)
+    assert status == 200 and int(headers["Content-Length"]) == len(answer) > 2**20
+    assert json.loads(answer) == {"outputs": values}
 
 
 def test_rest_tells_status_and_metadata(target):

@@ -11,8 +11,13 @@ import weakref
 import numpy as np
 import pytest
 from ponderzoo.export._session import StatusError
+from ponderzoo.export._tensors import light_protos
 from ponderzoo.export.server import _readers, _reading, _rest
 from ponderzoo.export.server._refusals import Caller
+
+with light_protos():
+    from tensorflow.core.framework import tensor_pb2
+    from tensorflow_serving.apis import classification_pb2, predict_pb2
 
 SIGNATURES = {
     "serve": {"x": 1},
@@ -41,8 +46,15 @@ def outcome(read, *arguments):
         return type(error), error.args
     if isinstance(answer, str):
         return answer
-    name, rows, arrays = answer
-    return name, rows, {k: (a.dtype, a.shape, a.tolist()) for k, a in arrays.items()}
+    *others, arrays = answer
+    return *others, {key: told(array) for key, array in arrays.items()}
+
+
+def told(array):
+    """What an array, or the error in place of it, is."""
+    if isinstance(array, Exception):
+        return type(array), array.args
+    return array.dtype, array.shape, array.tolist()
 
 
 def body(**document):
@@ -80,6 +92,98 @@ def test_what_another_process_reads_is_the_same(readers):
     examples = body(signature_name="a", examples=[{"x": 1}])
     assert readers.read("read_examples", Caller(60), examples) == "a"
     assert len(readers.processes) == 1
+
+
+def tensor(dtype, *sizes, **fields):
+    proto = tensor_pb2.TensorProto(dtype=dtype, **fields)
+    for size in sizes:
+        proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
+TENSORS = {
+    "floats": tensor(1, 2, float_val=[0.5, 1.5]),
+    "content": tensor(1, 2, tensor_content=b"\0" * 8),
+    "filled": tensor(9, 3, int64_val=[-1]),
+    "halves": tensor(19, 1, half_val=[15360]),
+    "brain": tensor(14, 1, half_val=[16256]),
+    "texts": tensor(7, 2, string_val=[b"", b"\xff\0"]),
+    "texts as content": tensor(7, 2, tensor_content=b"\1\2abc"),
+    "nothing": tensor(1, 0),
+    "no type": tensor(0),
+    "too short": tensor(1, 3, tensor_content=b"123"),
+    "too much of one value": tensor(1, 2**23 + 1, float_val=[1]),
+    "an endless shape": tensor(1, 2**62, 2**62, float_val=[1]),
+}
+
+
+def message(kind=predict_pb2.PredictRequest, **tensors):
+    question = kind()
+    question.model_spec.name = "dense"
+    for name, proto in tensors.items():
+        question.inputs[name].CopyFrom(proto)
+    return question
+
+
+def test_messages_that_another_process_reads_are_the_same(readers):
+    cases = {name: message(**{name: proto}) for name, proto in TENSORS.items()}
+    cases["all at once"] = message(**TENSORS)
+    cases["too many"] = message(**{str(number): tensor(1) for number in range(1001)})
+    cases["nothing"] = predict_pb2.PredictRequest()
+    cases["a filter"] = predict_pb2.PredictRequest(output_filter=["a", "a"])
+    cases["a long filter"] = predict_pb2.PredictRequest(output_filter=["a" * 2**16])
+    examples = message(classification_pb2.ClassificationRequest)
+    examples.input.example_list.examples.add()
+    cases["examples"] = examples
+    for case, question in cases.items():
+        arguments = question.SerializeToString(), type(question)
+        here = outcome(_reading.read_message, *arguments)
+        there = outcome(readers.read, "read_message", Caller(60), *arguments)
+        assert str(here) == str(there), case
+        assert "example_list" not in str(there)
+    for damaged in (b"\xff", message(**TENSORS).SerializeToString()[:-1]):
+        with pytest.raises(StatusError, match="Exception deserializing request!"):
+            readers.read("read_message", Caller(60), damaged, predict_pb2.PredictRequest)
+
+
+def test_single_values_stand_for_so_many_bytes_of_a_message_and_no_more():
+    half = tensor(1, 2**22 + 2, float_val=[1])
+    _, arrays = _reading.read_message(
+        message(a=half, b=half).SerializeToString(), predict_pb2.PredictRequest
+    )
+    assert arrays["a"].nbytes == 2**24 + 8 and isinstance(arrays["b"], ValueError)
+
+
+def test_what_protobuf_copies_at_once_has_no_weight():
+    many, large = np.ones(2**17), 2**19
+    content = tensor(9, 2**17, tensor_content=many.tobytes())
+    light = {
+        "content": content,
+        "floats": tensor(1, 2**17, float_val=many),
+        "doubles": tensor(2, 2**17, double_val=many),
+        "two": content,
+    }
+    for case in (*([name] for name in light), list(light)):
+        question = message(**{name: light[name] for name in case}).SerializeToString()
+        assert len(question) > large and _reading.weight(question) < 1000
+    heavy = {
+        "whole": tensor(9, 2**17, int64_val=many.astype(int)),
+        "texts": tensor(7, 2**17, string_val=[b""] * 2**17),
+        "texts as content": tensor(7, 2**17, tensor_content=bytes(2**17)),
+    }
+    for name, proto in heavy.items():
+        question = message(content=content, **{name: proto}).SerializeToString()
+        assert _readers.LARGE < _reading.weight(question) <= len(question)
+    filters = predict_pb2.PredictRequest(output_filter=[""] * 2**17).SerializeToString()
+    assert _reading.weight(filters) == len(filters)
+
+
+def test_what_is_damaged_or_odd_has_a_weight():
+    whole = message(**TENSORS).SerializeToString()
+    for cut in range(len(whole)):
+        assert 0 <= _reading.weight(whole[:cut]) <= len(whole)
+    assert _reading.weight(b"\xff" * 100_000) == 100_000
+    assert _reading.weight(b"\x0b" * 100) == 100  # a group
 
 
 def read(readers, caller=None):

@@ -15,8 +15,13 @@
 - JSON is read by orjson and, where that refuses, by rapidjson, the stock server's parser: its words
   and offsets come from there, and what is legal only there. Values are taken in blocks, between
   which the `Caller` is asked whether to go on.
-- No call into C may hold Python's lock for long, or nobody is told the status: large bodies are
-  read in other processes (`_readers.py`), answers are written in parts.
+- No call into C may hold Python's lock for long, or nobody is told the status: large bodies and
+  messages are read in other processes (`_readers.py`), unless their bytes are such as protobuf
+  copies at once (`_reading.weight`); answers are written in parts. gRPC parses nothing, since it
+  would do so in the one thread that takes all calls. To take 40 MB in still holds the lock for some
+  50 ms in gRPC's own code, to send as much for 20.
+- Bounds of messages, which the stock server does not have: 4 MiB where there are neither tensors
+  nor examples, 64 KiB beside these, 1,000 inputs.
 - `TF_CloseSession` ends runs that are under way, which is how a stop keeps its grace. A run's
   deadline is TensorFlow's own timeout.
 - Batching follows TensorFlow Serving's scheduler, but a request of another type than its

@@ -13,7 +13,6 @@ import threading
 import time
 
 import grpc
-import numpy as np
 
 from .. import _tensors
 from .._config import check_config, versions_to_serve
@@ -21,14 +20,12 @@ from .._schema import BatchingParameters, read_text
 from .._session import Session, StatusError, in_words
 from .._version import BATCHING, DEFAULT_SIGNATURE, damaged_files, read_warmup
 from ._batching import Batcher
+from ._reading import LARGEST_FILL, read_tensors
 from ._refusals import invalid, refuse
 
 with _tensors.light_protos():
     from tensorflow.core.protobuf import meta_graph_pb2
-    from tensorflow_serving.apis import get_model_status_pb2, predict_pb2
-
-LARGEST_FILL = 2**25
-"""Bytes of a tensor that one value may stand for."""
+    from tensorflow_serving.apis import get_model_status_pb2
 
 MOST_ENDED = 32
 """Versions of a model, and models, whose end is still told."""
@@ -87,6 +84,10 @@ class Model:
             graph = meta_graph_pb2.MetaGraphDef.FromString(self.session.meta_graph)
             self.signatures = dict(graph.signature_def)
             self._aliases = {key: sorted(one.outputs) for key, one in self.signatures.items()}
+            self._defaults = {
+                key: _tensors.from_protos(one.defaults, LARGEST_FILL)
+                for key, one in self.signatures.items()
+            }
             if batching is not None:
                 self._batcher = Batcher(self.session.run, batching)
             start = time.perf_counter()
@@ -101,23 +102,16 @@ class Model:
             raise
 
     def predict(self, request, timeout=None):
-        """Answers a `PredictRequest` with a `PredictResponse`. Raises `StatusError`."""
-        name, wanted = request.model_spec.signature_name, request.output_filter
-        arrays = self.run(name, request.inputs, wanted, timeout)
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.signature_name = name or DEFAULT_SIGNATURE
-        response.model_spec.version.value = self.version
-        for alias, array in arrays.items():
-            response.outputs[alias].CopyFrom(_tensors.to_proto(array, typed=True))
-        return response
+        """Answers a `PredictRequest` as `run` does."""
+        name, inputs = request.model_spec.signature_name, read_tensors(request.inputs)
+        return self.run(name, inputs, request.output_filter, timeout)
 
     def run(self, name, inputs, wanted=(), timeout=None):
         """Runs a signature.
 
         Args:
             name: the signature's; none for the default one.
-            inputs: {input: `TensorProto` or array}.
+            inputs: {input: array}; an error in place of an array tells that there is none.
             wanted: the outputs to answer with, in this order; none for all of them, by name.
             timeout: seconds, or None.
 
@@ -132,7 +126,7 @@ class Model:
             text = f'Serving signature key "{name}" not found.'
             raise refuse(grpc.StatusCode.FAILED_PRECONDITION, text)
         signature = self.signatures[name]
-        feeds = self._feeds(signature, inputs)
+        feeds = self._feeds(signature, self._defaults[name], inputs)
         aliases = self._outputs(signature, wanted) or self._aliases[name]
         fetches = [signature.outputs[alias].name for alias in aliases]
         # As in the stock server, only whole signatures are batched.
@@ -147,8 +141,8 @@ class Model:
         return dict(zip(aliases, arrays))
 
     @staticmethod
-    def _feeds(signature, inputs):
-        wanted, sent, defaults = set(signature.inputs), set(inputs), set(signature.defaults)
+    def _feeds(signature, otherwise, inputs):
+        wanted, sent, defaults = set(signature.inputs), set(inputs), set(otherwise)
         if len(sent) > len(wanted) or (len(sent) < len(wanted) and not defaults):
             raise invalid(
                 f"input size does not match signature: {len(sent)}!={len(wanted)} "
@@ -164,12 +158,9 @@ class Model:
                     "and no default value provided. Inputs expected to be in the request "
                     f"{{{_join(sent)}}}, or default input alias set: {_join(defaults)}"
                 )
-            value = inputs[alias] if alias in sent else signature.defaults[alias]
-            try:
-                array = isinstance(value, np.ndarray)
-                feeds[info.name] = value if array else _tensors.from_proto(value, LARGEST_FILL)
-            except (ValueError, OverflowError, MemoryError):
-                raise invalid(f"tensor parsing error: {alias}") from None
+            feeds[info.name] = inputs[alias] if alias in sent else otherwise[alias]
+            if isinstance(feeds[info.name], Exception):
+                raise invalid(f"tensor parsing error: {alias}")
         if sent - wanted:
             raise invalid(
                 f"Inputs contains invalid name. Used request inputs: {_join(sent & wanted)}, "

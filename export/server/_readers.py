@@ -1,8 +1,8 @@
 """Large bodies are read in processes of their own.
 
-To parse JSON holds Python's lock from the first byte to the last, and nobody else, not even who
-asks for the status, would be answered meanwhile. `Readers` belongs to the server; the rest of this
-file runs in the processes, which know neither TensorFlow nor gRPC.
+To parse JSON or a message holds Python's lock from the first byte to the last, and nobody else, not
+even who asks for the status, would be answered meanwhile. `Readers` belongs to the server; the rest
+of this file runs in the processes, which know neither TensorFlow nor gRPC.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class Readers:
     """Answers as the functions of `_reading`, which it calls here or in another process.
 
     A process is started when there is no other one for a large body, reads one at a time, and is
-    killed when the caller's time is over.
+    killed when the caller's time is over. What is taken back is neither parsed nor copied here.
 
     Attributes:
         processes: those that live, and perhaps some that have died.
@@ -49,7 +49,7 @@ class Readers:
         for _ in range(PROCESSES):
             self._free.put(None)
 
-    def read(self, function, caller, body, *arguments):
+    def read(self, function, caller, body, *arguments, weight=None):
         """The answer of a function of `_reading`.
 
         Args:
@@ -57,12 +57,13 @@ class Readers:
             caller: `Caller`.
             body: bytes, its first argument.
             arguments: the others.
+            weight: bytes of the body that take time to read; None for all.
 
         Raises:
             StatusError: as the function does; or the caller's time is over, or the body takes more
                 memory to read than there is.
         """
-        if len(body) < LARGE:
+        if (len(body) if weight is None else weight) < LARGE:
             return getattr(_reading, function)(body, *arguments, caller)
         process = self._take(caller)
         try:
@@ -103,7 +104,8 @@ class Readers:
                 process.stdin.write(body)
                 process.stdin.flush()
                 answer, sizes = pickle.load(process.stdout)
-                buffers = [bytearray(size) for size in sizes]
+                # Their memory is first touched when Python's lock is not held.
+                buffers = [np.empty(size, "uint8") for size in sizes]
                 if any(process.stdout.readinto(buffer) < len(buffer) for buffer in buffers):
                     raise EOFError
             except (OSError, EOFError, pickle.UnpicklingError):
@@ -125,12 +127,14 @@ class Readers:
 
 def _start():
     # In a group of its own: Ctrl-C is the server's, which lets the others answer first.
+    # Pipes as wide as anybody may have them: fewer turns between the processes.
     return subprocess.Popen(
         [sys.executable, "-m", f"{__package__}._readers", str(MEMORY)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         process_group=0,
+        pipesize=2**20,
     )
 
 
@@ -160,16 +164,16 @@ def _killed_when_late(process, caller):
 
 
 def _through(turn, value):
-    """A value with what `turn` makes of its arrays, where it is inputs; as it is where not."""
+    """A value with what `turn` makes of its arrays, where it has any; as it is where not."""
     if not isinstance(value, tuple):
         return value
-    name, rows, arrays = value
-    return name, rows, {key: turn(array) for key, array in arrays.items()}
+    *others, arrays = value
+    return *others, {key: turn(array) for key, array in arrays.items()}
 
 
 def _pack_strings(array):
     """What goes from one process to the other at once and not string by string, as numbers do."""
-    if array.dtype.kind != "O":
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "O":
         return array
     strings = array.ravel().tolist()
     ends = np.cumsum([len(string) for string in strings], dtype="int64")
@@ -177,7 +181,7 @@ def _pack_strings(array):
 
 
 def _unpack_strings(array):
-    if isinstance(array, np.ndarray):
+    if not isinstance(array, tuple):
         return array
     shape, ends, joined = array
     strings, view, start = np.empty(len(ends), object), memoryview(joined), 0

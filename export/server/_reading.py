@@ -1,4 +1,4 @@
-"""What the body of a request says: JSON as the stock server reads it, down to its words.
+"""What a request says: JSON as the stock server reads it, down to its words, and messages.
 
 Light on purpose: it is imported by the processes that read large bodies, too (`_readers.py`).
 """
@@ -12,11 +12,38 @@ import re
 import numpy as np
 import orjson
 import rapidjson
+from google.protobuf.message import DecodeError
 
 from .._session import HALVES, STRING, TYPES, StatusError
-from .._tensors import BLOCK, MOST_AXES
+from .._tensors import BLOCK, MOST_AXES, from_protos, light_protos
 from .._version import DEFAULT_SIGNATURE
 from ._refusals import invalid
+
+with light_protos():
+    from tensorflow.core.framework import tensor_pb2
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        inference_pb2,
+        predict_pb2,
+        regression_pb2,
+    )
+
+LARGE_FIELDS = {
+    predict_pb2.PredictRequest: "inputs",
+    classification_pb2.ClassificationRequest: "input",
+    regression_pb2.RegressionRequest: "input",
+    inference_pb2.MultiInferenceRequest: "input",
+}
+"""Where the tensors or the examples of a message are."""
+
+LARGEST_FILL = 2**25
+"""Bytes of a message's tensors that single values may stand for."""
+
+LARGEST_REST = 2**16
+"""Bytes that a message may have beside its tensors and examples."""
+
+MOST_INPUTS = 1000
+"""Inputs that a message may have; no signature comes near it."""
 
 SHOWN = 256
 """Bytes of a value that an error text tells."""
@@ -24,11 +51,99 @@ SHOWN = 256
 UNREADABLE = (*HALVES, 17)
 """Types that the stock server has no way to from JSON, or back."""
 
+_RESOURCE_EXHAUSTED, _INTERNAL = 8, 13
 _CODES = {3: "INVALID_ARGUMENT", 12: "UNIMPLEMENTED"}
 _NAMES = {1: "float", 2: "double", STRING: "string", 19: "half"}
 _INTEGERS = {3: 31, 4: 31, 5: 31, 6: 31, 9: 63}
 _UNSIGNED = {22: 32, 23: 64}
 _FLOATS = (1, 2)
+
+
+def parse_message(body, kind):
+    """The message of a class that bytes hold. Raises `StatusError`, in gRPC's words."""
+    try:
+        return kind.FromString(body)
+    except DecodeError:
+        raise StatusError(_INTERNAL, "Exception deserializing request!") from None
+
+
+def read_message(body, kind, caller=None):
+    """A message, without the tensors or examples in it, and its inputs.
+
+    Args:
+        body: bytes.
+        kind: the message's class, one of `LARGE_FIELDS`.
+        caller: not asked.
+
+    Returns:
+        `(message, arrays)`: `{input: array}`, in place of an array the `ValueError` that says why
+        there is none; empty where a message has examples.
+
+    Raises:
+        StatusError: it is no such message, or too large in what is not taken out of it.
+    """
+    message = parse_message(body, kind)
+    arrays = read_tensors(message.inputs) if kind is predict_pb2.PredictRequest else {}
+    message.ClearField(LARGE_FIELDS[kind])
+    if len(body) > LARGEST_REST:
+        message.DiscardUnknownFields()
+        if message.ByteSize() > LARGEST_REST:
+            text = f"a message may have {LARGEST_REST} bytes beside its tensors and examples"
+            raise StatusError(_RESOURCE_EXHAUSTED, text)
+    return message, arrays
+
+
+_NUMBERS = {field.name: field.number for field in tensor_pb2.TensorProto.DESCRIPTOR.fields}
+_SIZES = {1: 8, 5: 4}  # on the wire, by the kind that a tag tells
+_COPIED = {_NUMBERS[name] for name in ("tensor_content", "float_val", "double_val")}
+
+
+def weight(body):
+    """Bytes of a `PredictRequest` that take time to read.
+
+    protobuf copies the contents of tensors and floats at once, and takes all else one by one.
+    """
+    try:
+        return _weight(memoryview(body), 0)
+    except (IndexError, KeyError):  # damaged, or of a kind that nobody writes
+        return len(body)
+
+
+def _weight(view, depth):
+    """As `weight`; the `PredictRequest` is at depth 0, an input at 1, its `TensorProto` at 2."""
+    place, light, text = 0, 0, False
+    while place < len(view) and place - light <= LARGEST_REST:
+        tag, place = _varint(view, place)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            value, place = _varint(view, place)
+            text = text or (depth == 2 and number == _NUMBERS["dtype"] and value == STRING)
+            continue
+        size, place = (_SIZES[kind], place) if kind != 2 else _varint(view, place)
+        if kind == 2 and number == 2 and depth < 2:
+            light += size - _weight(view[place : place + size], depth + 1)
+        elif kind == 2 and number in _COPIED and depth == 2:
+            light += size
+        place += size
+    if place > len(view):
+        raise IndexError
+    return len(view) - (0 if text else light)
+
+
+def _varint(view, place):
+    """The number that stands there, and the place after it."""
+    number = shift = 0
+    while view[place] > 127 and shift < 63:
+        number |= (view[place] & 127) << shift
+        place, shift = place + 1, shift + 7
+    return number | view[place] << shift, place + 1
+
+
+def read_tensors(protos):
+    """The arrays of a `PredictRequest`'s inputs, as `read_message` has them."""
+    if len(protos) > MOST_INPUTS:
+        raise invalid(f"{len(protos)} inputs, {MOST_INPUTS} are the most")
+    return from_protos(protos, LARGEST_FILL)
 
 
 def read_examples(body, caller=None):

@@ -23,7 +23,6 @@ from .._session import NUMBERS, StatusError, release_memory
 from .._version import CARD, EXTRA, FIGURES, TOLD
 from ._metrics import CONTENT_TYPE
 from ._models import State
-from ._readers import Readers
 from ._reading import UNREADABLE, too_deep, type_name
 from ._refusals import Caller, invalid
 from ._services import cut, internal
@@ -80,10 +79,11 @@ def call(frontend, readers, method, path, body, caller):
         caller: `Caller`, who waits.
 
     Returns:
-        `(HTTP status, bytes)`, JSON.
+        `(HTTP status, parts)`: JSON, as bytes in parts.
     """
     try:
-        return 200, _call(frontend, readers, method, path, body, caller)
+        answer = _call(frontend, readers, method, path, body, caller)
+        return 200, answer if isinstance(answer, list) else [answer]
     # An error that had another name would make a circle with this frame, and keep the body.
     except StatusError as error:
         return refused(error)
@@ -94,9 +94,9 @@ def call(frontend, readers, method, path, body, caller):
 
 
 def refused(error):
-    """`(HTTP status, bytes)` that tell of a `StatusError`."""
+    """`(HTTP status, parts)` that tell of a `StatusError`, as of `call`."""
     text = json.dumps({"error": cut(error.message)}, indent=4, ensure_ascii=False)
-    return _HTTP.get(error.code, 500), text.encode(errors="replace")
+    return _HTTP.get(error.code, 500), [text.encode(errors="replace")]
 
 
 def _call(frontend, readers, method, path, body, caller):
@@ -175,7 +175,7 @@ def _predict(frontend, readers, found, body, caller):
     del body
     spec.signature_name = name
     outputs = frontend.predict_arrays(spec, inputs, caller)
-    return b"".join(_rows_of(outputs) if rows else _columns_of(outputs))
+    return [*(_rows_of(outputs) if rows else _columns_of(outputs))]
 
 
 def _writable(name, array):
@@ -323,6 +323,7 @@ class Rest:
 
     Args:
         frontend: `Frontend`.
+        readers: `Readers` of bodies.
         pool: executor that runs the models.
         light: executor of what never waits for a run: status, metadata, the page's list.
         host: the address to listen on.
@@ -341,6 +342,7 @@ class Rest:
     def __init__(
         self,
         frontend,
+        readers,
         pool,
         light,
         host,
@@ -355,7 +357,7 @@ class Rest:
         self._timeout, self._grpc_port = timeout, grpc_port
         self.host, self.port, self._metrics_path = host, port, metrics_path
         self._hosts, self._cors = {"localhost", host, *allowed_hosts}, cors
-        self._silent, self._readers = {}, Readers()
+        self._silent, self._readers = {}, readers
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rest", daemon=True)
 
@@ -451,7 +453,7 @@ class Rest:
         large = len(body) > _LARGE
         del body
         try:
-            status, answer = await self._in(pool, _unpack_and_call, packed, *arguments)
+            status, parts = await self._in(pool, _unpack_and_call, packed, *arguments)
         except asyncio.CancelledError:
             caller.leave()
             raise
@@ -461,7 +463,16 @@ class Rest:
                 # When the answer is sent, which may be as large.
                 loop = asyncio.get_running_loop()
                 loop.call_later(1.0, loop.run_in_executor, None, release_memory)
-        return _json(answer, status, headers)
+        size = sum(map(len, parts))
+        if size <= _LARGE:
+            return _json(b"".join(parts), status, headers)
+        # As a whole it would be copied, and again for the socket, with Python's lock held.
+        response = web.StreamResponse(status=status, headers=_headers(headers))
+        response.content_length = size
+        await response.prepare(request)
+        for part in parts:
+            await response.write(part)
+        return response
 
     async def _read(self, request):
         body = bytearray()
@@ -511,7 +522,6 @@ class Rest:
 
         self._wait(stop())
         self._end()
-        self._readers.close()
 
     def _end(self):
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -558,5 +568,8 @@ def _refused(status, text):
 
 
 def _json(body, status=200, more=None):
-    headers = {"Content-Type": "application/json", **_HEADERS, **(more or {})}
-    return web.Response(body=body, status=status, headers=headers)
+    return web.Response(body=body, status=status, headers=_headers(more))
+
+
+def _headers(more=None):
+    return {"Content-Type": "application/json", **_HEADERS, **(more or {})}

@@ -18,7 +18,7 @@ import tempfile
 import threading
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from .. import _tensors
 from .._config import CONFIG, METRICS_PATH, config_path, read_config
@@ -27,11 +27,9 @@ from .._schema import BatchingParameters, MonitoringConfig, SSLConfig, read_text
 from .._session import disable_xla
 from ._metrics import Metrics
 from ._models import Models
+from ._readers import Readers
 from ._rest import Rest
-from ._services import Frontend, ModelService, PredictionService, in_pool
-
-with _tensors.light_protos():
-    from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from ._services import Frontend, ModelService, PredictionService, health_handler
 
 BINARY = "tensorflow_model_server"
 LIGHT_THREADS = 4
@@ -150,17 +148,20 @@ class Server:
                 log=self._log,
             )
             stack.callback(models.close)
+            readers = Readers()
+            stack.callback(readers.close)
             pool = concurrent.futures.ThreadPoolExecutor(self._threads)
             # A run cannot be taken back from the session, which must outlive it.
             stack.callback(pool.shutdown)
             light = concurrent.futures.ThreadPoolExecutor(LIGHT_THREADS)
             stack.callback(light.shutdown)
             frontend = Frontend(models, metrics)
-            server, checks = self._grpc(frontend, pool, light, credentials)
+            server, checks = self._grpc(frontend, readers, pool, light, credentials)
             rest = None
             if self.rest_port is not None:
                 rest = Rest(
                     frontend,
+                    readers,
                     pool,
                     light,
                     self.host,
@@ -180,20 +181,19 @@ class Server:
         self._models = models
         return self
 
-    def _grpc(self, frontend, pool, light, credentials):
+    def _grpc(self, frontend, readers, pool, light, credentials):
         # Without so_reuseport=0 a second server would share the port in silence.
         server = grpc.server(pool, options=[*_tensors.UNLIMITED, ("grpc.so_reuseport", 0)])
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(frontend, light), server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(frontend, light), server
-        )
         checks = health.HealthServicer(experimental_non_blocking=True)
-        checks.Check = in_pool(light, checks.Check)
         for name in HEALTH:
             checks.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        server.add_generic_rpc_handlers(
+            [
+                PredictionService(frontend, readers, light).handler(),
+                ModelService(frontend, light).handler(),
+                health_handler(checks, light),
+            ]
+        )
         try:
             if credentials:
                 self.port = server.add_secure_port(self.address, credentials)

@@ -9,22 +9,30 @@ import time
 import traceback
 
 import grpc
+from grpc_health.v1 import health, health_pb2
 
 from .. import _tensors
 from .._session import StatusError, release_memory
 from .._version import DEFAULT_SIGNATURE
+from ._reading import parse_message, weight
 from ._refusals import Caller, invalid, refuse
 
 with _tensors.light_protos():
     from tensorflow_serving.apis import (
+        classification_pb2,
         get_model_metadata_pb2,
         get_model_status_pb2,
+        inference_pb2,
         model_management_pb2,
-        model_service_pb2_grpc,
-        prediction_service_pb2_grpc,
+        predict_pb2,
+        regression_pb2,
     )
 
 MESSAGE_LIMIT = 1024
+
+MOST_BYTES = 2**22
+"""Of a message that has neither tensors nor examples; gRPC's own default for all."""
+
 _LARGE = 2**20  # bytes of a request after which memory is given back
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -40,14 +48,25 @@ class Frontend:
     def __init__(self, models, metrics):
         self.models, self.metrics = models, metrics
 
-    def predict(self, request, caller=None):
-        """Runs a signature for a `Caller`."""
+    def predict(self, request, inputs, caller):
+        """Runs a signature for a `Caller`.
+
+        Args:
+            request: `PredictRequest`, without its inputs.
+            inputs: these, as `_reading.read_message` has them.
+            caller: `Caller`.
+
+        Returns:
+            The bytes of a `PredictResponse`.
+        """
+        spec = request.model_spec
 
         def run(model, left):
-            return model.predict(request, left)
+            arrays = model.run(spec.signature_name, inputs, request.output_filter, left)
+            return _write(spec, model.version, arrays)
 
         check = functools.partial(_check_spec, request)
-        return self._run(run, request.model_spec, caller or Caller(), "GRPC", check)
+        return self._run(run, spec, caller, "GRPC", check)
 
     def predict_arrays(self, spec, inputs, caller):
         """As `predict`, by REST: a dict of arrays for a `ModelSpec` and a dict of arrays."""
@@ -178,6 +197,20 @@ class Frontend:
         return model_management_pb2.ReloadConfigResponse()
 
 
+def _write(spec, version, arrays):
+    """The bytes of a `PredictResponse`."""
+    head = predict_pb2.PredictResponse()
+    head.model_spec.name = spec.name
+    head.model_spec.signature_name = spec.signature_name or DEFAULT_SIGNATURE
+    head.model_spec.version.value = version
+    parts = [head.SerializeToString()]
+    for alias, array in arrays.items():
+        name, value = alias.encode(), _tensors.write(array)
+        entry = [*_tensors.framed(1, [name]), *_tensors.framed(2, value)]
+        parts += _tensors.framed(head.OUTPUTS_FIELD_NUMBER, entry)
+    return b"".join(parts)
+
+
 def _check_spec(request):
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
@@ -232,6 +265,8 @@ def _answers(method):
     def answer(self, request, context):
         # As in `_rest.call`, no error outlives its name.
         try:
+            if isinstance(request, StatusError):
+                raise request
             return method(self, request, context)
         except StatusError as error:
             code, text = _CODES[error.code], error.message
@@ -250,8 +285,92 @@ def in_pool(pool, method):
     return call
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+def small(kind):
+    """A function of bytes to a message of a class, or to the `StatusError` that refuses them.
+
+    gRPC parses messages in the one thread that takes all calls.
+    """
+
+    def parse(data):
+        try:
+            if len(data) > MOST_BYTES:
+                text = f"Received message larger than max ({len(data)} vs. {MOST_BYTES})"
+                raise refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            return parse_message(data, kind)
+        except StatusError as error:
+            return error.with_traceback(None)
+
+    return parse
+
+
+def _caller(context):
+    left = context.time_remaining()
+    # gRPC says centuries where a caller has no deadline.
+    caller = Caller(left if left is not None and left < 1e8 else None)
+    if not context.add_callback(caller.leave):
+        caller.leave()
+    return caller
+
+
+class PredictionService:
     """Predict, GetModelMetadata, and the refusals of Classify, Regress and MultiInference.
+
+    Args:
+        frontend: `Frontend`.
+        readers: `Readers` of messages with tensors or examples.
+        light: executor of what never waits for a run.
+    """
+
+    def __init__(self, frontend, readers, light):
+        self._frontend, self._readers, self._light = frontend, readers, light
+
+    def handler(self):
+        """What a gRPC server answers this service by."""
+        metadata = get_model_metadata_pb2.GetModelMetadataRequest
+        methods = {
+            "Predict": _unary(self._predict),
+            "Classify": _unary(self._classify),
+            "Regress": _unary(self._regress),
+            "MultiInference": _unary(self._multi_inference),
+            "GetModelMetadata": _unary(in_pool(self._light, self._metadata), metadata),
+        }
+        return grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", methods)
+
+    def _read(self, kind, data, context, weight=None):
+        caller = _caller(context)
+        if len(data) > _LARGE:
+            context.add_callback(release_memory)
+        return *self._readers.read("read_message", caller, data, kind, weight=weight), caller
+
+    @_answers
+    def _predict(self, data, context):
+        kind = predict_pb2.PredictRequest
+        request, inputs, caller = self._read(kind, data, context, weight(data))
+        del data
+        return self._frontend.predict(request, inputs, caller)
+
+    @_answers
+    def _classify(self, data, context):
+        request, *_ = self._read(classification_pb2.ClassificationRequest, data, context)
+        return self._frontend.classify(request)
+
+    @_answers
+    def _regress(self, data, context):
+        request, *_ = self._read(regression_pb2.RegressionRequest, data, context)
+        return self._frontend.regress(request)
+
+    @_answers
+    def _multi_inference(self, data, context):
+        request, *_ = self._read(inference_pb2.MultiInferenceRequest, data, context)
+        return self._frontend.multi_inference(request)
+
+    @_answers
+    def _metadata(self, request, context):
+        return self._frontend.metadata(request).SerializeToString()
+
+
+class ModelService:
+    """GetModelStatus and HandleReloadConfigRequest.
 
     Args:
         frontend: `Frontend`.
@@ -259,48 +378,62 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """
 
     def __init__(self, frontend, light):
-        self._frontend = frontend
-        self.GetModelMetadata = in_pool(light, self.GetModelMetadata)
+        self._frontend, self._light = frontend, light
+
+    def handler(self):
+        """What a gRPC server answers this service by."""
+        status = get_model_status_pb2.GetModelStatusRequest
+        methods = {
+            "GetModelStatus": _unary(in_pool(self._light, self._status), status),
+            "HandleReloadConfigRequest": _unary(
+                self._reload, model_management_pb2.ReloadConfigRequest
+            ),
+        }
+        return grpc.method_handlers_generic_handler("tensorflow.serving.ModelService", methods)
 
     @_answers
-    def Predict(self, request, context):
-        left = context.time_remaining()
-        # gRPC says centuries where a caller has no deadline.
-        caller = Caller(left if left is not None and left < 1e8 else None)
-        if not context.add_callback(caller.leave):
-            caller.leave()
-        if request.ByteSize() > _LARGE:
-            context.add_callback(release_memory)
-        return self._frontend.predict(request, caller)
+    def _status(self, request, context):
+        return self._frontend.status(request).SerializeToString()
 
     @_answers
-    def Classify(self, request, context):
-        return self._frontend.classify(request)
-
-    @_answers
-    def Regress(self, request, context):
-        return self._frontend.regress(request)
-
-    @_answers
-    def MultiInference(self, request, context):
-        return self._frontend.multi_inference(request)
-
-    @_answers
-    def GetModelMetadata(self, request, context):
-        return self._frontend.metadata(request)
+    def _reload(self, request, context):
+        return self._frontend.reload(request).SerializeToString()
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus and HandleReloadConfigRequest; arguments as of `PredictionService`."""
+def health_handler(checks, light):
+    """What a gRPC server answers health checks by.
 
-    def __init__(self, frontend, light):
-        self._frontend = frontend
-        self.GetModelStatus = in_pool(light, self.GetModelStatus)
+    Args:
+        checks: `HealthServicer`.
+        light: executor of what never waits for a run.
+    """
 
-    @_answers
-    def GetModelStatus(self, request, context):
-        return self._frontend.status(request)
+    def parsed(kind):
+        parse = small(kind)
 
-    @_answers
-    def HandleReloadConfigRequest(self, request, context):
-        return self._frontend.reload(request)
+        def message(data):
+            found = parse(data)
+            return found if isinstance(found, kind) else None  # gRPC refuses it, then
+
+        return message
+
+    question, answer = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+    methods = {
+        "Check": grpc.unary_unary_rpc_method_handler(
+            in_pool(light, checks.Check), parsed(question), answer.SerializeToString
+        ),
+        "List": grpc.unary_unary_rpc_method_handler(
+            in_pool(light, checks.List),
+            parsed(health_pb2.HealthListRequest),
+            health_pb2.HealthListResponse.SerializeToString,
+        ),
+        "Watch": grpc.unary_stream_rpc_method_handler(
+            checks.Watch, parsed(question), answer.SerializeToString
+        ),
+    }
+    return grpc.method_handlers_generic_handler(health.SERVICE_NAME, methods)
+
+
+def _unary(method, kind=None):
+    """The handler of a method of bytes, or of what `small` makes of them, to bytes."""
+    return grpc.unary_unary_rpc_method_handler(method, kind and small(kind))
