@@ -21,13 +21,16 @@ class Words(keras.layers.Layer):
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
-        places: `(batch, time)` integers, places in the list.
+        places: `(batch, time)` integers, places in the list; or, with `reverse`, `(batch, time,
+            units)` of what is to be said.
+        reverse: whether to give the product with the vector of each word, which are its logits, so
+            that what is read and what is said share their vectors (Press and Wolf, 2017).
 
     Returns:
-        `(batch, time, words)`, or `(batch, time, units)`.
+        `(batch, time, words)`, or `(batch, time, units)`; with `reverse` `(batch, time, words)`.
 
     Raises:
-        ValueError: the list is empty, or has a word twice.
+        ValueError: the list is empty, or has a word twice; or one-hot vectors are asked for logits.
 
     Example:
         >>> Words(["a", "house"])(keras.ops.array([[1, 0, 0]])).shape
@@ -48,12 +51,20 @@ class Words(keras.layers.Layer):
             shape = len(self.words), self.units
             self.vectors = self.add_weight(shape, "glorot_uniform", name="vectors")
 
-    def call(self, places):
+    def call(self, places, reverse=False):
+        if reverse:
+            return ops.matmul(places, ops.transpose(ops.cast(self.vectors, places.dtype)))
         if self.units:
             return ops.take(ops.cast(self.vectors, self.compute_dtype), places, axis=0)
         return ops.one_hot(places, len(self.words), dtype=self.compute_dtype)
 
-    def compute_output_spec(self, places):
+    def compute_output_spec(self, places, reverse=False):
+        if reverse:
+            if places.shape[-1] != self.units:
+                raise ValueError(
+                    f"logits need {self.units or 'learnt'} numbers a word; got {places.shape[-1]}"
+                )
+            return keras.KerasTensor((*places.shape[:-1], len(self.words)), self.compute_dtype)
         size = self.units or len(self.words)
         return keras.KerasTensor((*places.shape, size), self.compute_dtype)
 

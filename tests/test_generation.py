@@ -221,7 +221,7 @@ def test_gradients_end_with_the_segment(task):
     _, *state = layer(embed(first))
     with tf.GradientTape() as tape:
         hidden, *_ = layer(embed(second), initial_state=[x.numpy() for x in state])
-        loss = tf.reduce_sum(head(hidden) ** 2)
+        loss = tf.reduce_sum(embed(head(hidden), reverse=True) ** 2)
     expected = tape.gradient(loss, layer.trainable_variables)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
@@ -271,7 +271,7 @@ def test_dynamic_evaluation_scores_a_segment_and_then_learns_it(task):
         variable.assign_sub(rate * tf.convert_to_tensor(gradient))
     hidden, *_ = layer(embed(text[None, LENGTH : 2 * LENGTH]), initial_state=state)
     nats = keras.losses.sparse_categorical_crossentropy(
-        text[None, LENGTH + 1 : 2 * LENGTH + 1], head(hidden), True
+        text[None, LENGTH + 1 : 2 * LENGTH + 1], embed(head(hidden), reverse=True), True
     )
     second = np.ravel(nats) / np.log(2)
     assert found == pytest.approx(2 ** np.mean([first, second]), rel=1e-4)
@@ -409,6 +409,16 @@ def test_words_are_rows_of_what_is_learnt():
     vectors = np.asarray(words(np.arange(3)[None]))[0]
     np.testing.assert_array_equal(words(np.array([[2, 0]]))[0], vectors[[2, 0]])
     np.testing.assert_array_equal(words.vectors, vectors)
+
+
+def test_logits_of_words_are_products_with_the_vectors_they_are_read_as():
+    words = Words(["a", "house", "stands"], units=4)
+    vectors = np.asarray(words(np.arange(3)[None]))[0]
+    hidden = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    np.testing.assert_allclose(words(hidden, reverse=True), hidden @ vectors.T, rtol=1e-5)
+    for units, size in ((4, 3), (0, 3)):
+        with pytest.raises(ValueError, match=r"logits need (4|learnt) numbers a word; got 3"):
+            Words(["a", "b"], units)(keras.Input((None, size)), reverse=True)
 
 
 # Sampling.

@@ -50,8 +50,8 @@ def build_words(task, units, layers, embedding, regularizer, weight_noise, clip_
 
     Args:
         task: `RunningWords`.
-        embedding: size of the learnt vectors that stand for words; 0 for the paper's, one-hot. They
-            get no noise.
+        embedding: size of the learnt vectors that stand for words where they are read and where
+            they are said (Press and Wolf, 2017); 0 for the paper's, one-hot. They get no noise.
         units, layers, regularizer, weight_noise, clip_derivatives: as in `build_text`.
 
     Returns:
@@ -62,11 +62,13 @@ def build_words(task, units, layers, embedding, regularizer, weight_noise, clip_
         ValueError: there is no such regularizer, or `weight_noise` is negative.
     """
     sequence = keras.Input((None,), dtype="int32", name="sequence")
-    words = Words(task.vocabulary, embedding, name="words")(sequence)
+    words = Words(task.vocabulary, embedding, name="words")
     stack = _stack(units, layers, clip_derivatives)
-    hidden, *_ = _regularized(stack, "hidden", task, regularizer, weight_noise)(words)
-    head = keras.layers.Dense(task.classes)
+    hidden, *_ = _regularized(stack, "hidden", task, regularizer, weight_noise)(words(sequence))
+    head = keras.layers.Dense(embedding or task.classes)
     logits = _regularized(head, "next", task, regularizer, weight_noise)(hidden)
+    if embedding:
+        logits = words(logits, reverse=True)
     return keras.Model({"sequence": sequence}, {"next": logits})
 
 
@@ -116,7 +118,7 @@ register(
         task="running_text",
         task_config={"dynamic_rate": 2e-5},
         build=build_text,
-        config={**CONFIG, "layers": 2},
+        config={**CONFIG, "units": 192, "layers": 2},
         train={**TRAIN, "updates": 8000},
         paper_result="enwik8: 1.67 bits per character, 1.33 with dynamic evaluation",
     )
@@ -144,7 +146,7 @@ register(
         task="running_words",
         task_config={"dynamic_rate": 2e-5},
         build=build_words,
-        config={**CONFIG, "embedding": 128},
+        config={**CONFIG, "units": 240, "embedding": 64},
         train={**TRAIN, "updates": 4000, "steps_per_epoch": 250},
         paper_result="Penn Treebank: perplexity 138, 126 with dynamic evaluation; with weight "
         "noise 126 and 117",

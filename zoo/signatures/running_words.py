@@ -27,7 +27,8 @@ def signatures(model, task, told):
     def read_on(codes, lengths=None, state=None):
         mask = None if lengths is None else tf.sequence_mask(lengths, tf.shape(codes)[1])
         hidden, *state = layer(embed(codes), mask=mask, initial_state=state)
-        return tf.nn.log_softmax(head(hidden)), state
+        logits = embed(head(hidden), reverse=True) if embed.units else head(hidden)
+        return tf.nn.log_softmax(logits), state
 
     def read(text):
         split = tf.strings.split(text)
