@@ -289,7 +289,7 @@ def test_the_fit_gets_there_with_weight_gradients_and_not_without():
     found = {}
     for learns in (True, False):
         keras.utils.set_random_seed(0)
-        model = entry.build(task, **{**entry.config, "weight_gradients": learns})
+        model = entry.build(task, **{**entry.config, "components": 4, "weight_gradients": learns})
         model.get_layer("means").set_weights([np.reshape([*PLACES.values()], (1, 8))])
         model.get_layer("scales").set_weights([np.full((1, 8), np.log(1.2))])
         stream = task.dataset("train", 256, 150, seed=1)
