@@ -39,8 +39,9 @@ bench-act: .venv/developer ## times the ACT layer, with one thread and with two
 	$(BIN)/python tests/benchmarks/act.py
 	$(BIN)/python tests/benchmarks/act.py --threads 2
 
-bench-serving: .venv/developer ## times the embedded server beside bare C-API calls
+bench-serving: .venv/developer ## times the embedded server beside bare C-API calls, and its status beside abuse
 	$(BIN)/python tests/benchmarks/serving.py
+	$(BIN)/python tests/benchmarks/abuse.py
 
 bench-memory: .venv/developer ## times the NTM layer at the copy setting, on both backends
 	$(BIN)/python tests/benchmarks/memory.py

@@ -138,6 +138,14 @@ def framed(number, parts):
     return [varint(number << 3 | 2) + varint(size), *parts]
 
 
+def forget(arrays):
+    """Empties the arrays of strings among some, which to free at once would hold up all others."""
+    for array in arrays:
+        if isinstance(array, np.ndarray) and array.dtype.kind == "O":
+            for block in _blocks(array.reshape(-1)):
+                block[:] = None
+
+
 def _blocks(values):
     return (values[start : start + BLOCK] for start in range(0, len(values), BLOCK))
 

@@ -110,6 +110,13 @@ def test_strings_travel_as_bytes():
     assert from_proto(packed).tolist() == [b"ab", b"c" * 128]
 
 
+def test_strings_are_forgotten_in_place_and_numbers_are_not():
+    texts, numbers = np.array([[b"a", b"b"]], object), np.ones(2)
+    shown = texts[0]
+    _tensors.forget([texts, numbers, ValueError("no tensor")])
+    assert shown.tolist() == [None, None] and numbers.tolist() == [1, 1]
+
+
 def test_text_in_json_is_bytes_in_base64_or_text_by_the_name():
     texts = np.array([[b"12", "ä"], ["", b"\xff"]], object)
     coded = [[{"b64": "MTI="}, {"b64": "w6Q="}], [{"b64": ""}, {"b64": "/w=="}]]

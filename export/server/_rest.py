@@ -175,7 +175,10 @@ def _predict(frontend, readers, found, body, caller):
     del body
     spec.signature_name = name
     outputs = frontend.predict_arrays(spec, inputs, caller)
-    return [*(_rows_of(outputs) if rows else _columns_of(outputs))]
+    try:
+        return [*(_rows_of(outputs) if rows else _columns_of(outputs))]
+    finally:
+        _tensors.forget(outputs.values())
 
 
 def _writable(name, array):

@@ -36,6 +36,8 @@ MOST_BYTES = 2**22
 _LARGE = 2**20  # bytes of a request after which memory is given back
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+# After which a batch may still be about to take the inputs.
+_MAY_RUN = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class Frontend:
@@ -53,7 +55,7 @@ class Frontend:
 
         Args:
             request: `PredictRequest`, without its inputs.
-            inputs: these, as `_reading.read_message` has them.
+            inputs: these, as `_reading.read_message` has them; their strings are gone afterwards.
             caller: `Caller`.
 
         Returns:
@@ -63,20 +65,22 @@ class Frontend:
 
         def run(model, left):
             arrays = model.run(spec.signature_name, inputs, request.output_filter, left)
-            return _write(spec, model.version, arrays)
+            answer = _write(spec, model.version, arrays)
+            _tensors.forget(arrays.values())
+            return answer
 
         check = functools.partial(_check_spec, request)
-        return self._run(run, spec, caller, "GRPC", check)
+        return self._run(run, spec, inputs, caller, "GRPC", check)
 
     def predict_arrays(self, spec, inputs, caller):
-        """As `predict`, by REST: a dict of arrays for a `ModelSpec` and a dict of arrays."""
+        """As `predict`, by REST: a dict of arrays for a `ModelSpec` and inputs."""
 
         def run(model, left):
             return model.run(spec.signature_name, inputs, timeout=left)
 
-        return self._run(run, spec, caller, "REST")
+        return self._run(run, spec, inputs, caller, "REST")
 
-    def _run(self, run, spec, caller, entry, check=lambda: None):
+    def _run(self, run, spec, inputs, caller, entry, check=lambda: None):
         def asked():
             check()
             while True:
@@ -87,7 +91,14 @@ class Frontend:
                         if not model.ended or _CODES[error.code] != grpc.StatusCode.CANCELLED:
                             raise
 
-        return self._counted(asked, spec.name, "Predict", entry)
+        try:
+            answer = self._counted(asked, spec.name, "Predict", entry)
+        except StatusError as error:
+            if _CODES[error.code] not in _MAY_RUN:
+                _tensors.forget(inputs.values())
+            raise
+        _tensors.forget(inputs.values())
+        return answer
 
     def classify(self, request, entry="GRPC"):
         """Refuses, as the stock server does: no signature of the zoo takes `tf.Example`."""
