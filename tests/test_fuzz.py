@@ -623,13 +623,14 @@ def version_of(repository, name):
 @example({"variables/variables.index": CIRCLE}, False)
 @example({"saved_model.pb": (20000, 3)}, True)
 @example({"fingerprint.pb": b""}, True)
+@example({MANIFEST: LINK}, False)
 def test_no_damaged_version_harms_the_server(target, package, repository, damages, listed):
     number, draft = next(NUMBERS), repository / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(package, draft)
     for file, damage in damages.items():
         spoil(draft / file, damage, package / file)
-    if not listed and (draft / MANIFEST).is_file():
+    if not listed and MANIFEST not in damages:
         (draft / MANIFEST).unlink()
     kept = {BATCHING_FILE, MANIFEST}  # the manifest lists neither
     changed = [f for f in set(damages) - kept if not same(draft / f, package / f)]
