@@ -1,5 +1,6 @@
 """A small model with two versions, and the requests that tests of serving send to it."""
 
+import contextlib
 import json
 import pathlib
 import re
@@ -218,15 +219,20 @@ class ServerProcess:
 
     def children(self):
         """The processes that it has started, by their numbers."""
-        tasks = pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(number) for task in tasks for number in task.read_text().split()]
+        numbers = []
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                numbers += map(int, task.read_text().split())
+        return numbers
 
     def memory(self, what="VmRSS"):
         """Megabytes of it and its children, as Linux counts them; `VmHWM` is the most ever."""
         total = 0
         for number in (self.process.pid, *self.children()):
-            text = pathlib.Path(f"/proc/{number}/status").read_text()
-            total += int(re.search(rf"^{what}:\s+(\d+)", text, re.MULTILINE)[1])
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                text = pathlib.Path(f"/proc/{number}/status").read_text()
+                found = re.search(rf"^{what}:\s+(\d+)", text, re.MULTILINE)
+                total += int(found[1]) if found else 0  # none of one that is about to end
         return total / 1024
 
     def __exit__(self, *exception):

@@ -19,7 +19,7 @@
   messages are read in other processes (`_readers.py`), unless their bytes are such as protobuf
   copies at once (`_reading.weight`); answers are written in parts. gRPC parses nothing, since it
   would do so in the one thread that takes all calls. To take 40 MB in still holds the lock for some
-  50 ms in gRPC's own code, to send as much for 20.
+  30 ms in gRPC's own code, to send as much for 20.
 - Bounds of messages, which the stock server does not have: 4 MiB where there are neither tensors
   nor examples, 64 KiB beside these, 1,000 inputs.
 - `TF_CloseSession` ends runs that are under way, which is how a stop keeps its grace. A run's
