@@ -6,6 +6,7 @@ were, so that no product is taken twice: one with each transposed kernel, and be
 all steps for its gradient.
 """
 
+import keras
 from keras import ops, tree
 
 from . import _backend as backend
@@ -83,6 +84,18 @@ class AffineStep:
             before = d_kernels.get(name)
             d_kernels[name] = one if before is None else [a + b for a, b in zip(before, one)]
         return d_rows, (d_kernels, [None for _ in constants])
+
+
+def kernel_and_bias(layer, dtype):
+    """What `AffineStep` takes of a `Dense` layer, or of an LSTM cell for its gates.
+
+    The inputs of the latter end with the cell's own output, whose kernel stands below the other.
+    """
+    kernels = [layer.kernel]
+    if isinstance(layer, keras.layers.LSTMCell):
+        kernels.append(layer.recurrent_kernel)
+    kernels = [ops.cast(backend.value(x), dtype) for x in kernels]
+    return ops.concatenate(kernels) if len(kernels) > 1 else kernels[0], backend.value(layer.bias)
 
 
 def _product(x, kernel):

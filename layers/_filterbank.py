@@ -5,7 +5,10 @@ Images are `(batch, height, colours * width)` here, so that both ways of a filte
 
 import math
 
+import keras
 from keras import ops
+
+from ._base import OwnDense
 
 RAW = 5
 """Numbers that say where a grid lies: x, y, log variance, log stride, log intensity."""
@@ -37,6 +40,50 @@ def grid(raw, size, height, width):
         ],
         axis=-1,
     )
+
+
+def image_shape(name, shape):
+    """The shape of images without the batch, for a layer by this name.
+
+    Raises `ValueError` for any but `(batch, height, width)` and `(batch, height, width, colours)`
+    of known size.
+    """
+    if len(shape) not in (3, 4) or None in shape[1:]:
+        raise ValueError(
+            f"{name} needs images of shape (batch, height, width) or (batch, height, width, "
+            f"colours) of known size; got {tuple(shape)}"
+        )
+    return tuple(shape[1:])
+
+
+def rows_of(image):
+    """`(batch, height, colours * width)` of images as users have them."""
+    if len(image.shape) == 3:
+        return image
+    height, width, colours = image.shape[1:]
+    return ops.reshape(ops.transpose(image, (0, 1, 3, 2)), (-1, height, colours * width))
+
+
+def pointing(units, size, height, width, name, dtype):
+    """A `Dense` layer whose last numbers say where a grid lies: over the whole image, at first."""
+    return OwnDense(
+        units,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        bias_initializer=_Last(touching(size, height, width)),
+        name=name,
+        dtype=dtype,
+    )
+
+
+class _Last(keras.initializers.Initializer):
+    """Zeros, and some numbers at the end."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __call__(self, shape, dtype=None):
+        zeros = ops.zeros((shape[0] - len(self.numbers),), dtype)
+        return ops.concatenate([zeros, ops.convert_to_tensor(self.numbers, dtype)])
 
 
 def touching(size, height, width):

@@ -7,7 +7,7 @@ from keras import ops
 
 from . import _backend as backend
 from . import _chance, _filterbank
-from ._affine import AffineStep
+from ._affine import AffineStep, kernel_and_bias
 from ._base import OwnDense, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
 from ._scan import recurrence
@@ -99,21 +99,16 @@ class DRAW(keras.layers.Layer):
         return self.read_patch is not None
 
     def build(self, image_shape, seed_shape=None):
-        shape = tuple(image_shape[1:])
-        if len(shape) not in (2, 3) or None in shape:
-            raise ValueError(
-                "DRAW needs images of shape (batch, height, width) or (batch, height, width, "
-                f"colours) of known size; got {tuple(image_shape)}"
-            )
-        self.image_shape = shape
-        self.height, self.width, self.colours = (*shape, 1)[:3]
+        self.image_shape = _filterbank.image_shape("DRAW", image_shape)
+        self.height, self.width, self.colours = (*self.image_shape, 1)[:3]
         pixels, units = self.height * self.width * self.colours, self.units
         seen, written = 2 * pixels, pixels
         if self.attention:
             seen = 2 * self.colours * self.read_patch**2
             written = self.colours * self.write_patch**2 + _filterbank.RAW
-            self.look = self._windowed(_filterbank.RAW, self.read_patch, "look")
-            self.write = self._windowed(written, self.write_patch, "write")
+            size, dtype = (self.height, self.width), self.dtype_policy
+            self.look = _filterbank.pointing(_filterbank.RAW, self.read_patch, *size, "look", dtype)
+            self.write = _filterbank.pointing(written, self.write_patch, *size, "write", dtype)
         else:
             self.write = OwnDense(written, name="write", dtype=self.dtype_policy)
         for layer, size in (
@@ -132,17 +127,6 @@ class DRAW(keras.layers.Layer):
             for name in ("decoder_output", "decoder_cell", "encoder_output", "encoder_cell")
         ]
 
-    def _windowed(self, size, patch, name):
-        """A map whose last numbers say where a grid lies: over the whole image, at first."""
-        touching = _filterbank.touching(patch, self.height, self.width)
-        return OwnDense(
-            size,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            bias_initializer=_Last(touching),
-            name=name,
-            dtype=self.dtype_policy,
-        )
-
     @property
     def _dtype(self):
         return sum_dtype(self.compute_dtype)
@@ -158,7 +142,7 @@ class DRAW(keras.layers.Layer):
 
         The layer must be built.
         """
-        image = self._inside(ops.cast(image, self._dtype))
+        image = _filterbank.rows_of(ops.cast(image, self._dtype))
         weights = self._weights("encoder", "infer", "decoder", "write")
         constants = [image]
         if not self.attention:
@@ -248,13 +232,6 @@ class DRAW(keras.layers.Layer):
     def _filters(self, grid, patch):
         return _filterbank.filters(grid, patch, self.height, self.width)
 
-    # Images inside the loop have their colours beside their rows: (batch, height, colours * width).
-
-    def _inside(self, image):
-        if len(self.image_shape) == 2:
-            return image
-        return ops.reshape(ops.transpose(image, (0, 1, 3, 2)), (-1, *self.first_canvas.shape))
-
     def _outside(self, canvases):
         if len(self.image_shape) == 2:
             return canvases
@@ -264,7 +241,7 @@ class DRAW(keras.layers.Layer):
     def _weights(self, *names):
         """Kernels and biases by name; that of an LSTM has its recurrent kernel below its own."""
         names = [*names, "look"] if self.attention and "encoder" in names else names
-        return {name: _kernel_and_bias(getattr(self, name), self.compute_dtype) for name in names}
+        return {name: kernel_and_bias(getattr(self, name), self.compute_dtype) for name in names}
 
     def _repeated(self, weight, batch):
         x = ops.cast(backend.value(weight), self._dtype)
@@ -295,22 +272,3 @@ class DRAW(keras.layers.Layer):
             "read_patch": self.read_patch,
             "write_patch": self.write_patch,
         }
-
-
-class _Last(keras.initializers.Initializer):
-    """Zeros, and some numbers at the end."""
-
-    def __init__(self, numbers):
-        self.numbers = numbers
-
-    def __call__(self, shape, dtype=None):
-        zeros = ops.zeros((shape[0] - len(self.numbers),), dtype)
-        return ops.concatenate([zeros, ops.convert_to_tensor(self.numbers, dtype)])
-
-
-def _kernel_and_bias(layer, dtype):
-    kernels = [layer.kernel]
-    if isinstance(layer, keras.layers.LSTMCell):
-        kernels.append(layer.recurrent_kernel)
-    kernels = [ops.cast(backend.value(x), dtype) for x in kernels]
-    return ops.concatenate(kernels) if len(kernels) > 1 else kernels[0], backend.value(layer.bias)

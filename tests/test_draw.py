@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from ponderzoo.layers import DRAW, _chance, _filterbank
+from ponderzoo.layers import DRAW, GlimpseLSTM, _chance, _filterbank
 from ponderzoo.layers._affine import AffineStep
 from ponderzoo.layers._budgeted import budgeted_recurrence
 from ponderzoo.layers._scan import recurrence
@@ -259,6 +259,50 @@ def test_more_steps_are_no_larger_graph():
         return len(graph.node) + sum(len(f.node_def) for f in graph.library.function)
 
     assert nodes(3) == nodes(64)
+
+
+# The reader alone.
+
+
+def read_plainly(layer, image):
+    """Eqs. 19 to 27 in a Python loop, the outputs of all glimpses."""
+    h, c = (tf.repeat(x.value[None], len(image), axis=0) for x in layer.first_state)
+    outputs = []
+    for _ in range(layer.glimpses):
+        of_y, of_x, intensity = bank(dense(layer.look, h), layer.patch, *image.shape[1:3])
+        seen = tf.einsum("bnh,bhwc,bmw->bncm", of_y, image, of_x)
+        seen = intensity[:, None] * tf.reshape(seen, (len(image), -1))
+        h, c = lstm(layer.cell, seen, h, c)
+        outputs.append(h)
+    return tf.stack(outputs, axis=1)
+
+
+def test_glimpses_have_the_values_and_gradients_of_the_equations():
+    layer, (image, _) = GlimpseLSTM(4, 3, 2, dtype="float64"), given((5, 6, 3))
+    layer.build(image.shape)
+    rng = np.random.default_rng(1)
+    for weight in layer.weights:
+        weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
+    weights, results = [v.value for v in layer.trainable_variables], []
+    for of in (read_plainly, lambda layer, x: layer(x, training=True)["outputs"]):
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            outputs = of(layer, image)
+            value = cost([outputs])
+        results.append([outputs, *tape.gradient(value, [image, *weights])])
+    for expected, found in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+
+
+def test_a_window_follows_what_the_map_says():
+    layer = GlimpseLSTM(4, 2, 3)
+    image = np.zeros((1, 11, 21), "float32")
+    layer.build(image.shape)
+    layer.look.kernel.assign(np.zeros((4, 5)))
+    layer.look.bias.assign([0.5, -0.5, 0, -np.log(10), 0])
+    x, y, stride, deviation, intensity = np.asarray(layer(image)["windows"])[0, 1]
+    np.testing.assert_allclose([x, y, stride], [16.5, 3, 1], rtol=1e-6)
+    assert (deviation, intensity) == (1, 1)
 
 
 # Filters.

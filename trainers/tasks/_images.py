@@ -1,9 +1,14 @@
-"""What tasks on images of digits share: which of them are in which split."""
+"""What tasks on images of digits share: which of them are in which split, and what they show."""
 
+import dataclasses
 import functools
+import os
 
 import numpy as np
 
+from .._describe import after
+from .._metrics import TargetError
+from .._task import Stream, Task, Whole
 from ..data import dataset
 
 VALIDATION = 12  # the last twelfth of MNIST's images of training
@@ -45,3 +50,95 @@ def binarised(data, root, split):
 def drawn(grey, rng):
     """Pixels that are 1 with the chance that their grey tells, 0 to 255, bool."""
     return rng.random(grey.shape, "float32") * 255 < grey
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits(Task):
+    """Tell which digit of MNIST an image shows.
+
+    `root` is a directory with files of the user's own, in the form of MNIST's; without it they are
+    those that `ponderzoo data fetch mnist` downloads. Subclasses give `rows(chosen, split)`, and
+    `batch`.
+    """
+
+    root: str = ""
+    captions = {
+        "digits": "Images of the test split, the answer below; a wrong one is framed, with the "
+        "truth before it.",
+        "mistakes": "Images of the test split that were taken for something else, the surest "
+        "mistakes first: the truth, and the answer.",
+        "confusion": "How often each digit of the test split got each answer.",
+    }
+
+    @property
+    def target_spec(self):
+        return {"digit": ((), "int32")}
+
+    @property
+    def corpus(self):
+        """What the images may be called: files of the user's own by the name of their directory."""
+        return os.path.basename(os.path.abspath(self.root)) if self.root else "MNIST"
+
+    def images(self, split="train"):
+        """All of MNIST's in a split: images, `(count, 28, 28)` uint8, and digits, uint8."""
+        return part_of(_load("mnist", self.root), split)
+
+    def examples(self, split="train"):
+        """How many images a split has."""
+        return len(self.images(split)[1])
+
+    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
+        """See `Task.dataset`; rows of validation and test come again only after all were seen."""
+        stream = Stream if split == "train" else Whole
+        return stream(self, split, batch_size, steps, seed)
+
+    def metrics(self):
+        return {"digit": [TargetError()]}
+
+    def describe(self, inputs, targets, outputs):
+        """`image -> 7; answered 1 (0.62), wrong`."""
+        lines = []
+        for row, logits in enumerate(outputs["digit"]):
+            answer, chance = _answer(logits)
+            truth, mark = "", ""
+            if targets:
+                digit = targets["digit"][row]
+                truth, mark = f" -> {digit}", ", ok" if answer == digit else ", wrong"
+            said = f"answered {answer} ({chance:.2f}){mark}{after(outputs, row)}"
+            lines.append(f"image{truth}; {said}")
+        return lines
+
+    def figures(self, model, rows=10_000, batch_size=250):
+        """Matplotlib figures by name: `digits`, `confusion`, and `mistakes` where there are any."""
+        from .._evaluate import answers
+        from ..figures.digits import confusion, grid
+
+        rows = min(rows, self.examples("test"))
+        stream = self.dataset("test", batch_size, -(-rows // batch_size))
+        read = [
+            (inputs["image"], targets["digit"], outputs["digit"])
+            for inputs, targets, outputs in answers(
+                model, map(stream.__getitem__, range(len(stream))), rows
+            )
+        ]
+        images, digits, logits = map(np.concatenate, zip(*read))
+        answers = logits.argmax(axis=-1)
+        figures = {"digits": grid(images, digits, answers), "confusion": confusion(digits, answers)}
+        (wrong,) = np.nonzero(answers != digits)
+        if len(wrong):
+            lost = logits[wrong].max(axis=-1) - logits[wrong, digits[wrong]]
+            wrong = wrong[np.argsort(-lost, kind="stable")]
+            figures["mistakes"] = grid(images[wrong], digits[wrong], answers[wrong])
+        return figures
+
+    def inputs_without_data(self, rng, size):
+        """Images of chance, which need no files."""
+        shape, _ = self.input_spec["image"]
+        return {"image": rng.random((size, *shape), "float32")}
+
+
+def _answer(logits):
+    """The most probable digit and its probability."""
+    logits = np.asarray(logits, "float64")
+    answer = logits.argmax()
+    return answer, 1 / np.exp(logits - logits[answer]).sum()
