@@ -99,6 +99,13 @@ def outputs_of(model, inputs, seed=0):
     return {name: np.asarray(value) for name, value in model.predict_on_batch(inputs).items()}
 
 
+def telling(model, *names):
+    """A model that computes no more of its outputs than those of `names` that it has."""
+    if not isinstance(model, keras.Model):
+        return model
+    return keras.Model(model.input, {x: model.output[x] for x in names if x in model.output})
+
+
 def suited(inputs, names, *seed):
     """Those of the inputs that have one of `names`, with seeds where chance is asked for."""
     if "seed" in names and "seed" not in inputs:

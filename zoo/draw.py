@@ -47,7 +47,9 @@ def build(task, steps, units, latent_size, read_patch, write_patch):
             "kl": kl,
             "log_weight": ops.sum(likelihood, axis=(1, 2)) - reconstruction,
             "mean": ops.sigmoid(canvas),
+            "steps": ops.sigmoid(found["canvases"]),
             "sample": ops.sigmoid(fresh["canvases"][:, -1]),
+            "sample_steps": ops.sigmoid(fresh["canvases"]),
         },
     )
 

@@ -6,12 +6,13 @@ import os
 import numpy as np
 
 from .._difficulty import levels
-from .._evaluate import outputs_of
+from .._evaluate import outputs_of, telling
 from .._metrics import MeanOfRows
 from .._task import NATS, Stream, Task, Whole, seeds
 from ._images import SETS, binarised, chances, drawn
 
 SIZE = 28
+SHOWN = 16  # steps in a figure
 CALLED = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "binarized_mnist": "binarized MNIST"}
 
 
@@ -33,6 +34,8 @@ class BinaryDigits(Task):
     was to be said of them; `mean`, `(batch, 28, 28)`, the chances of the pixels; and `sample`,
     likewise, those of an image that the row's seed alone decides. Where a part of `nats` is no
     sample, but a mean in closed form, `log_weight`, `(batch,)`, is log p(x, z) - log q(z | x).
+    A model that makes an image in steps may give `steps` and `sample_steps`, `(batch, steps, 28,
+    28)`: what `mean` and `sample` were after each.
 
     `report` has an importance-weighted estimate: minus the logarithm of the mean weight of so many
     `samples` of each of the first `images` of the test split (Burda, Grosse and Salakhutdinov,
@@ -52,6 +55,7 @@ class BinaryDigits(Task):
         "reconstructions": "Images of the test split, and below each what was made of what the "
         "model says of it.",
         "samples": "Images that the model makes of nothing but chance.",
+        "steps": "How some of these came about, a line each.",
     }
     called = {
         NATS: "nats an image, a bound",
@@ -123,12 +127,18 @@ class BinaryDigits(Task):
         return {"importance": {**found, "images": count, "samples_an_image": self.samples}}
 
     def figures(self, model):
-        """Matplotlib figures by name: `reconstructions` and `samples`."""
+        """Matplotlib figures by name: `reconstructions`, `samples`, and perhaps `steps`."""
         from ..figures.images import sheet
 
         inputs, _ = self.rows(np.arange(min(80, self.examples("test"))), "test")
         found = outputs_of(model, inputs)
-        return {**self.snapshot(inputs, {}, found), "samples": sheet([found["sample"]])}
+        figures = {**self.snapshot(inputs, {}, found), "samples": sheet([found["sample"]])}
+        if "sample_steps" in found:
+            steps = found["sample_steps"]
+            shown = np.linspace(0, steps.shape[1] - 1, min(SHOWN, steps.shape[1])).round()
+            some = steps[:8, shown.astype(int)].reshape(-1, SIZE, SIZE)
+            figures["steps"] = sheet([some], columns=len(shown))
+        return figures
 
     def snapshot(self, inputs, targets, outputs):
         """Matplotlib figures of a few rows by name: `reconstructions`."""
@@ -147,6 +157,7 @@ def importance_weighted(model, images, samples, batch_size=250):
 
     Its mean is a bound of minus the log-probability that gets tighter with every sample.
     """
+    model = telling(model, "log_weight", NATS)
     rows = np.repeat(np.arange(len(images)), samples)
     weights = []
     for start in range(0, len(rows), batch_size):

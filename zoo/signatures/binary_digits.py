@@ -35,15 +35,21 @@ def signatures(model, task, told):
 
     def reconstruct(image, seed):
         answer = asked(image, seed)
-        return {**told_of(answer), "mean": answer["mean"]}
+        return {**told_of(answer), **painted(answer, "mean", "steps")}
 
     def generate(seed):
         nothing = tf.zeros((tf.shape(seed)[0], 28, 28))
-        return {"mean": model({"image": nothing, "seed": seed})["sample"]}
+        return painted(model({"image": nothing, "seed": seed}), "sample", "sample_steps")
+
+    def painted(answer, image, steps):
+        names = {"mean": image, "steps": steps} if "steps" in answer else {"mean": image}
+        return {name: tf.cast(answer[key], tf.float32) for name, key in names.items()}
 
     seeds = {"seed": np.array([1, 2], "int32")}
     images = {**task.inputs_without_data(np.random.default_rng(0), 2), **seeds}
     pixels = {"mean": "the chance of each pixel to be 1, (batch, 28, 28)"}
+    if "steps" in model.output:
+        pixels["steps"] = "the same after each step, (batch, steps, 28, 28)"
     given = {"image": IMAGES, "seed": SEEDS}
     return {
         "serve": Signature(serve, given, images, {**COST, **told}),
@@ -68,8 +74,9 @@ def notation(task):
         return [text_of(image) for image in outputs["mean"]]
 
     def picture(inputs, outputs):
-        return [
-            image_of(image, f"seed {seed}") for seed, image in zip(inputs["seed"], outputs["mean"])
-        ]
+        images = outputs["mean"]
+        if "steps" in outputs:
+            images = [np.concatenate([*steps], axis=1) for steps in outputs["steps"]]
+        return [image_of(image, f"seed {seed}") for seed, image in zip(inputs["seed"], images)]
 
     return {"generate": Notation(("7", "8"), read, show, picture)}
