@@ -164,7 +164,7 @@ register(
         config={
             "components": 5,
             "dimensions": 8,
-            "units": 400,
+            "units": 384,
             "implicit": False,
             "weight_gradients": True,
         },
