@@ -10,6 +10,7 @@ import keras
 from keras import ops, tree
 
 from . import _backend as backend
+from ._scan import recurrence
 
 
 class AffineStep:
@@ -84,6 +85,27 @@ class AffineStep:
             before = d_kernels.get(name)
             d_kernels[name] = one if before is None else [a + b for a, b in zip(before, one)]
         return d_rows, (d_kernels, [None for _ in constants])
+
+
+def affine_recurrence(step, rows, kernels, constants, start, steps, save):
+    """Steps as `AffineStep` takes them, all of them, from a state that is the same for all rows.
+
+    Args:
+        step, kernels, constants: as of `AffineStep`.
+        rows: `(steps, batch, ...)`, what the steps read.
+        start: variables, the state of a row before the first step.
+        steps, save: as of `recurrence`.
+
+    Returns:
+        A list of the answers of all steps, `(batch, steps, ...)` each.
+    """
+    batch, state = ops.shape(rows)[1], []
+    for variable in start:
+        x = ops.cast(backend.value(variable), rows.dtype)
+        state.append(ops.broadcast_to(x[None], (batch, *x.shape)))
+    given = AffineStep(step), rows, (kernels, constants), (state, constants), steps
+    answers, _ = recurrence(*given, save=save, jit=True)
+    return [ops.moveaxis(x, 0, 1) for x in answers]
 
 
 def kernel_and_bias(layer, dtype):

@@ -34,12 +34,17 @@ def grid(raw, size, height, width):
         [
             (width + 1) / 2 * (x + 1),
             (height + 1) / 2 * (y + 1),
-            (max(height, width) - 1) / max(size - 1, 1) * ops.exp(stride),
+            _stride(size, height, width) * ops.exp(stride),
             ops.exp(variance / 2),
             ops.exp(intensity),
         ],
         axis=-1,
     )
+
+
+def _stride(size, height, width):
+    """Of a grid over the whole image."""
+    return (max(height, width) - 1) / max(size - 1, 1)
 
 
 def image_shape(name, shape):
@@ -91,7 +96,7 @@ def touching(size, height, width):
 
     The paper's own start, a deviation of 1 pixel, makes 2 by 2 filters see four corners alone.
     """
-    stride = (max(height, width) - 1) / max(size - 1, 1)
+    stride = _stride(size, height, width)
     return [0.0, 0.0, 2 * math.log(max(stride, 1.0) / 2), 0.0, 0.0]
 
 

@@ -5,12 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from . import _backend as backend
 from . import _chance, _filterbank
-from ._affine import AffineStep, kernel_and_bias
+from ._affine import affine_recurrence, kernel_and_bias
 from ._base import OwnDense, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
-from ._scan import recurrence
 
 
 @serializable
@@ -153,11 +151,14 @@ class DRAW(keras.layers.Layer):
             seen = ops.cast(ops.reshape(image, (-1, pixels)), kernel.dtype) @ kernel[:pixels]
             constants.append(ops.cast(seen, self._dtype))
         rows = ops.transpose(ops.cast(noise, self._dtype), (1, 0, 2))
-        found = self._run(self._encode, rows, weights, constants, training)
+        start = [self.first_canvas, *self.first_state]
+        found = affine_recurrence(
+            self._encode, rows, weights, constants, start, self.steps, bool(training)
+        )
         canvases, inferred, latents, *windows = found
         mean, log_deviation = ops.split(inferred, 2, axis=-1)
         return {
-            "canvases": canvases,
+            "canvases": self._outside(canvases),
             "mean": mean,
             "log_deviation": log_deviation,
             "latents": latents,
@@ -170,26 +171,14 @@ class DRAW(keras.layers.Layer):
         Latents of the standard normal distribution make new images. The layer must be built.
         """
         rows = ops.transpose(ops.cast(latents, self._dtype), (1, 0, 2))
-        canvases, *windows = self._run(
-            self._decode, rows, self._weights("decoder", "write"), [], training
+        weights, start = (
+            self._weights("decoder", "write"),
+            [self.first_canvas, *self.first_state[:2]],
         )
-        return {"canvases": canvases, **dict(zip(["write_windows"], windows))}
-
-    def _run(self, step, rows, weights, constants, training):
-        batch = ops.shape(rows)[1]
-        first = [self.first_canvas, *self.first_state[: 4 if step == self._encode else 2]]
-        state = [self._repeated(x, batch) for x in first]
-        answers, _ = recurrence(
-            AffineStep(step),
-            rows,
-            (weights, constants),
-            (state, constants),
-            self.steps,
-            save=bool(training),
-            jit=True,
+        canvases, *windows = affine_recurrence(
+            self._decode, rows, weights, [], start, self.steps, bool(training)
         )
-        canvases, *others = (ops.moveaxis(x, 0, 1) for x in answers)
-        return [self._outside(canvases), *others]
+        return {"canvases": self._outside(canvases), **dict(zip(["write_windows"], windows))}
 
     # A step, as the equations have it.
 
@@ -242,10 +231,6 @@ class DRAW(keras.layers.Layer):
         """Kernels and biases by name; that of an LSTM has its recurrent kernel below its own."""
         names = [*names, "look"] if self.attention and "encoder" in names else names
         return {name: kernel_and_bias(getattr(self, name), self.compute_dtype) for name in names}
-
-    def _repeated(self, weight, batch):
-        x = ops.cast(backend.value(weight), self._dtype)
-        return ops.broadcast_to(x[None], (batch, *x.shape))
 
     def compute_output_spec(self, image, seed, training=False):
         if not self.built:

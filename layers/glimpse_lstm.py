@@ -5,12 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from . import _backend as backend
 from . import _filterbank
-from ._affine import AffineStep, kernel_and_bias
+from ._affine import affine_recurrence, kernel_and_bias
 from ._base import serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
-from ._scan import recurrence
 
 
 @serializable
@@ -77,25 +75,14 @@ class GlimpseLSTM(keras.layers.Layer):
 
     def call(self, image, training=False):
         image = _filterbank.rows_of(ops.cast(image, self._dtype))
-        batch = ops.shape(image)[0]
-        state = [
-            ops.broadcast_to(ops.cast(backend.value(x), self._dtype)[None], (batch, self.units))
-            for x in self.first_state
-        ]
         maps = {
             name: kernel_and_bias(layer, self.compute_dtype)
             for name, layer in (("look", self.look), ("cell", self.cell))
         }
-        answers, _ = recurrence(
-            AffineStep(self._step),
-            ops.zeros((self.glimpses, batch, 0), self._dtype),
-            (maps, [image]),
-            (state, [image]),
-            self.glimpses,
-            save=bool(training),
-            jit=True,
+        nothing = ops.zeros((self.glimpses, ops.shape(image)[0], 0), self._dtype)
+        outputs, windows = affine_recurrence(
+            self._step, nothing, maps, [image], self.first_state, self.glimpses, bool(training)
         )
-        outputs, windows = (ops.moveaxis(x, 0, 1) for x in answers)
         return {"outputs": outputs, "windows": windows}
 
     def _step(self, affine, nothing, state, constants):

@@ -34,6 +34,23 @@ def check(content, size, sha256, name):
         )
 
 
+def all_there(files, folder):
+    """Whether all files, name -> (bytes, sha256), are in a folder, by their sizes."""
+    there = {os.path.join(folder, name): size for name, (size, _) in files.items()}
+    return all(os.path.exists(file) and os.path.getsize(file) == there[file] for file in there)
+
+
+def write_all(contents, files, folder):
+    """Writes files, name -> bytes, into a folder, none before all are as `files` has them.
+
+    Raises `ValueError` where one is another.
+    """
+    for name, content in contents.items():
+        check(content, *files[name], name)
+    for name, content in contents.items():
+        write(content, os.path.join(folder, name))
+
+
 def edition(file):
     """Which making of a data set an `.npz` file says it is: 1 where it says nothing.
 

@@ -38,8 +38,7 @@ def path(cache_dir=None):
 
 def available(cache_dir=None):
     """Whether all of the four files are there, whole."""
-    files = {os.path.join(path(cache_dir), name): size for name, (size, _) in FILES.items()}
-    return all(os.path.exists(file) and os.path.getsize(file) == files[file] for file in files)
+    return _store.all_there(FILES, path(cache_dir))
 
 
 def fetch(cache_dir=None):
@@ -55,10 +54,7 @@ def fetch(cache_dir=None):
             for name in FILES:
                 with open(os.path.join(root, MEMBERS, name), "rb") as file:
                     contents[name] = file.read()
-        for name, content in contents.items():
-            _store.check(content, *FILES[name], name)
-        for name, content in contents.items():
-            _store.write(content, os.path.join(path(cache_dir), name))
+        _store.write_all(contents, FILES, path(cache_dir))
     return path(cache_dir)
 
 
