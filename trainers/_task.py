@@ -207,3 +207,17 @@ class Whole(Stream):
         first = (self.epoch * self.steps + index) * self.batch_size
         places = np.arange(first, first + self.batch_size) % count
         return self.task.rows(order[places], self.split)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed(Task):
+    """A task on data with splits, whose rows have numbers.
+
+    Subclasses give how many a split has, `examples(split)`, and `rows(chosen, split)`, as `batch`
+    gives them.
+    """
+
+    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
+        """See `Task.dataset`; rows of validation and test come again only after all were seen."""
+        stream = Stream if split == "train" else Whole
+        return stream(self, split, batch_size, steps, seed)

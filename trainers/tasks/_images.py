@@ -8,7 +8,7 @@ import numpy as np
 
 from .._describe import after
 from .._metrics import TargetError
-from .._task import Stream, Task, Whole
+from .._task import Listed
 from ..data import dataset
 
 VALIDATION = 12  # the last twelfth of MNIST's images of training
@@ -53,7 +53,7 @@ def drawn(grey, rng):
 
 
 @dataclasses.dataclass(frozen=True)
-class Digits(Task):
+class Digits(Listed):
     """Tell which digit of MNIST an image shows.
 
     `root` is a directory with files of the user's own, in the form of MNIST's; without it they are
@@ -86,11 +86,6 @@ class Digits(Task):
     def examples(self, split="train"):
         """How many images a split has."""
         return len(self.images(split)[1])
-
-    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
-        """See `Task.dataset`; rows of validation and test come again only after all were seen."""
-        stream = Stream if split == "train" else Whole
-        return stream(self, split, batch_size, steps, seed)
 
     def metrics(self):
         return {"digit": [TargetError()]}

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from .._difficulty import levels
-from .._task import Stream, Task, Whole
+from .._task import Listed
 from .._writers import Writers
 from ..data import _pen, dataset
 from ._buckets import grouped
@@ -79,7 +79,7 @@ def scaled(points, offsets):
 
 
 @dataclasses.dataclass(frozen=True)
-class PenTask(Task):
+class PenTask(Listed):
     """A task on lines of handwriting.
 
     `data` names the data set: `stroke_fonts` or `kanjivg`, lines of English or of kana by made
@@ -211,7 +211,3 @@ class PenTask(Task):
         groups, group_of, _ = _groups(*key)
         group = groups[group_of[rng.integers(len(group_of))]]
         return self.rows(rng.choice(group, size), split)
-
-    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
-        """See `Task.dataset`; rows of validation and test come again only after all were seen."""
-        return (Stream if split == "train" else Whole)(self, split, batch_size, steps, seed)

@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 from .._difficulty import levels
-from .._task import Stream, Task, Whole
+from .._task import Listed
 from ..data import dataset
 from ._buckets import grouped
 
@@ -40,7 +40,7 @@ def _groups(data, root, most, split, buckets):
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeechTask(Task):
+class SpeechTask(Listed):
     """A task on utterances with phonemes.
 
     `data` names the data set: `tts_phones`, synthetic speech, or `asterisk`, prompts of one woman
@@ -116,10 +116,6 @@ class SpeechTask(Task):
         parts, part_of, _ = _groups(self.data, self.root, self.most, split, self.buckets)
         part = parts[part_of[rng.integers(len(part_of))]]
         return self.rows(rng.choice(part, size), split, rng if split == "train" else None)
-
-    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
-        """See `Task.dataset`; rows of validation and test come again only after all were seen."""
-        return (Stream if split == "train" else Whole)(self, split, batch_size, steps, seed)
 
     def spelled(self, labels):
         """The phonemes of labels, those below 1 left out, between blanks."""

@@ -8,7 +8,7 @@ import numpy as np
 from .._difficulty import levels
 from .._evaluate import outputs_of, telling
 from .._metrics import MeanOfRows
-from .._task import NATS, Stream, Task, Whole, seeds
+from .._task import NATS, Listed, seeds
 from ._images import SETS, binarised, chances, drawn
 
 SIZE = 28
@@ -17,7 +17,7 @@ CALLED = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "binarized_mnist":
 
 
 @dataclasses.dataclass(frozen=True)
-class BinaryDigits(Task):
+class BinaryDigits(Listed):
     """Say how probable an image of pixels in black and white is, in nats, and make new ones.
 
     `data` names the images: `mnist` or `fashion_mnist`, which `ponderzoo data fetch` downloads, or
@@ -98,11 +98,6 @@ class BinaryDigits(Task):
             return self.rows(chosen, split)
         grey = chances(self.data, self.root, split)[chosen]
         return {"image": drawn(grey, rng).astype("float32")}, {}
-
-    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
-        """See `Task.dataset`; rows of validation and test come again only after all were seen."""
-        stream = Stream if split == "train" else Whole
-        return stream(self, split, batch_size, steps, seed)
 
     def metrics(self):
         return {name: [MeanOfRows(name)] for name in (NATS, "reconstruction", "kl")}
