@@ -13,7 +13,8 @@ from ..data import dataset
 
 VALIDATION = 12  # the last twelfth of MNIST's images of training
 SEED = 1607  # of the fixed binarisation
-SETS = "mnist", "fashion_mnist", "binarized_mnist"
+BINARY = "binarized_mnist", "glyphs"  # in black and white
+SETS = "mnist", "fashion_mnist", *BINARY
 
 
 def part_of(files, split):
@@ -32,10 +33,31 @@ def _load(data, root):
     return module.load(root or module.path())
 
 
+@functools.cache
+def _part(data, root, split):
+    """Chances and classes of a split; sets in black and white give pixels of 0 and 1."""
+    files = _load(data, root)
+    if "t10k" in files:
+        return part_of(files, split)
+    found = files[split]
+    images, classes = found[:2] if isinstance(found, tuple) else (found, None)
+    return images * np.uint8(255), classes
+
+
 def chances(data, root, split):
     """The chance of each pixel to be 1, times 255, `(count, height, width)` uint8."""
-    files = _load(data, root)
-    return part_of(files, split)[0] if "t10k" in files else files[split] * np.uint8(255)
+    return _part(data, root, split)[0]
+
+
+def classes(data, root, split):
+    """What each image shows, `(count,)`, a whole number.
+
+    Raises `ValueError` where the images have no classes, as those of `binarized_mnist`.
+    """
+    found = _part(data, root, split)[1]
+    if found is None:
+        raise ValueError(f"expected images with classes; those of {data} have none")
+    return found
 
 
 @functools.cache

@@ -9,24 +9,29 @@ from .._difficulty import levels
 from .._evaluate import outputs_of, telling
 from .._metrics import MeanOfRows
 from .._task import NATS, Listed, seeds
-from ._images import SETS, binarised, chances, drawn
+from ._images import BINARY, SETS, binarised, chances, drawn
 
 SIZE = 28
 SHOWN = 16  # steps in a figure
-CALLED = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "binarized_mnist": "binarized MNIST"}
+CALLED = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "binarized_mnist": "binarized MNIST",
+    "glyphs": "glyphs of handwriting fonts",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class BinaryDigits(Listed):
     """Say how probable an image of pixels in black and white is, in nats, and make new ones.
 
-    `data` names the images: `mnist` or `fashion_mnist`, which `ponderzoo data fetch` downloads, or
-    `binarized_mnist`, the fixed binarisation that papers compare on, whose files `root` names, as
-    it names files of the user's own of the other two. Pixels of grey are 1 with the chance that
-    their grey tells. With `binarisation` dynamic, images of training are drawn anew whenever they
-    are seen; those of validation and test, and with `fixed` all of them, were drawn once by a seed
-    that never changes. This is our own, not that of `binarized_mnist`, and numbers on the two
-    differ. The last twelfth of MNIST's images of training is the validation split.
+    `data` names the images: `mnist`, `fashion_mnist` or `glyphs`, which `ponderzoo data fetch`
+    downloads, or `binarized_mnist`, the fixed binarisation that papers compare on, whose files
+    `root` names, as it names files of the user's own of the others. Pixels of grey are 1 with the
+    chance that their grey tells. With `binarisation` dynamic, images of training are drawn anew
+    whenever they are seen; those of validation and test, and with `fixed` all of them, were drawn
+    once by a seed that never changes. This is our own, not that of `binarized_mnist`, and numbers
+    on the two differ. The last twelfth of MNIST's images of training is the validation split.
 
     Inputs: `image`, `(batch, 28, 28)` float32, 0 (paper) or 1 (ink). There are no targets. Outputs
     of models: `nats`, `(batch,)`, minus a bound of the image's log-probability by one sample, of
@@ -78,7 +83,7 @@ class BinaryDigits(Listed):
     def corpus(self):
         """What the images may be called: files of the user's own by the name of their directory."""
         name = os.path.basename(os.path.abspath(self.root)) if self.root else CALLED[self.data]
-        if self.data == "binarized_mnist":
+        if self.data in BINARY:
             return name
         how = "drawn anew in training" if self.binarisation == "dynamic" else "drawn once"
         return f"{name}, its pixels {how}, by our own binarisation"
