@@ -50,8 +50,14 @@ class RealSteps:
         sequence = at_least_one(sequence)
         if self.mask is None:
             return sequence
-        is_filled = ops.arange(self.length, dtype="int32") < self.count[:, None]
-        return _where(is_filled, backend.taken(sequence, self._order()))
+        return _where(self.front, backend.taken(sequence, self._order()))
+
+    @property
+    def front(self):
+        """`(batch, T)`, which of packed steps are real, or None where all are."""
+        if self.mask is None:
+            return None
+        return ops.arange(self.length, dtype="int32") < self.count[:, None]
 
     def turned(self, packed):
         """Packed steps from the last to the first, padding behind them as before."""

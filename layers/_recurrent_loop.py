@@ -10,6 +10,7 @@ from keras import ops, tree
 
 from . import _backend as backend
 from ._budgeted import budgeted_recurrence
+from ._held import Held
 from ._scan import recurrence, stacked
 
 
@@ -26,16 +27,17 @@ def budgeted_recurrent_loop(sequence, weights, state, budget, mask=None, clip=0.
         The outputs `(batch, time, units)`, and the state `(h, c)` at the end of each row.
     """
 
-    def enter(x, weights):
-        kernel, bias, *inner = weights
-        return entering(x, kernel, bias), inner
-
-    rows = (sequence, *([] if mask is None else [mask]))
-    found = budgeted_recurrence(
-        _MaskedCells(clip), rows, weights, state, budget, enter, axis=1, jit=True
+    rows = sequence, [] if mask is None else [mask]
+    cells = Held(Cells(clip), shown=[0])
+    (outputs,), end = budgeted_recurrence(
+        cells, rows, weights, state, budget, _entered, axis=1, jit=True
     )
-    (outputs,), end = found
     return outputs, end
+
+
+def _entered(sequence, weights):
+    kernel, bias, *inner = weights
+    return entering(sequence, kernel, bias), inner
 
 
 def recurrent_loop(sequence, weights, state, steps, clip=0.0, save=True):
@@ -168,36 +170,6 @@ def product(before, d_rows):
     """The gradient of a kernel by which `before`, `(time, batch, ...)`, was multiplied."""
     before, d_rows = (ops.reshape(x, (-1, x.shape[-1])) for x in (before, d_rows))
     return ops.transpose(before) @ d_rows
-
-
-class _MaskedCells(Cells):
-    """The same where only h is answered, and where no state changes behind the end of a row."""
-
-    def forward(self, weights, row, state):
-        row, *mask = row
-        new, (h, c), gates = super().forward(weights, row, state)
-        if mask:
-            new = tuple(ops.where(mask[0][:, None], a, b) for a, b in zip(new, state))
-        return new, [h], (gates, c)
-
-    def stored(self, rows, state, answers, records, d_answers):
-        gates, cells = (stacked(x) for x in records)
-        return (), (rows[1:], *d_answers, gates, cells, shifted(state[1], cells))
-
-    def backward(self, prepared, d_state, _, ahead):
-        mask, d_output, *kept = ahead
-        if not mask:
-            return self._back(prepared, d_state[0] + d_output, d_state[1], *kept)
-        mask = mask[0][:, None]
-        real = [ops.where(mask, d, 0) for d in (d_state[0] + d_output, d_state[1])]
-        d_before, d_z = self._back(prepared, *real, *kept)
-        return tuple(ops.where(mask, a, b) for a, b in zip(d_before, d_state)), d_z
-
-    def gradients(self, weights, rows, state, answers, records, d_rows):
-        gates, cells = records
-        told = [*answers, stacked(cells)]
-        d_rows, d_weights = super().gradients(weights, rows, state, told, gates, d_rows)
-        return (d_rows, *(None for _ in rows[1:])), d_weights
 
 
 def shifted(first, answers):

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from ._budgeted import budgeted_recurrence
+from ._held import Held
 from ._recurrent_loop import Cells, entering, product
 from ._scan import recurrence
 
@@ -24,12 +26,38 @@ def window_loop(sequence, text, weights, state, steps, clip=0.0, save=True):
         h, c, window and kappa of all steps, `(time, batch, ...)`, and alpha and beta side by side,
         `(time, batch, 2 * K)`.
     """
-    kernel, bias, *inner = weights
-    rows = entering(sequence, kernel, bias)
-    weights = (inner[:1] + inner[3:], *inner[1:3], text)
+    rows, weights = _entered(sequence, (weights, text))
     answers = recurrence(_WindowedCells(clip), rows, weights, state, steps, save, jit=True)[0]
     h, c, window, kappa, shape = answers
     return h, c, window, kappa, shape[..., : 2 * kappa.shape[-1]]
+
+
+def budgeted_window_loop(sequence, text, weights, state, budget, mask=None, clip=0.0):
+    """`window_loop` that keeps to a budget of memory.
+
+    Args:
+        sequence: `(batch, time, features)`, at least one step.
+        text, weights, state, clip: as there.
+        budget: bytes.
+        mask: `(batch, time)` boolean, False at steps behind the end of a row, or None.
+
+    Returns:
+        h, window, kappa, and alpha and beta of all steps, `(batch, time, ...)`; and the state at
+        the end of each row.
+    """
+    rows = sequence, [] if mask is None else [mask]
+    cells = Held(_WindowedCells(clip), shown=[0, 2, 3, 4])
+    (h, window, kappa, shape), end = budgeted_recurrence(
+        cells, rows, (weights, text), state, budget, _entered, axis=1, jit=True
+    )
+    return (h, window, kappa, shape[..., : 2 * kappa.shape[-1]]), end
+
+
+def _entered(sequence, weights):
+    """What the cells get from the sequence, and what else a step reads."""
+    (kernel, bias, recurrent, window_kernel, window_bias, *peepholes), text = weights
+    rows = entering(sequence, kernel, bias)
+    return rows, ([recurrent, *peepholes], window_kernel, window_bias, text)
 
 
 def weigh(kappa, shape, places):

@@ -175,16 +175,13 @@ class PeepholeLSTM(SequenceLayer):
 
     def _run_within_budget(self, real, read, start):
         found, end = [], []
-        mask = None
-        if real.mask is not None:
-            mask = ops.arange(real.length, dtype="int32") < real.count[:, None]
         for d, (x, state) in enumerate(zip(read, start)):
             outputs, last = budgeted_recurrent_loop(
                 x,
                 self._weights_of(d),
                 state,
                 self.memory_budget // len(read),
-                mask,
+                real.front,
                 self.clip_derivatives,
             )
             found.append(outputs)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ._base import sequence_spec, serializable, whole
+from ._base import budget_of, sequence_spec, serializable, whole
 from ._grid_loop import Setting, grid_loop, skewed, straightened, weights_of
 from ._padding import at_least_one, longer
 from .grid_lstm import GridLSTMCell
@@ -36,6 +36,9 @@ class Reencoder(keras.layers.Layer):
         tied: whether the layers share their weights.
         hidden_form: of the blocks.
         kernel_initializer, bias_initializer: of the blocks, the former of the projections as well.
+        memory_budget: bytes that training may use to remember the blocks of the whole batch, in all
+            layers together; what does not fit is computed again, see `plan_memory`. None for no
+            bound.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -80,12 +83,14 @@ class Reencoder(keras.layers.Layer):
         hidden_form: str = "paper",
         kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
         bias_initializer: str | keras.initializers.Initializer = "zeros",
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.layers = whole("layers", layers, 1)
         self.tied = bool(tied)
+        self.memory_budget = budget_of(memory_budget)
         self.cells = [
             GridLSTMCell(
                 units,
@@ -136,7 +141,8 @@ class Reencoder(keras.layers.Layer):
         real = place < lengths[:, None]
         turned = ops.where(real, lengths[:, None] - 1 - place, place)
         keep = ops.broadcast_to(ops.transpose(real)[..., None], (1, *sizes, batch, 1))
-        setting = Setting(block, sizes[0] + sizes[1] - 1, 3, True, (DEPTH, TARGET))
+        budget = self.memory_budget and max(self.memory_budget // self.layers, 1)
+        setting = Setting(block, sizes[0] + sizes[1] - 1, 3, True, (DEPTH, TARGET), budget=budget)
         depth = [ops.zeros((*sizes, batch, self.units), x.dtype) for x in words]
         for number in range(self.layers):
             if number:
@@ -174,6 +180,7 @@ class Reencoder(keras.layers.Layer):
             "tied": self.tied,
             **{name: cell[name] for name in ("hidden_form", "kernel_initializer")},
             "bias_initializer": cell["bias_initializer"],
+            "memory_budget": self.memory_budget,
         }
 
 

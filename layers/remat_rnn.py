@@ -8,6 +8,7 @@ from keras import ops, tree
 
 from ._base import SequenceLayer, budget_of, sequence_spec, serializable
 from ._budgeted import budgeted_recurrence
+from ._held import Held
 from ._memory_loop import SequenceDropout, controller_of, entering
 from ._padding import RealSteps
 from ._scan import recurrence, stacked
@@ -119,7 +120,7 @@ class RematRNN(SequenceLayer):
         start = [ops.cast(x, self._dtype) for x in tree.flatten(initial_state)]
         dropout = SequenceDropout(cell, rows[0], pack_state(cell, start), training)
         controller = controller_of(cell, rows.shape[-1], training, dropout)
-        step = _Step(controller)
+        step = Held(_Step(controller), shown=[0])
         if training and self.memory_budget is not None:
             rows, weights, enter = entering(controller, rows)
             (outputs,), end = budgeted_recurrence(
@@ -182,10 +183,7 @@ class _Step:
         self.controller = controller
 
     def forward(self, weights, row, state):
-        row, mask = row
         output, new, saved = self.controller.forward(weights, row, _nothing(row), state)
-        if mask:
-            new = [ops.where(mask[0][:, None], a, b) for a, b in zip(new, state)]
         return list(new), [output], (saved, state)
 
     def prepare(self, weights):
@@ -194,25 +192,20 @@ class _Step:
     def stored(self, rows, start, answers, records, d_answers):
         return (rows, records), d_answers
 
-    def backward(self, prepared, d_after, row, ahead):
-        ((row, mask), (saved, state)), (d_output,), d_state = row, ahead, d_after
-        if mask:
-            mask = mask[0][:, None]
-            d_output, *d_state = (ops.where(mask, d, 0) for d in (d_output, *d_state))
+    def backward(self, prepared, d_state, row, ahead):
+        (row, (saved, state)), (d_output,) = row, ahead
         pull = self.controller.backward(prepared, row, _nothing(row), state, saved)
         d_row, _, d_state, memo = pull(d_output, d_state)
-        if not tree.flatten(mask):
-            return list(d_state), (d_row, memo)
-        return [ops.where(mask, a, b) for a, b in zip(d_state, d_after)], (d_row, memo)
+        return list(d_state), (d_row, memo)
 
     def gradients(self, weights, rows, start, answers, records, memo):
-        (rows, mask), (_, state), (d_rows, memo) = rows, records, memo
+        (_, state), (d_rows, memo) = records, memo
         steps = ops.shape(d_rows)[0]
         rows, state, seen, memo = tree.map_structure(_rows, (rows, stacked(state), d_rows, memo))
         d_weights = self.controller.weight_gradients(
             weights, rows, _nothing(rows), state, seen, memo, steps
         )
-        return (d_rows, [None for _ in mask]), list(d_weights)
+        return d_rows, list(d_weights)
 
 
 def _nothing(row):

@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from . import _backend as backend
-from ._base import bound, sequence_spec, serializable, sum_dtype, whole
+from ._base import bound, budget_of, sequence_spec, serializable, sum_dtype, whole
 from ._padding import RealSteps, at_least_one
-from ._window_loop import weigh, window_loop
+from ._window_loop import budgeted_window_loop, weigh, window_loop
 
 
 @serializable
@@ -34,6 +34,7 @@ class WindowLSTM(keras.layers.Layer):
             forget_bias: as in `PeepholeLSTM`; the bound holds for the window's W_p h + b_p as well.
         return_state: whether to return the last states as well.
         zero_output_for_mask: whether the output of masked steps is zero.
+        memory_budget: bytes that training may use to remember the steps, as in `PeepholeLSTM`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -80,6 +81,7 @@ class WindowLSTM(keras.layers.Layer):
         forget_bias: float = 0.0,
         return_state: bool = False,
         zero_output_for_mask: bool = True,
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -96,6 +98,7 @@ class WindowLSTM(keras.layers.Layer):
         self.forget_bias = float(forget_bias)
         self.return_state = bool(return_state)
         self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.memory_budget = budget_of(memory_budget)
         self.supports_masking = True
 
     def build(self, sequence_shape, text_shape, *_):
@@ -155,20 +158,19 @@ class WindowLSTM(keras.layers.Layer):
         kernel, *others = self.kernel, self.bias, self.recurrent_kernel
         others += [self.window_kernel, self.window_bias, *self.peephole_weights]
         kernel = ops.cast(backend.value(kernel), self.compute_dtype)
-        h, c, window, kappa, shape = (
-            ops.transpose(x, (1, 0, 2))
-            for x in window_loop(
-                ops.transpose(real.pack(sequence), (1, 0, 2)),
-                at_least_one(text, axis=1),
-                [kernel, *(ops.cast(backend.value(x), wide) for x in others)],
-                start,
-                real.length,
-                self.clip_derivatives,
-                save=bool(training),
-            )
-        )
+        weights = [kernel, *(ops.cast(backend.value(x), wide) for x in others)]
+        given = at_least_one(text, axis=1), weights, start
+        packed, clip = real.pack(sequence), self.clip_derivatives
+        if training and self.memory_budget is not None:
+            found, last = budgeted_window_loop(packed, *given, self.memory_budget, real.front, clip)
+            h, window, kappa, shape = found
+            end = [real.after(x, s) for x, s in zip(last, start)]
+        else:
+            packed = ops.transpose(packed, (1, 0, 2))
+            found = window_loop(packed, *given, real.length, clip, save=bool(training))
+            h, c, window, kappa, shape = (ops.transpose(x, (1, 0, 2)) for x in found)
+            end = [real.last(x, s) for x, s in zip((h, c, window, kappa), start)]
         outputs = h, window, weigh(kappa, shape, places + 1)
-        end = [real.last(x, s) for x, s in zip((h, c, window, kappa), start)]
         outputs = [real.spread(x, self.zero_output_for_mask) for x in outputs]
         found = (*outputs, *end) if self.return_state else outputs
         return tuple(ops.cast(x, self.compute_dtype) for x in found)
@@ -224,4 +226,5 @@ class WindowLSTM(keras.layers.Layer):
             "forget_bias": self.forget_bias,
             "return_state": self.return_state,
             "zero_output_for_mask": self.zero_output_for_mask,
+            "memory_budget": self.memory_budget,
         }

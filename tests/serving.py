@@ -185,7 +185,7 @@ allowed_batch_sizes: 32
 SERVE = """
 import json, sys
 from ponderzoo.export.server import _models, _readers, _server
-_models.WARMUP_SECONDS = 5.0
+_models.WARMUP_SECONDS = 20.0
 _readers.LARGE = int(sys.argv[3])
 sys.exit(_server.serve(sys.argv[1], port=0, rest_port=0, **json.loads(sys.argv[2])))
 """

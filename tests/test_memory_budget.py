@@ -13,7 +13,9 @@ from ponderzoo.layers import (
     DeepLSTM,
     GridLSTM,
     PeepholeLSTM,
+    Reencoder,
     RematRNN,
+    WindowLSTM,
     hidden_state_forwards,
     internal_state_forwards,
     least_budget,
@@ -299,6 +301,38 @@ def test_a_budget_changes_no_value_and_no_gradient(name, is_masked):
     mask = np.random.default_rng(8).random((2, 6)) < 0.7 if is_masked else None
     expected, found = (answers_of(layer, x, mask) for layer in pair_of(name))
     for a, b in zip(keras.tree.flatten(expected), keras.tree.flatten(found)):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("is_masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize(
+    ("cls", "options", "budget"),
+    [
+        (WindowLSTM, {"components": 2, "clip_derivatives": 0.1, "return_state": True}, 1500),
+        (Reencoder, {"tied": True}, 20_000),
+    ],
+    ids=["window", "reencoder"],
+)
+def test_a_budget_changes_nothing_of_layers_over_two_sequences(cls, options, budget, is_masked):
+    random = np.random.default_rng(7)
+    x, text = (tf.constant(random.normal(size=(2, n, 2))) for n in (5, 3))
+    masks = [[[True] * 4 + [False], [True, False] * 2 + [True]], [[True, True, False]] * 2]
+    if cls is Reencoder:
+        masks = [[5, 2]]
+    found = []
+    for memory_budget in (None, budget):
+        layer = cls(3, memory_budget=memory_budget, dtype="float64", **options)
+        layer.build(x.shape, text.shape)
+        for i, weight in enumerate(layer.trainable_variables):
+            weight.assign(np.random.default_rng(i).normal(size=weight.shape))
+        with tf.GradientTape() as tape:
+            tape.watch([x, text])
+            given = [tf.constant(y) for y in masks] if is_masked else []
+            outputs = keras.tree.flatten(layer(x, text, *given, training=True))
+            loss = tf.add_n([tf.reduce_sum(y**3) for y in outputs])
+        weights = [v.value for v in layer.trainable_variables]
+        found.append([*outputs, *tape.gradient(loss, [x, text, *weights])])
+    for a, b in zip(*found):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
