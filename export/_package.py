@@ -367,9 +367,12 @@ def _describe(graph, signatures, model, about):
         written, sample = graph.signature_def[name], rows(signature.sample, 2)
         request = _request(model, name, sample, typed=True)
         described[name] = {
-            "inputs": {key: _tensor(written.inputs[key]) for key in signature.inputs},
+            "inputs": {
+                key: {**_tensor(written.inputs[key]), **_shown(signature, key)}
+                for key in signature.inputs
+            },
             "outputs": {
-                key: {**_tensor(written.outputs[key]), "meaning": meaning, **_names(signature, key)}
+                key: {**_tensor(written.outputs[key]), "meaning": meaning, **_shown(signature, key)}
                 for key, meaning in signature.outputs.items()
             },
             "grpc": json_format.MessageToDict(request, preserving_proto_field_name=True),
@@ -397,8 +400,13 @@ def _describe(graph, signatures, model, about):
     return re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text) + "\n"
 
 
-def _names(signature, output):
-    return {"names": list(signature.names[output])} if output in signature.names else {}
+def _shown(signature, key):
+    """How a person is to see a tensor, where its numbers say too little."""
+    return {
+        **({"names": list(signature.names[key])} if key in signature.names else {}),
+        **({"image": True} if key in signature.images else {}),
+        **({"over": signature.over[key]} if key in signature.over else {}),
+    }
 
 
 def _tensor(info):

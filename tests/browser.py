@@ -172,17 +172,29 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def drag(self, selector, places):
+        """Draws over an element with the mouse, from place to place, as shares of its sides."""
+        left, top, width, height = self._box(selector)
+        kinds = ["mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*places, places[-1]]):
+            place = {"x": left + x * width, "y": top + y * height, "button": "left", "buttons": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, clickCount=1, **place)
+
     def point(self, selector):
         """Moves the pointer over the first element that matches."""
         x, y = self._middle(selector)
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def _middle(self, selector):
+        left, top, width, height = self._box(selector)
+        return left + width / 2, top + height / 2
+
+    def _box(self, selector):
         return self.run(
             f"(() => {{ const element = document.querySelector({json.dumps(selector)});"
             "element.scrollIntoView({ block: 'center' });"
             "const box = element.getBoundingClientRect();"
-            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+            "return [box.x, box.y, box.width, box.height]; })()"
         )
 
     def press(self, key, control=False):

@@ -124,6 +124,22 @@ SPEECH = card(
         },
     ),
 )
+PIXELS = {**tensor("float32", None, 4, 5), "image": True}
+SIDES = {"names": ["left", "top", "right", "bottom", "deviation", "intensity"]}
+DRAW = card(
+    "draw",
+    reconstruct=(
+        {"image": PIXELS, "seed": tensor("int32", None)},
+        {
+            "mean": PIXELS,
+            "steps": {**tensor("float32", None, 2, 4, 5), "image": True},
+            "write_windows": {**tensor("float32", None, 2, 6), **SIDES, "over": "steps"},
+            "read_windows": {**tensor("float32", None, 2, 6), **SIDES, "over": "image"},
+        },
+        {"image": np.ones((2, 4, 5)).tolist(), "seed": [7, 8]},
+    ),
+)
+DRAW["default_signature"] = "reconstruct"
 SPEECH["entry"] = {
     "task": "phonemes",
     "purpose": "Tell the phonemes.",
@@ -161,6 +177,14 @@ ponderzoo train
     "figures/spikes.png": PIXEL,
 }
 ANSWERS = {
+    ("draw", "reconstruct"): {
+        "outputs": {
+            "mean": [np.eye(4, 5).tolist()],
+            "steps": np.stack([[np.zeros((4, 5)), np.ones((4, 5))]]).tolist(),
+            "write_windows": [[[1, 1, 3, 3, 0.5, 1]] * 2],
+            "read_windows": [[[0, 0, 5, 4, 0.5, 1], [2, 1, 3, 3, 0.5, 1]]],
+        }
+    },
     ("speech", "serve"): {
         "outputs": {
             "phonemes": [["aa", "b", ""]],
@@ -268,6 +292,7 @@ def version(number, state="AVAILABLE", error="", labels=()):
 MODELS = [
     {"name": "act_addition", "versions": [version(1, labels=["stable"])], "card": ADDITION},
     {"name": "act_wikipedia", "versions": [version(1), version(2)], "card": WIKIPEDIA},
+    {"name": "draw", "versions": [version(1)], "card": DRAW},
     {"name": "half_plus_two", "versions": [version(123)], "card": None},
     {"name": "ntm_copy", "versions": [version(1)], "card": COPY},
     {"name": "speech", "versions": [version(1)], "card": SPEECH, "told": [*TOLD]},
@@ -551,6 +576,38 @@ def test_what_is_too_large_for_a_picture_stays_text(page):
     assert page.texts("h3")[-1] == "wide"
     assert page.run("document.querySelectorAll('[data-picture=wide]').length") == 0
     assert '"added"' in page.run("document.querySelector('.raw pre').textContent")
+
+
+def test_what_is_drawn_on_the_pad_is_sent_and_the_steps_of_the_answer_are_seen(page, stub):
+    page = page("draw", "reconstruct")
+    page.drag("#pad-image", [(0.1, 0.125), (0.9, 0.125)])
+    typed = json.loads(page.run("find('editor').value"))
+    assert typed["seed"] == [7] and typed["image"][0][0] == [1] * 5
+    assert typed["image"][0][2:] == [[0] * 5] * 2
+    page.click("#send-drawing")
+    page.until("document.querySelector('#took') && find('send').textContent === 'Send'")
+    assert json.loads(stub.asked[-1][1])["inputs"] == typed
+    assert page.texts(".images h3") == ["read_windows", "mean", "steps"]
+    frames = "(sheet) => sheet.querySelectorAll('.strip canvas').length"
+    assert page.run(f"[...document.querySelectorAll('.sheet')].map({frames})") == [2, 0, 2]
+    color = (
+        "(([canvas]) => [...canvas.getContext('2d').getImageData(canvas.width * {}, canvas.height"
+        " * {}, 1, 1).data])(document.querySelectorAll('[data-images=\"{}\"] canvas'))"
+    )
+    assert page.run(color.format(0.1, 0.1, "mean")) == [0, 0, 0, 255]
+    assert page.run(color.format(0.9, 0.1, "mean")) == [255, 255, 255, 255]
+    # What is sent is black above, and the window's left side lies over the paper of the steps.
+    strip = color.replace("([canvas])", "([, canvas])")
+    assert page.run(strip.format(0.5, 0.1, "read_windows"))[0] < 10
+    red, green, blue, _ = page.run(strip.format(0.2, 0.5, "steps"))
+    assert red > green > blue
+    # The large canvas goes from step to step, from paper to ink.
+    page.until(f"({color.format(0.9, 0.9, 'steps')})[0] === 255")
+    page.until(f"({color.format(0.9, 0.9, 'steps')})[0] === 0")
+    page.click("[data-key='clear image']")
+    page.click("#send-drawing")
+    page.until("document.querySelector('#took') && find('send').textContent === 'Send'")
+    assert json.loads(stub.asked[-1][1])["inputs"] == {"image": [[[0] * 5] * 4], "seed": [7]}
 
 
 def test_an_error_is_shown_in_the_words_of_the_server(page, stub):

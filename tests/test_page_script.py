@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import itertools
 import json
 import pathlib
 import re
@@ -130,7 +131,7 @@ def test_what_is_typed_becomes_one_line_to_write():
     signature = {"inputs": inputs, "sample": {"text": ["a", "b"], "bias": [0, 1], "seed": [5, 6]}}
     told, before = {"text": "Dear", "bias": 0.7}, {"seed": [9, 8]}
     context = {"signature": signature, "told": told, "before": before}
-    found = run("inputsOfWriting(signature, told, before)", **context)
+    found = run("oneRow(signature, told, before)", **context)
     assert found == {"text": ["Dear"], "bias": [0.7], "seed": [9]}
     assert run("writingOf(signature)", signature=signature) == {"primed": False}
     del signature["inputs"]["bias"]
@@ -291,3 +292,84 @@ def test_the_page_draws_what_the_program_writes():
     assert told["paths"] == re.findall(r'<path d="([^"]+)"', svg)
     assert f'viewBox="0 0 {told["size"][0]} {told["size"][1]}"' in svg
     assert run("penPaths([])") == {"paths": ["M6.0 6.0L6.0 6.0"], "size": [12, 12]}
+
+
+# Images.
+
+IMAGES = {
+    "inputs": {
+        "image": {"dtype": "float32", "shape": [None, 6, 8], "image": True},
+        "others": {"dtype": "float32", "shape": [None, None, 6, 8], "image": True},
+        "state": {"dtype": "float32", "shape": [None, 6, 8]},
+        "seed": {"dtype": "int32", "shape": [None]},
+    },
+    "outputs": {
+        "mean": {"image": True},
+        "steps": {"image": True},
+        "plain": {},
+        "write_windows": {"over": "steps"},
+        "read_windows": {"over": "image"},
+        "lost_windows": {"over": "nothing"},
+    },
+    "sample": {"image": np.eye(6, 8)[None].tolist(), "seed": [1]},
+}
+
+
+def test_only_an_image_a_row_has_a_pad():
+    assert run("imagesIn(signature)", signature=IMAGES) == ["image"]
+
+
+def test_ink_is_what_is_near_the_line():
+    """Against the distance of each pixel from many places of the line."""
+    strokes = [[[2, 2], [2, 2]], [[4, 3.5], [9, 6.5], [9, 9]]]
+    ink = np.array(run("inkOf(strokes, 12, 14)", strokes=strokes))
+    share = np.linspace(0, 1, 2001)[:, None]
+    places = np.concatenate(
+        [
+            (1 - share) * a + share * b
+            for line in map(np.array, strokes)
+            for a, b in itertools.pairwise(line)
+        ]
+    )
+    pixels = np.stack(np.meshgrid(np.arange(14) + 0.5, np.arange(12) + 0.5), axis=-1)
+    far = np.linalg.norm(pixels[:, :, None] - places, axis=-1).min(axis=-1)
+    np.testing.assert_allclose(ink, np.clip(1.7 - far, 0, 1), atol=2e-3)
+    assert run("inkOf([], 2, 3)") == [[0, 0, 0]] * 2
+    # Off the pad there is nothing to draw on.
+    assert run("inkOf([[[-50, 1], [-40, 1]]], 2, 3)") == [[0, 0, 0]] * 2
+
+
+def test_ink_is_black_and_white_where_the_sample_is():
+    asked = "inkAsAsked([[0.4567, 0.6]], sample)"
+    assert run(asked, sample=[[[0, 1]]]) == [[0, 1]]
+    assert run(asked, sample=[[[0, 0.5]]]) == run(asked, sample=None) == [[0.457, 0.6]]
+
+
+def test_what_is_drawn_is_a_row_and_the_rest_keeps_its_first():
+    inputs = "oneRow(signature, { image: [[1]] }, { seed: [7, 8] })"
+    signature = {**IMAGES, "inputs": {k: IMAGES["inputs"][k] for k in ("image", "seed")}}
+    assert run(inputs, signature=signature) == {"image": [[[1]]], "seed": [7]}
+
+
+def test_images_and_windows_are_known_by_the_card():
+    image, steps = np.zeros((2, 6, 8)).tolist(), np.zeros((2, 3, 6, 8)).tolist()
+    windows, few = np.zeros((2, 3, 6)).tolist(), np.zeros((2, 2, 6)).tolist()
+    view = "understand({ image }, outputs, signature)"
+    outputs = {
+        "mean": image,
+        "steps": steps,
+        "plain": image,
+        "write_windows": windows,
+        "read_windows": windows,
+        "lost_windows": windows,
+    }
+    told = run(view, image=image, outputs=outputs, signature=IMAGES)
+    assert told["images"] == ["mean", "steps"] and told["rest"] == []
+    assert told["pictures"] == ["plain", "lost_windows"]
+    told = run(view, image=image, outputs={**outputs, "write_windows": few}, signature=IMAGES)
+    assert told["pictures"] == ["plain", "write_windows", "lost_windows"]
+
+
+def test_images_do_not_count_among_what_a_page_can_bear():
+    limit = "rowLimit({ steps: Array(500).fill([[[0]]]) }, signature)"
+    assert run(limit, signature=IMAGES) == 3000

@@ -15,6 +15,10 @@ class Signature:
         outputs: name -> what it means, in words.
         names: name of an output -> what the places along its last axis are called, where they are
             called something.
+        images: names of inputs and outputs that are images, `(batch, height, width)`, or outputs in
+            steps, `(batch, steps, height, width)`, of pixels from 0 (paper) to 1 (ink).
+        over: name of an output that is windows, as `_windows` has them -> the image that they lie
+            on, an output in as many steps or an input.
     """
 
     function: Callable
@@ -22,6 +26,8 @@ class Signature:
     sample: dict
     outputs: dict
     names: dict = dataclasses.field(default_factory=dict)
+    images: tuple = ()
+    over: dict = dataclasses.field(default_factory=dict)
 
 
 def handed_on(answer, told):
