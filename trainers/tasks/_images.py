@@ -13,7 +13,7 @@ from ..data import dataset
 
 VALIDATION = 12  # the last twelfth of MNIST's images of training
 SEED = 1607  # of the fixed binarisation
-BINARY = "binarized_mnist", "glyphs"  # in black and white
+BINARY = "binarized_mnist", "glyphs", "omniglot"  # in black and white
 SETS = "mnist", "fashion_mnist", *BINARY
 
 

@@ -18,6 +18,7 @@ CALLED = {
     "fashion_mnist": "Fashion-MNIST",
     "binarized_mnist": "binarized MNIST",
     "glyphs": "glyphs of handwriting fonts",
+    "omniglot": "Omniglot",
 }
 
 
@@ -26,12 +27,13 @@ class BinaryDigits(Listed):
     """Say how probable an image of pixels in black and white is, in nats, and make new ones.
 
     `data` names the images: `mnist`, `fashion_mnist` or `glyphs`, which `ponderzoo data fetch`
-    downloads, or `binarized_mnist`, the fixed binarisation that papers compare on, whose files
-    `root` names, as it names files of the user's own of the others. Pixels of grey are 1 with the
-    chance that their grey tells. With `binarisation` dynamic, images of training are drawn anew
-    whenever they are seen; those of validation and test, and with `fixed` all of them, were drawn
-    once by a seed that never changes. This is our own, not that of `binarized_mnist`, and numbers
-    on the two differ. The last twelfth of MNIST's images of training is the validation split.
+    downloads, or `binarized_mnist`, the fixed binarisation that papers compare on, or `omniglot`,
+    whose files `root` names, as it names files of the user's own of the others. Pixels of grey are
+    1 with the chance that their grey tells. With `binarisation` dynamic, images of training are
+    drawn anew whenever they are seen; those of validation and test, and with `fixed` all of them,
+    were drawn once by a seed that never changes. This is our own, not that of `binarized_mnist`,
+    and numbers on the two differ. The last twelfth of MNIST's images of training is the validation
+    split.
 
     Inputs: `image`, `(batch, 28, 28)` float32, 0 (paper) or 1 (ink). There are no targets. Outputs
     of models: `nats`, `(batch,)`, minus a bound of the image's log-probability by one sample, of
