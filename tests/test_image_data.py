@@ -1,5 +1,6 @@
-"""Images of the user's own: files in the form of Omniglot, CIFAR-10 and SVHN, and damaged ones."""
+"""Files in the form of Omniglot, CIFAR-10 and SVHN, pieces of photographs, and damaged ones."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -14,7 +15,7 @@ import scipy.io
 from PIL import Image
 from ponderzoo import trainers
 from ponderzoo.trainers import data
-from ponderzoo.trainers.data import _store, cifar10, omniglot, svhn
+from ponderzoo.trainers.data import _packages, _store, cifar10, omniglot, photo_patches, svhn
 from ponderzoo.trainers.tasks import _images
 
 SPLITS = "train", "validation", "test"
@@ -353,3 +354,100 @@ def test_a_damaged_file_of_houses_is_named(houses, monkeypatch):
     assert file.stat().st_size < 2000
     with pytest.raises(ValueError, match="it holds more than 40000 bytes, which is the most"):
         svhn.read(str(file))
+
+
+# Pieces of photographs.
+
+
+def photograph(number):
+    """A photograph of a few colours that tell its number, in squares of about a piece's size."""
+    rng = np.random.default_rng(number)
+    squares = rng.integers(0, 256, (20, 30, 3), "uint8").repeat(20, 0).repeat(20, 1)
+    squares[..., 2] = number
+    stream = io.BytesIO()
+    Image.fromarray(squares).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_photographs_are_made_smaller_and_cut_up():
+    (piece,) = np.unique(photo_patches.cut([photograph(7)], 0)[..., 2])
+    assert piece == 7
+    for size, count in (((1280, 640), 40 * 20), ((640, 2560), 10 * 40), ((100, 33), 40 * 13)):
+        image = Image.effect_noise(size, 200).convert("RGB")
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        pieces = photo_patches.cut([stream.getvalue()], 1)
+        assert pieces.shape == (count, 32, 32, 3) and pieces.dtype == np.uint8
+        if size[0] == 1280:
+            places = {x.tobytes() for x in pieces}
+            corners = np.asarray(image)[32:64, 64:96], np.asarray(image)[-32:, -32:]
+            assert all(corner.tobytes() in places for corner in corners)
+            assert pieces[0].tobytes() != np.asarray(image)[:32, :32].tobytes()
+
+
+def test_what_shows_nothing_is_left_out():
+    halves = np.zeros((640, 1280, 3), "uint8")
+    halves[:, :640] = 250, 20, 130
+    halves[:, 640:] = np.random.default_rng(0).integers(0, 256, (640, 640, 3))
+    stream = io.BytesIO()
+    Image.fromarray(halves).save(stream, "PNG")
+    assert len(photo_patches.cut([stream.getvalue()], 1)) == 20 * 20
+
+
+def test_photographs_are_fetched_checked_and_split(monkeypatch, tmp_path):
+    names = [name for some in photo_patches.PHOTOGRAPHS.values() for name in some]
+    contents = [photograph(number) for number in range(len(names))]
+    whole = b"".join(contents)
+
+    def debian(packages, folder):
+        for name, content in zip(names, contents):
+            _store.write(content, os.path.join(folder, photo_patches.FOLDER, f"{name}.jpg"))
+        return folder, {}
+
+    monkeypatch.setattr(_packages, "debian", debian)
+    monkeypatch.setattr(photo_patches, "SIZE", len(whole))
+    monkeypatch.setattr(photo_patches, "SHA256", hashlib.sha256(whole).hexdigest())
+    path = data.fetch("photo_patches", tmp_path / "cache")
+    assert photo_patches.available(tmp_path / "cache")
+    monkeypatch.setattr(_packages, "debian", None)
+    assert photo_patches.fetch(tmp_path / "cache") == path
+    found = photo_patches.load(path)
+    shown = [set(found[split][..., 2].ravel().tolist()) for split in SPLITS]
+    assert shown == [set(range(10)), {10, 11}, {12, 13}]
+    monkeypatch.setattr(_packages, "debian", debian)
+    monkeypatch.setattr(photo_patches, "SHA256", "0")
+    with pytest.raises(ValueError, match="the set of photographs is not the file this release"):
+        photo_patches.fetch(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_damaged_file_of_pieces_is_named(tmp_path):
+    file = tmp_path / "photo_patches.npz"
+    with pytest.raises(FileNotFoundError, match="`ponderzoo data fetch photo_patches` makes it"):
+        photo_patches.load(tmp_path)
+    photo_patches.sample(tmp_path)
+    content, whole = file.read_bytes(), photo_patches.load(tmp_path)
+    for damaged in (b"", b"noise", content[:-9], content[: len(content) // 2]):
+        file.write_bytes(damaged)
+        assert not photo_patches.available(tmp_path)
+        with pytest.raises(ValueError, match="is no file of pieces of photographs, or damaged"):
+            photo_patches.load(file)
+    for wrong in (whole["test"][:, :8], whole["test"].astype(float)):
+        file.write_bytes(photo_patches.pack({**whole, "test": wrong}))
+        with pytest.raises(ValueError, match="is no file of pieces of photographs, or damaged"):
+            photo_patches.load(file)
+    np.savez(file, edition=np.array(photo_patches.EDITION + 1))
+    with pytest.raises(
+        ValueError, match=r"edition .* of photo_patches, .*data fetch photo_patches"
+    ):
+        photo_patches.load(file)
+
+
+@pytest.mark.skipif(
+    not photo_patches.available(), reason="run `ponderzoo data fetch photo_patches` first"
+)
+def test_the_fetched_pieces_are_the_recorded_ones():
+    found = photo_patches.load(photo_patches.path())
+    assert [len(found[split]) for split in SPLITS] == [6363, 957, 1602]
+    colours = found["train"].reshape(-1, 3)[::97].astype(float)
+    assert np.corrcoef(colours.T)[0, 1] > 0.6

@@ -73,7 +73,7 @@ def available(cache_dir=None):
 def fetch(cache_dir=None):
     """Draws the glyphs where they are not there yet, and returns their path.
 
-    It downloads 64 packages (15 MB) and draws for half a minute, and stores 3 MB. The same versions
+    It downloads 64 packages (15 MB), draws for a minute, and stores 3 MB. The same versions
     of numpy and Pillow draw the same.
 
     Raises `RuntimeError` where npm is missing or fails, with its words, and `ValueError` where the
