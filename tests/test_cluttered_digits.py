@@ -51,6 +51,28 @@ def test_pieces_add_ink_and_take_none_away(root):
         assert not len(rows) or max(np.ptp(rows), np.ptp(columns)) < 8
 
 
+@pytest.mark.parametrize("size, pieces", [(60, 4), (100, 8)])
+def test_the_papers_settings_have_so_many_pieces_anywhere(root, size, pieces):
+    """Each piece more adds ink within 8 by 8 pixels, about as often here as there."""
+    chosen, images = np.tile(np.arange(40), 5), task(root).images()[0]
+    middles = []
+    for number in range(1, pieces + 1):
+        less, more = (
+            task(root, size=size, pieces=count).cluttered(images, chosen, np.random.default_rng(5))
+            for count in (number - 1, number)
+        )
+        added = more > less
+        assert more.shape == (len(chosen), size, size) and added.any(axis=(1, 2)).mean() > 0.9
+        for image in added[added.any(axis=(1, 2))]:
+            rows, columns = np.nonzero(image)
+            assert max(np.ptp(rows), np.ptp(columns)) < 8
+            middles.append((rows.mean() / size, columns.mean() / size))
+    assert np.abs(np.mean(middles, axis=0) - 0.5).max() < 0.05
+    assert np.abs(np.std(middles, axis=0) - (1 - 8 / size) / np.sqrt(12)).max() < 0.03
+    inputs, _ = task(root, size=size, pieces=pieces).batch(np.random.default_rng(0), 2)
+    assert inputs["image"].shape == (2, size, size) and inputs["image"].max() <= 1
+
+
 def test_test_images_are_always_the_same_and_training_never(root):
     some = task(root, size=30, pieces=2)
     for split in ("validation", "test"):

@@ -74,6 +74,27 @@ def drawn(grey, rng):
     return rng.random(grey.shape, "float32") * 255 < grey
 
 
+def lay(squares, parts, rng, met=np.maximum):
+    """Lays a part somewhere on each square; `met` says what ink becomes that meets other ink.
+
+    Args:
+        squares: `(batch, size, size)`, changed in place.
+        parts: `(batch, side, side)`.
+        rng: `numpy.random.Generator` of the places.
+        met: function of two arrays, what is there and what comes.
+    """
+    side = parts.shape[1]
+    there = places(*rng.integers(0, squares.shape[1] - side + 1, (2, len(parts))), side)
+    squares[there] = met(squares[there], parts)
+
+
+def places(down, right, side):
+    """The indices of a square part of each image, whose corners are given, `(batch,)` each."""
+    beside = np.arange(side)
+    rows, columns = down[:, None, None] + beside[:, None], right[:, None, None] + beside
+    return np.arange(len(down))[:, None, None], rows, columns
+
+
 @dataclasses.dataclass(frozen=True)
 class Digits(Listed):
     """Tell which digit of MNIST an image shows.

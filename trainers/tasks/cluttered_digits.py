@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from .._difficulty import levels
-from ._images import Digits
+from ._images import Digits, lay, places
 
 PIECE = 8
 SEED = 1406  # of the images of validation and test
@@ -70,11 +70,11 @@ class ClutteredDigits(Digits):
         """Squares `(batch, size, size)` uint8 around the chosen of `images (count, 28, 28)`."""
         count = len(chosen)
         squares = np.zeros((count, self.size, self.size), "uint8")
-        _lay(squares, images[chosen], rng)
+        lay(squares, images[chosen], rng)
         for _ in range(self.pieces):
             others = images[rng.integers(0, len(images), count)]
             down, right = rng.integers(0, others.shape[1] - PIECE + 1, (2, count))
-            _lay(squares, others[_places(down, right, PIECE)], rng)
+            lay(squares, others[places(down, right, PIECE)], rng)
         return squares
 
 
@@ -82,17 +82,3 @@ class ClutteredDigits(Digits):
 def _made(task, split):
     images, digits = task.images(split)
     return task.cluttered(images, np.arange(len(digits)), np.random.default_rng([SEED, len(split)]))
-
-
-def _lay(squares, parts, rng):
-    """Lays a part somewhere on each square."""
-    side = parts.shape[1]
-    places = _places(*rng.integers(0, squares.shape[1] - side + 1, (2, len(parts))), side)
-    squares[places] = np.maximum(squares[places], parts)
-
-
-def _places(down, right, side):
-    """The indices of a square part of each image, whose corners are given, `(batch,)` each."""
-    beside = np.arange(side)
-    rows, columns = down[:, None, None] + beside[:, None], right[:, None, None] + beside
-    return np.arange(len(down))[:, None, None], rows, columns
