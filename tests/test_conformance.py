@@ -25,6 +25,7 @@ from ponderzoo.layers._base import OwnDense, SequenceLayer
 from ponderzoo.trainers import _rooms, data
 from ponderzoo.trainers._metrics import MeanLoss, OwnLoss
 from ponderzoo.trainers._task import NATS, seeds
+from ponderzoo.trainers.tasks._images import SIDES
 from ponderzoo.zoo._registry import PRETRAINED
 
 LAYERS = {
@@ -680,6 +681,13 @@ def test_entry_exports_and_passes_the_gate(name, small, batch_of, tmp_path, monk
             written = described["signatures"][key]["outputs"][output]
             assert written["names"] == list(names)
             assert written["shape"][-1] in (None, len(names))
+        tensors = {**described["signatures"][key]["inputs"]}
+        tensors |= described["signatures"][key]["outputs"]
+        for image in signature.images:
+            assert tensors[image]["image"] and len(tensors[image]["shape"]) in (3, 4)
+        for windows, over in signature.over.items():
+            assert over in signature.images and tensors[windows]["over"] == over
+            assert signature.names[windows] == SIDES
 
 
 @each_entry

@@ -1,11 +1,14 @@
 """DRAW: A Recurrent Neural Network for Image Generation (Gregor et al., 2015)."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from ..layers import DRAW, GlimpseLSTM
 from ..layers._distributions import bernoulli
 from ._registry import Entry, Paper, register
+from .signatures import binary_digits
+from .signatures._signature import Signature
 
 PAPER = Paper(
     mechanism="DRAW",
@@ -39,6 +42,13 @@ def build(task, steps, units, latent_size, read_patch, write_patch):
     variance = ops.exp(2 * log_deviation)
     kl = ops.sum((ops.square(mean) + variance - 1) / 2 - log_deviation, axis=-1)
     likelihood = log_deviation + (ops.square(latents - mean) / variance - ops.square(latents)) / 2
+    windows = {}
+    if draw.attention:
+        windows = {
+            "read_windows": _rectangles(found["read_windows"], read_patch),
+            "write_windows": _rectangles(found["write_windows"], write_patch),
+            "sample_windows": _rectangles(fresh["write_windows"], write_patch),
+        }
     return keras.Model(
         {"image": image, "seed": seed},
         {
@@ -50,8 +60,56 @@ def build(task, steps, units, latent_size, read_patch, write_patch):
             "steps": ops.sigmoid(found["canvases"]),
             "sample": ops.sigmoid(fresh["canvases"][:, -1]),
             "sample_steps": ops.sigmoid(fresh["canvases"]),
+            **windows,
         },
     )
+
+
+def _rectangles(windows, patch):
+    """Windows as tasks have them (`Digits`), of grids of so many filters along a side."""
+    x, y, stride, *rest = ops.split(windows, windows.shape[-1], axis=-1)
+    half = stride * (patch - 1) / 2
+    # A pixel's middle is its number, counted from 1; it begins half a pixel before.
+    sides = [x - half, y - half, x + half, y + half]
+    return ops.concatenate([*(side - 0.5 for side in sides), *rest], axis=-1)
+
+
+def signatures(model, task):
+    """What the task serves, and `interpolate`: images between two, by means of their latents."""
+    import tensorflow as tf
+
+    draw = model.get_layer("draw")
+    served = binary_digits.signatures(model, task, {})
+
+    def interpolate(image, other, shares):
+        tf.debugging.Assert(
+            tf.reduce_all((shares >= 0) & (shares <= 1)), ["shares must be 0 to 1, got", shares]
+        )
+        middle = tf.zeros((tf.shape(image)[0], draw.steps, draw.latent_size))
+        first, last = (draw.reconstruct(x, middle)["latents"][:, None] for x in (image, other))
+        latents = first + shares[:, :, None, None] * (last - first)
+        made = draw.generate(tf.reshape(latents, (-1, draw.steps, draw.latent_size)))
+        found = tf.sigmoid(made["canvases"][:, -1])
+        return {"between": tf.reshape(found, (*tf.unstack(tf.shape(shares)), 28, 28))}
+
+    pixels, _ = served["serve"].inputs["image"]
+    images = served["serve"].sample["image"]
+    shares = np.linspace([0, 1], [1, 0], 6, axis=1, dtype="float32")
+    served["interpolate"] = Signature(
+        interpolate,
+        {
+            "image": (pixels, "float32"),
+            "other": (pixels, "float32"),
+            "shares": ((None, None), "float32"),
+        },
+        {"image": images, "other": images[::-1].copy(), "shares": shares},
+        {
+            "between": "the chance of each pixel to be 1, so far on the way from the image to the "
+            "other as shares say, 0 to 1, (batch, shares, 28, 28)"
+        },
+        images=("image", "other", "between"),
+    )
+    return served
 
 
 def build_reader(task, glimpses, units, patch):
@@ -64,12 +122,13 @@ def build_reader(task, glimpses, units, patch):
         patch: filters along a side, 12 in the paper.
 
     Returns:
-        `keras.Model`: `image` in; the logits `digit`, and `windows`, where it looked, out.
+        `keras.Model`: `image` in; the logits `digit`, and `read_windows`, where it looked, out.
     """
     image = keras.Input(task.input_spec["image"][0], name="image")
     found = GlimpseLSTM(units, glimpses, patch, name="glimpses")(image)
     digit = keras.layers.Dense(10, name="digit")(found["outputs"][:, -1])
-    return keras.Model({"image": image}, {"digit": digit, "windows": found["windows"]})
+    windows = _rectangles(found["windows"], patch)
+    return keras.Model({"image": image}, {"digit": digit, "read_windows": windows})
 
 
 CONFIG = {"steps": 10, "units": 256, "latent_size": 32, "read_patch": 5, "write_patch": 5}
@@ -93,6 +152,8 @@ register(
         config=CONFIG,
         train=TRAIN,
         paper_result="on binarized MNIST at most 80.97 nats, with 64 steps",
+        own_signatures=signatures,
+        own_notation=binary_digits.notation,
         small={**SMALL, "read_patch": 2, "write_patch": 2},
         small_task=SMALL_TASK,
     )
@@ -107,6 +168,8 @@ register(
         config={**CONFIG, "read_patch": 0, "write_patch": 0},
         train=TRAIN,
         paper_result="on binarized MNIST at most 87.40 nats without attention, with 64 steps",
+        own_signatures=signatures,
+        own_notation=binary_digits.notation,
         small=SMALL,
         small_task=SMALL_TASK,
     )
@@ -121,10 +184,6 @@ register(
         config={"glimpses": 6, "units": 192, "patch": 12},
         train={**TRAIN, "updates": 20_000},
         paper_result="on 100 by 100 pixels with 8 pieces 3.36 % wrong, with 8 glimpses",
-        told={
-            "windows": "of each glimpse: x and y of its centre, the stride between its filters and "
-            "their deviation, in pixels counted from 1, and the intensity, (batch, glimpses, 5)"
-        },
         small={"glimpses": 2, "units": 8, "patch": 3},
         small_task={"size": 28, "pieces": 1},
     )

@@ -15,6 +15,9 @@ VALIDATION = 12  # the last twelfth of MNIST's images of training
 SEED = 1607  # of the fixed binarisation
 BINARY = "binarized_mnist", "glyphs", "omniglot"  # in black and white
 SETS = "mnist", "fashion_mnist", *BINARY
+SIDES = ("left", "top", "right", "bottom", "deviation", "intensity")
+"""What windows are told by: the middles of their outer filters, in pixels from the image's upper
+left corner, the deviation of the filters, and the intensity."""
 
 
 def part_of(files, split):

@@ -42,7 +42,8 @@ class BinaryDigits(Listed):
     likewise, those of an image that the row's seed alone decides. Where a part of `nats` is no
     sample, but a mean in closed form, `log_weight`, `(batch,)`, is log p(x, z) - log q(z | x).
     A model that makes an image in steps may give `steps` and `sample_steps`, `(batch, steps, 28,
-    28)`: what `mean` and `sample` were after each.
+    28)`: what `mean` and `sample` were after each; and `read_windows`, `write_windows` and
+    `sample_windows`, `(batch, steps, 6)`, where it looked and painted: the `SIDES` of `_images`.
 
     `report` has an importance-weighted estimate: minus the logarithm of the mean weight of so many
     `samples` of each of the first `images` of the test split (Burda, Grosse and Salakhutdinov,

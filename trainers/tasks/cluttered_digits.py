@@ -27,7 +27,9 @@ class ClutteredDigits(Digits):
     the validation split.
 
     Inputs: `image`, `(batch, size, size)` float32, rows from the top, 0 (paper) to 1 (ink).
-    Targets: `digit`, `(batch,)` int32. The model output `digit` is logits, `(batch, 10)`.
+    Targets: `digit`, `(batch,)` int32. The model output `digit` is logits, `(batch, 10)`. A model
+    that looks at the image in steps may give `read_windows`, `(batch, steps, 6)`, what it looked at
+    in each: the `SIDES` of `_images`.
 
     Raises:
         FileNotFoundError: the images are not there.

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from . import _windows
 from ._signature import Signature, handed_on
 
 
@@ -22,13 +23,17 @@ def signatures(model, task, told):
         digit = tf.argmax(probability, axis=-1, output_type=tf.int32)
         return {"digit": digit, "probability": probability, **handed_on(answer, told)}
 
+    told = {**told, **{k: _windows.MEANINGS[k] for k in _windows.OVER if k in model.output}}
+    shown = _windows.shown(told)
     return {
         "serve": Signature(
             serve,
             {"image": ((None, *shape), "float32")},
             task.inputs_without_data(np.random.default_rng(0), 2),
             {"digit": "0 to 9, (batch,)", "probability": "of each digit, (batch, 10)", **told},
-            {"probability": tuple("0123456789")},
+            {"probability": tuple("0123456789"), **shown["names"]},
+            images=("image",),
+            over=shown["over"],
         )
     }
 

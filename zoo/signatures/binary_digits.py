@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from . import _windows
 from ._drawing import image_of, text_of
 from ._notation import Notation, expected
 from ._signature import Signature, handed_on
@@ -12,6 +13,15 @@ COST = {
     "reconstruction": "the part of it that is for the pixels, (batch,)",
     "kl": "the part of it that is for what is said of the image, (batch,)",
 }
+PAINTED = {
+    "mean": "the chance of each pixel to be 1, (batch, 28, 28)",
+    "steps": "the same after each step, (batch, steps, 28, 28)",
+    **_windows.MEANINGS,
+    "kl_steps": "the part of it that is for what is said at each step, (batch, steps)",
+}
+REMADE = {**{name: name for name in PAINTED}, "kl_steps": "kl"}
+MADE = {"mean": "sample", "steps": "sample_steps", "write_windows": "sample_windows"}
+"""What `PAINTED` are called among the outputs of models, of an image and of chance."""
 
 
 def signatures(model, task, told):
@@ -35,26 +45,33 @@ def signatures(model, task, told):
 
     def reconstruct(image, seed):
         answer = asked(image, seed)
-        return {**told_of(answer), **painted(answer, "mean", "steps")}
+        return {**told_of(answer), **named(answer, remade)}
 
     def generate(seed):
         nothing = tf.zeros((tf.shape(seed)[0], 28, 28))
-        return painted(model({"image": nothing, "seed": seed}), "sample", "sample_steps")
+        return named(model({"image": nothing, "seed": seed}), made)
 
-    def painted(answer, image, steps):
-        names = {"mean": image, "steps": steps} if "steps" in answer else {"mean": image}
+    def named(answer, names):
         return {name: tf.cast(answer[key], tf.float32) for name, key in names.items()}
+
+    def there(names):
+        found = {name: key for name, key in names.items() if key in model.output}
+        return found if "steps" in found else {"mean": names["mean"]}
+
+    def signature(function, given, sample, names, meanings):
+        meanings = {**{name: PAINTED[name] for name in names}, **meanings}
+        shown = _windows.shown(meanings)
+        images = tuple(name for name in ("image", "mean", "steps") if name in {**given, **meanings})
+        return Signature(function, given, sample, meanings, images=images, **shown)
 
     seeds = {"seed": np.array([1, 2], "int32")}
     images = {**task.inputs_without_data(np.random.default_rng(0), 2), **seeds}
-    pixels = {"mean": "the chance of each pixel to be 1, (batch, 28, 28)"}
-    if "steps" in model.output:
-        pixels["steps"] = "the same after each step, (batch, steps, 28, 28)"
-    given = {"image": IMAGES, "seed": SEEDS}
+    remade, made = map(there, (REMADE, MADE))
+    given, cost = {"image": IMAGES, "seed": SEEDS}, {**COST, **told}
     return {
-        "serve": Signature(serve, given, images, {**COST, **told}),
-        "reconstruct": Signature(reconstruct, given, images, {**pixels, **COST, **told}),
-        "generate": Signature(generate, {"seed": SEEDS}, seeds, pixels),
+        "serve": signature(serve, given, images, {}, cost),
+        "reconstruct": signature(reconstruct, given, images, remade, cost),
+        "generate": signature(generate, {"seed": SEEDS}, seeds, made, {}),
     }
 
 
