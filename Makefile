@@ -65,10 +65,11 @@ bench-transduction: .venv/developer ## times the transducer's losses against pla
 	$(BIN)/python tests/benchmarks/transduction.py
 	$(BIN)/python tests/benchmarks/transduction.py --backend jax
 
-bench-draw: .venv/developer ## times a training step of DRAW
+bench-draw: .venv/developer ## times a training step of DRAW, and images that it is asked for
 	$(BIN)/python tests/benchmarks/draw.py
 	$(BIN)/python tests/benchmarks/draw.py --graph
 	$(BIN)/python tests/benchmarks/draw.py --backend jax
+	$(BIN)/python tests/benchmarks/painting.py
 
 bench-handwriting: .venv/developer ## times a training step of handwriting synthesis at the paper's size
 	$(BIN)/python tests/benchmarks/handwriting.py

@@ -2,16 +2,25 @@
 
 import dataclasses
 import io
+import os
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 from ponderzoo import zoo
 from ponderzoo.export import _cli
 from ponderzoo.export.client import Client
 from ponderzoo.zoo.signatures import parity
-from ponderzoo.zoo.signatures._drawing import HEIGHT, MARGIN, WIDTH, pen_png, pen_svg, picture_of
+from ponderzoo.zoo.signatures._drawing import (
+    HEIGHT,
+    MARGIN,
+    WIDTH,
+    image_of,
+    pen_png,
+    pen_svg,
+    picture_of,
+)
 
 LINE = [np.array([[0, 0], [1, 2], [2, 0]]), np.array([[0.5, 1], [1.5, 1]]), np.array([[4.0, 0]])]
 
@@ -118,6 +127,38 @@ def test_pictures_are_written_where_they_are_asked_for(predict, tmp_path):
     predict("1", "11", "--output", tmp_path)
     names = {f"act_parity-{row}.{end}" for row in (1, 2) for end in ("svg", "png")}
     assert {file.name for file in tmp_path.iterdir()} == names | {"new"}
+
+
+def test_answers_in_pictures_are_written_without_being_asked_for(predict, monkeypatch, tmp_path):
+    written = parity.notation
+
+    def notation(task):
+        return {"serve": dataclasses.replace(written(task)["serve"], in_pictures=True)}
+
+    monkeypatch.setattr(parity, "notation", notation)
+    monkeypatch.chdir(tmp_path)
+    code, out, _, _ = predict("1", "11")
+    assert not code and f"picture   {os.path.join('pictures', 'act_parity-2.svg')} and .png" in out
+    assert len([*tmp_path.glob("pictures/*.png")]) == 2
+    predict("1", "--json", "--output", tmp_path / "other")
+    predict("1", "--json")
+    assert {file.name for file in tmp_path.iterdir()} == {"pictures", "other"}
+
+
+def test_steps_of_an_image_are_an_animation_with_the_window_over_them():
+    steps = np.zeros((3, 4, 5))
+    steps[1], steps[2] = 1, 0.5
+    windows = [[1, 1, 4, 3, 0.25, 1]] * 3
+    picture = image_of(np.eye(4, 5), "one", steps, windows)
+    assert picture.png == image_of(np.eye(4, 5)).png and not image_of(np.eye(4, 5)).gif
+    image = Image.open(io.BytesIO(picture.gif))
+    assert image.n_frames == 4 and image.size == (40, 32)
+    frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+    for frame, inside in zip(frames[:2], (255, 0)):
+        assert (frame[16, 16] == inside).all() and (frame[16, 2] == inside).all()
+        red, green, blue = map(int, frame[16, 8])
+        assert red > green > blue
+    assert (frames[3][0, 0] == 0).all() and (frames[3][16, 8] == 255).all()
 
 
 def test_numbers_of_rows_are_set(predict):

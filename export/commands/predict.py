@@ -6,6 +6,8 @@ import os
 
 from ._command import argument, command, import_backend
 
+PICTURES = "pictures"
+
 
 @command(
     "predict",
@@ -38,8 +40,9 @@ from ._command import argument, command, import_backend
     argument(
         "--output",
         metavar="DIR",
-        help="where pictures of the answers go, as NAME.svg and NAME.png; with several rows as "
-        "NAME-1.svg and so on",
+        help="where pictures of the answers go, as NAME.svg and NAME.png, and as NAME.gif what was "
+        f"made in steps; with several rows as NAME-1.svg and so on ({PICTURES}, of images that "
+        "were made)",
     ),
     argument("--certificate", metavar="FILE", help="for TLS: PEM of the authority"),
     place=41,
@@ -54,7 +57,7 @@ def predict(arguments):
     from .._tensors import to_lists
     from ..client import Client
 
-    name, signature, inputs, show, picture = _question(arguments)
+    name, signature, inputs, show, picture, directory = _question(arguments)
     _change(inputs, arguments.set)
     if arguments.output and not picture:
         raise ValueError(f"{name} answers {signature or 'this'} by text alone: --output has no use")
@@ -64,20 +67,22 @@ def predict(arguments):
         print(json.dumps({key: to_lists(array, key) for key, array in outputs.items()}))
     else:
         print("\n\n".join(show(inputs, outputs)))
-    if arguments.output:
-        _write(picture(inputs, outputs), arguments.output, name)
+    if directory:
+        _write(picture(inputs, outputs), directory, name)
 
 
 def _question(arguments):
     """Names of model and signature, inputs, and functions of inputs and outputs by row.
 
-    The first shows them; the second draws them, and is None where nothing is drawn.
+    The first shows them; the second draws them, and is None where nothing is drawn. Last comes the
+    directory of pictures, empty where none are to be written.
     """
+    asked = arguments.output or ""
     if arguments.inputs and arguments.texts:
         raise ValueError("predict wants INPUT or --inputs, not both")
     if arguments.inputs:
         inputs = _read_json(arguments.inputs)
-        return arguments.name, arguments.signature, inputs, _show_arrays, None
+        return arguments.name, arguments.signature, inputs, _show_arrays, None, asked
     import_backend("names")
     from ...zoo._trained import Trained
 
@@ -88,7 +93,8 @@ def _question(arguments):
     if signature in notation:
         chosen = notation[signature]
         inputs = chosen.read(arguments.texts) if arguments.texts else chosen.sample
-        return trained.name, signature, inputs, chosen.show, chosen.picture
+        usual = PICTURES if chosen.in_pictures and not arguments.json else ""
+        return trained.name, signature, inputs, chosen.show, chosen.picture, asked or usual
     chosen = _signature(trained.name, signature)
     if arguments.texts:
         raise ValueError(
@@ -96,7 +102,7 @@ def _question(arguments):
             f"write the inputs of {signature!r} as --inputs JSON"
         )
     show = functools.partial(_show_arrays, meanings=chosen.outputs)
-    return trained.name, signature, chosen.sample, show, None
+    return trained.name, signature, chosen.sample, show, None, asked
 
 
 def _change(inputs, pairs):
@@ -127,7 +133,9 @@ def _write(pictures, folder, name):
         stem = os.path.join(folder, name if len(pictures) == 1 else f"{name}-{number}")
         write_file(f"{stem}.svg", picture.svg.encode())
         write_file(f"{stem}.png", picture.png)
-        print(f"picture   {stem}.svg and .png")
+        if picture.gif:
+            write_file(f"{stem}.gif", picture.gif)
+        print(f"picture   {stem}.svg and .png" + (", its steps .gif" if picture.gif else ""))
 
 
 def _read_json(text):

@@ -12,14 +12,20 @@ WIDTH, HEIGHT = 1000.0, 160.0  # of a picture, at most
 THICKNESS, MARGIN = 2.5, 6.0
 FINER = 3  # times as large is drawn what a PNG shows
 PIXEL = 8  # dots of a PNG that show a pixel of an image, across and down
+PACE, REST = 350, 1400  # milliseconds of a step of an animation, and of what came of them
+WINDOW = 217, 95, 2  # its colour, red, green and blue
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture twice: `svg`, the text of a file, and `png`, the bytes of one."""
+    """A picture twice: `svg`, the text of a file, and `png`, the bytes of one.
+
+    `gif` are the bytes of a third one where there is something to see of how it came about.
+    """
 
     svg: str
     png: bytes
+    gif: bytes = b""
 
 
 def picture_of(strokes, title=""):
@@ -61,13 +67,15 @@ def pen_png(strokes):
     return content.getvalue()
 
 
-def image_of(image, title=""):
-    """The `Picture` of an image `(height, width)`, 0 (paper) to 1 (ink), its pixels as squares."""
-    grey = np.rint(255 * (1 - np.clip(np.asarray(image, float), 0, 1))).astype("uint8")
-    content = io.BytesIO()
-    large = np.kron(grey, np.ones((PIXEL, PIXEL), "uint8"))
-    Image.fromarray(large).save(content, "PNG", optimize=True)
-    (height, width), png = large.shape, content.getvalue()
+def image_of(image, title="", steps=(), windows=()):
+    """The `Picture` of an image `(height, width)`, 0 (paper) to 1 (ink), its pixels as squares.
+
+    Where there are `steps`, `(steps, height, width)`, it has an animation of them, and of
+    `windows`, `(steps, 6)`, over them: what `SIDES` in `trainers/tasks/_images.py` says.
+    """
+    content, large = io.BytesIO(), _squares(image)
+    large.save(content, "PNG", optimize=True)
+    (width, height), png = large.size, content.getvalue()
     name = f"<title>{escape(title)}</title>" if title else ""
     data = base64.b64encode(png).decode()
     return Picture(
@@ -75,7 +83,29 @@ def image_of(image, title=""):
         f'height="{height}" role="img">{name}<image width="{width}" height="{height}" '
         f'href="data:image/png;base64,{data}"/></svg>\n',
         png,
+        _animation(image, steps, windows) if len(steps) else b"",
     )
+
+
+def _squares(image):
+    """A picture in grey, each pixel of the image as large a square as `PIXEL` says."""
+    grey = np.rint(255 * (1 - np.clip(np.asarray(image, float), 0, 1))).astype("uint8")
+    return Image.fromarray(np.kron(grey, np.ones((PIXEL, PIXEL), "uint8")))
+
+
+def _animation(image, steps, windows):
+    """A GIF of steps, and of what came of them."""
+    frames = [_squares(step).convert("RGB") for step in steps]
+    for frame, (left, top, right, bottom, deviation, _) in zip(frames, windows):
+        box = [float(PIXEL * side) for side in (left, top, right, bottom)]
+        # The line is the thicker the less precise the filters are, as in the paper's figures.
+        width = max(1, round(float(PIXEL * deviation / 2)))
+        ImageDraw.Draw(frame).rectangle(box, outline=WINDOW, width=width)
+    frames, content = [*frames, _squares(image).convert("RGB")], io.BytesIO()
+    paces = [PACE] * len(steps) + [REST]
+    first, *others = frames
+    first.save(content, "GIF", save_all=True, append_images=others, duration=paces, loop=0)
+    return content.getvalue()
 
 
 def text_of(image):

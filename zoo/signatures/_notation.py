@@ -18,12 +18,15 @@ class Notation:
             expected and what came.
         show: `show(inputs, outputs)` gives a list of texts, of as many lines as it takes.
         picture: None, or `picture(inputs, outputs)`, which gives a list of `_drawing.Picture`.
+        in_pictures: whether answers are pictures in the first place, which are written also where
+            nobody says to which directory.
     """
 
     example: tuple
     read: Callable
     show: Callable
     picture: Callable | None = None
+    in_pictures: bool = False
 
     @property
     def sample(self):

@@ -91,9 +91,9 @@ def notation(task):
         return [text_of(image) for image in outputs["mean"]]
 
     def picture(inputs, outputs):
-        images = outputs["mean"]
-        if "steps" in outputs:
-            images = [np.concatenate([*steps], axis=1) for steps in outputs["steps"]]
-        return [image_of(image, f"seed {seed}") for seed, image in zip(inputs["seed"], images)]
+        nothing = [()] * len(outputs["mean"])
+        parts = (outputs.get(name, nothing) for name in ("steps", "write_windows"))
+        rows = zip(outputs["mean"], inputs["seed"], *parts)
+        return [image_of(image, f"seed {seed}", *steps) for image, seed, *steps in rows]
 
-    return {"generate": Notation(("7", "8"), read, show, picture)}
+    return {"generate": Notation(("7", "8"), read, show, picture, in_pictures=True)}
