@@ -7,14 +7,22 @@ import os
 import numpy as np
 
 from .._describe import after
+from .._evaluate import outputs_of, telling
 from .._metrics import TargetError
-from .._task import Listed
+from .._task import NATS, Listed, Task, seeds
 from ..data import dataset
 
 VALIDATION = 12  # the last twelfth of MNIST's images of training
 SEED = 1607  # of the fixed binarisation
+SETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "binarized_mnist": "binarized MNIST",
+    "glyphs": "glyphs of handwriting fonts",
+    "omniglot": "Omniglot",
+}
 BINARY = "binarized_mnist", "glyphs", "omniglot"  # in black and white
-SETS = "mnist", "fashion_mnist", *BINARY
+SIZE = 28
 SIDES = ("left", "top", "right", "bottom", "deviation", "intensity")
 """What windows are told by: the middles of their outer filters, in pixels from the image's upper
 left corner, the deviation of the filters, and the intensity."""
@@ -96,6 +104,92 @@ def places(down, right, side):
     beside = np.arange(side)
     rows, columns = down[:, None, None] + beside[:, None], right[:, None, None] + beside
     return np.arange(len(down))[:, None, None], rows, columns
+
+
+@functools.cache
+def by_class(data, root, split):
+    """The numbers of a split's images, those of a class together, and how many each class has.
+
+    Raises `ValueError` where the images have no classes.
+    """
+    found = classes(data, root, split)
+    return np.argsort(found, kind="stable"), np.unique(found, return_counts=True)[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryImages(Task):
+    """Images of 28 by 28 pixels in black and white.
+
+    `data` names the images: `mnist`, `fashion_mnist` or `glyphs`, which `ponderzoo data fetch`
+    downloads, or `binarized_mnist`, the fixed binarisation that papers compare on, or `omniglot`,
+    whose files `root` names, as it names files of the user's own of the others. Pixels of grey are
+    1 with the chance that their grey tells. With `binarisation` dynamic, images of training are
+    drawn anew whenever they are seen; those of validation and test, and with `fixed` all of them,
+    were drawn once by a seed that never changes. This is our own, not that of `binarized_mnist`,
+    and numbers on the two differ. The last twelfth of MNIST's images of training is the validation
+    split.
+
+    Raises:
+        FileNotFoundError: the images are not there.
+        ValueError: there are no such images, or no such binarisation.
+    """
+
+    data: str = "mnist"
+    root: str = ""
+    binarisation: str = "dynamic"
+
+    def __post_init__(self):
+        for name, known in (("data", SETS), ("binarisation", ("dynamic", "fixed"))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{self.name} takes a {name} of {', '.join(known)}; got {getattr(self, name)!r}"
+                )
+
+    @property
+    def corpus(self):
+        """What the images may be called: files of the user's own by the name of their directory."""
+        name = os.path.basename(os.path.abspath(self.root)) if self.root else SETS[self.data]
+        if self.data in BINARY:
+            return name
+        how = "drawn anew in training" if self.binarisation == "dynamic" else "drawn once"
+        return f"{name}, its pixels {how}, by our own binarisation"
+
+    def examples(self, split="train"):
+        """How many images a split has."""
+        return len(chances(self.data, self.root, split))
+
+    def pixels(self, chosen, rng, split="train"):
+        """Images by their numbers, `(...)`, as `(..., 28, 28)` float32, drawn anew where due."""
+        if split == "train" and self.binarisation == "dynamic":
+            ink = drawn(chances(self.data, self.root, split)[chosen], rng)
+        else:
+            ink = binarised(self.data, self.root, split)[chosen]
+        return ink.astype("float32")
+
+
+def importance_weighted(model, inputs, samples, batch_size=250):
+    """Minus the log of the mean weight of so many samples of each row, as float64.
+
+    Its mean is a bound of minus the log-probability that gets tighter with every sample.
+
+    Args:
+        model: gives `log_weight`, or else `nats`, `(batch, ...)`.
+        inputs: dict of arrays, without seeds.
+        samples: of each row.
+        batch_size: of the model.
+    """
+    model = telling(model, "log_weight", NATS)
+    count = len(next(iter(inputs.values())))
+    rows, weights = np.repeat(np.arange(count), samples), []
+    for start in range(0, len(rows), batch_size):
+        # The last batch is filled up: models are compiled for one size.
+        chosen = rows[np.arange(start, start + batch_size) % len(rows)]
+        given = {name: array[chosen] for name, array in inputs.items()}
+        found = outputs_of(model, {**given, "seed": seeds(batch_size, SIZE, start)})
+        weights.append(found["log_weight"] if "log_weight" in found else -found[NATS])
+    weights = np.concatenate(weights)[: len(rows)].astype("float64")
+    weights = weights.reshape(count, samples, *weights.shape[1:])
+    return np.log(samples) - np.logaddexp.reduce(weights, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)

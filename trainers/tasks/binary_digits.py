@@ -1,39 +1,23 @@
 """Densities of digits in black and white, as generative models of images are compared on."""
 
 import dataclasses
-import os
 
 import numpy as np
 
 from .._difficulty import levels
-from .._evaluate import outputs_of, telling
+from .._evaluate import outputs_of
 from .._metrics import MeanOfRows
-from .._task import NATS, Listed, seeds
-from ._images import BINARY, SETS, binarised, chances, drawn
+from .._task import NATS, Listed
+from ._images import SIZE, BinaryImages, binarised, importance_weighted
 
-SIZE = 28
 SHOWN = 16  # steps in a figure
-CALLED = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "binarized_mnist": "binarized MNIST",
-    "glyphs": "glyphs of handwriting fonts",
-    "omniglot": "Omniglot",
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class BinaryDigits(Listed):
+class BinaryDigits(BinaryImages, Listed):
     """Say how probable an image of pixels in black and white is, in nats, and make new ones.
 
-    `data` names the images: `mnist`, `fashion_mnist` or `glyphs`, which `ponderzoo data fetch`
-    downloads, or `binarized_mnist`, the fixed binarisation that papers compare on, or `omniglot`,
-    whose files `root` names, as it names files of the user's own of the others. Pixels of grey are
-    1 with the chance that their grey tells. With `binarisation` dynamic, images of training are
-    drawn anew whenever they are seen; those of validation and test, and with `fixed` all of them,
-    were drawn once by a seed that never changes. This is our own, not that of `binarized_mnist`,
-    and numbers on the two differ. The last twelfth of MNIST's images of training is the validation
-    split.
+    `data`, `root` and `binarisation` say which images; see `BinaryImages`.
 
     Inputs: `image`, `(batch, 28, 28)` float32, 0 (paper) or 1 (ink). There are no targets. Outputs
     of models: `nats`, `(batch,)`, minus a bound of the image's log-probability by one sample, of
@@ -48,15 +32,8 @@ class BinaryDigits(Listed):
     `report` has an importance-weighted estimate: minus the logarithm of the mean weight of so many
     `samples` of each of the first `images` of the test split (Burda, Grosse and Salakhutdinov,
     2015).
-
-    Raises:
-        FileNotFoundError: the images are not there.
-        ValueError: there are no such images, or no such binarisation.
     """
 
-    data: str = "mnist"
-    root: str = ""
-    binarisation: str = "dynamic"
     samples: int = 1000
     images: int = 500
     captions = {
@@ -71,29 +48,9 @@ class BinaryDigits(Listed):
         "kl": "of them for what is said of the image (KL)",
     }
 
-    def __post_init__(self):
-        for name, known in (("data", SETS), ("binarisation", ("dynamic", "fixed"))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{self.name} takes a {name} of {', '.join(known)}; got {getattr(self, name)!r}"
-                )
-
     @property
     def input_spec(self):
         return {"image": ((SIZE, SIZE), "float32")}
-
-    @property
-    def corpus(self):
-        """What the images may be called: files of the user's own by the name of their directory."""
-        name = os.path.basename(os.path.abspath(self.root)) if self.root else CALLED[self.data]
-        if self.data in BINARY:
-            return name
-        how = "drawn anew in training" if self.binarisation == "dynamic" else "drawn once"
-        return f"{name}, its pixels {how}, by our own binarisation"
-
-    def examples(self, split="train"):
-        """How many images a split has."""
-        return len(chances(self.data, self.root, split))
 
     def rows(self, chosen, split="train"):
         """The images of a split by their numbers, `(batch,)`, as they were drawn once."""
@@ -102,10 +59,7 @@ class BinaryDigits(Listed):
     def batch(self, rng, size, difficulty=None, split="train"):
         levels(self, difficulty)
         chosen = rng.integers(0, self.examples(split), size)
-        if split != "train" or self.binarisation == "fixed":
-            return self.rows(chosen, split)
-        grey = chances(self.data, self.root, split)[chosen]
-        return {"image": drawn(grey, rng).astype("float32")}, {}
+        return {"image": self.pixels(chosen, rng, split)}, {}
 
     def metrics(self):
         return {name: [MeanOfRows(name)] for name in (NATS, "reconstruction", "kl")}
@@ -125,7 +79,7 @@ class BinaryDigits(Listed):
         """`importance`: the estimate of the log-probability, with its images and its samples."""
         count = min(self.images, self.examples("test"))
         inputs, _ = self.rows(np.arange(count), "test")
-        nats = importance_weighted(model, inputs["image"], self.samples, self.evaluation_batch)
+        nats = importance_weighted(model, inputs, self.samples, self.evaluation_batch)
         found = {"importance_weighted_nats": float(nats.mean())}
         return {"importance": {**found, "images": count, "samples_an_image": self.samples}}
 
@@ -153,21 +107,3 @@ class BinaryDigits(Listed):
     def inputs_without_data(self, rng, size):
         """Images of chance, which need no files."""
         return {"image": rng.integers(0, 2, (size, SIZE, SIZE)).astype("float32")}
-
-
-def importance_weighted(model, images, samples, batch_size=250):
-    """Minus the log of the mean weight of so many samples of each image, `(images,)` float64.
-
-    Its mean is a bound of minus the log-probability that gets tighter with every sample.
-    """
-    model = telling(model, "log_weight", NATS)
-    rows = np.repeat(np.arange(len(images)), samples)
-    weights = []
-    for start in range(0, len(rows), batch_size):
-        # The last batch is filled up: models are compiled for one size.
-        chosen = rows[np.arange(start, start + batch_size) % len(rows)]
-        inputs = {"image": images[chosen], "seed": seeds(batch_size, SIZE, start)}
-        found = outputs_of(model, inputs)
-        weights.append(found["log_weight"] if "log_weight" in found else -found[NATS])
-    weights = np.concatenate(weights)[: len(rows)].astype("float64").reshape(len(images), samples)
-    return np.log(samples) - np.logaddexp.reduce(weights, axis=1)

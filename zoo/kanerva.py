@@ -1,0 +1,396 @@
+"""The Kanerva Machine: A Generative Distributed Memory (Wu et al., 2018)."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..layers import GaussianSample, KanervaMemory
+from ..layers._base import whole
+from ..layers._distributions import bernoulli
+from ..trainers._files import read_arrays, write_arrays
+from ..trainers.tasks.image_episodes import PARTS
+from ._registry import Entry, Paper, register
+from .signatures import image_episodes
+from .signatures._signature import Signature
+
+PAPER = Paper(
+    mechanism="Kanerva Machine",
+    title="The Kanerva Machine: A Generative Distributed Memory",
+    authors="Yan Wu, Greg Wayne, Alex Graves, Timothy Lillicrap",
+    year=2018,
+    arxiv="1804.01756",
+)
+SIDE = 28
+REFINED = 128  # units between what is read and its correction
+MOST_READINGS = 8  # that a signature does
+STATE = "memory_mean", "memory_covariance"
+
+
+class _Machine:
+    """The machine's layers, and what is made of them in models and in signatures alike.
+
+    Images are `(batch, time, 28, 28)`, codes and addresses `(batch, time, size)`.
+    """
+
+    def __init__(self, layers):
+        self.layers = layers
+
+    def encoded(self, image):
+        return self.layers["encoder"](image)
+
+    def gaussian(self, name, hidden):
+        """Means and logarithms of the deviations."""
+        return ops.split(self.layers[name](hidden), 2, axis=-1)
+
+    def draw(self, stream, *parameters):
+        return self.layers[stream](*parameters)
+
+    def stored(self, hidden, seed):
+        """Codes, and the addresses where they are written."""
+        code = self.draw("stored_code", *self.gaussian("code", hidden), seed)
+        return code[0], self.draw("stored_address", *self.gaussian("address", hidden), seed)[0]
+
+    def refined(self, hidden, read):
+        """q(z | x, y, M): what is read, corrected by what is seen; at first it is nearly that."""
+        seen = ops.relu(self.layers["seen"](hidden) + self.layers["of_read"](read))
+        moved, log_deviation = self.gaussian("correction", seen)
+        return read + moved, log_deviation
+
+    def drawn(self, code):
+        """Logits of the pixels."""
+        return self.layers["decoder"](code)
+
+    def cost(self, image, hidden, state, query, seed):
+        """What images cost to a memory, in parts, and the pixels by the sample.
+
+        `query` is the sample of the addresses, its KL and its log-weight, and `state` what
+        `KanervaMemory` gives for it.
+        """
+        _, kl_addresses, address_weight = query
+        read = state["read"]
+        code, kl_codes, code_weight = self.draw(
+            "read_code", *self.refined(hidden, read), seed, read
+        )
+        ink = self.drawn(code)
+        reconstruction = -ops.sum(bernoulli(ink, image), axis=(2, 3))
+        return {
+            "reconstruction": reconstruction,
+            "kl_codes": kl_codes,
+            "kl_addresses": kl_addresses,
+            "log_weight": code_weight + address_weight - reconstruction,
+            "mean": ops.sigmoid(ink),
+        }
+
+    def recalled(self, hidden, memory):
+        """The chances of pixels when images are read by the means of everything, without chance."""
+        place, _ = self.gaussian("address", hidden)
+        read = self.layers["memory"](None, None, place, memory=memory)
+        return ops.sigmoid(self.drawn(self.refined(hidden, read["read"])[0])), read["weights"]
+
+    def imagined(self, place, seed, memory):
+        """The chances of pixels of images that a memory makes at addresses of chance.
+
+        `place` are zeros as large as addresses.
+        """
+        place, _, _ = self.draw("fresh_address", place, place, seed)
+        read = self.layers["memory"](None, None, place, seed, memory=memory)["read"]
+        return ops.sigmoid(self.drawn(self.draw("fresh_code", read, 0 * read, seed)[0]))
+
+
+def build(task, slots, code_size, address_size, units):
+    """An autoencoder whose codes are read from a memory that its episode was written to.
+
+    What is written, and where, and what is read there, is drawn each by a chance of its own.
+
+    Args:
+        task: `ImageEpisodes`.
+        slots: K, rows of the memory; 0 for none, which leaves a variational autoencoder of the same
+            networks.
+        code_size: C, numbers of a code.
+        address_size: S, numbers of an address.
+        units: of both hidden layers of encoder and decoder.
+
+    Returns:
+        `keras.Model`: `image`, `seed` and, with a memory, `written` in; the outputs that the task
+        asks for and, with a memory, `memory_mean` and `memory_covariance` out.
+    """
+    slots, code_size = whole("slots", slots, 0), whole("code_size", code_size, 1)
+    address_size, units = whole("address_size", address_size, 1), whole("units", units, 1)
+    image = keras.Input((None, SIDE, SIDE), name="image")
+    written = keras.Input((None,), name="written")
+    seed = keras.Input((), dtype="int32", name="seed")
+    machine = _Machine(_layers(slots, code_size, address_size, units))
+    hidden = machine.encoded(image)
+    if not slots:
+        return keras.Model({"image": image, "seed": seed}, _without(machine, image, hidden, seed))
+    memory = machine.layers["memory"]
+    query = machine.draw("read_address", *machine.gaussian("address", hidden), seed)
+    found = memory(*machine.stored(hidden, seed), query[0], seed, written=written)
+    state = found["mean"], found["covariance"]
+    kl_memory = found["kl"] / ops.maximum(ops.sum(written, axis=1), 1)
+    outputs = _outputs(machine.cost(image, hidden, found, query, seed), kl_memory)
+    return keras.Model(
+        {"image": image, "written": written, "seed": seed},
+        {
+            **outputs,
+            "recalled": machine.recalled(hidden, state)[0],
+            "sample": machine.imagined(ops.zeros_like(query[0]), seed, state),
+            **dict(zip(STATE, state)),
+        },
+    )
+
+
+def _without(machine, image, hidden, seed):
+    """The outputs of a variational autoencoder."""
+    mean, log_deviation = machine.gaussian("code", hidden)
+    code, kl, log_weight = machine.draw("read_code", mean, log_deviation, seed)
+    ink, nothing = machine.drawn(code), ops.zeros_like(mean)
+    reconstruction = -ops.sum(bernoulli(ink, image), axis=(2, 3))
+    cost = {
+        "reconstruction": reconstruction,
+        "kl_codes": kl,
+        "kl_addresses": ops.zeros_like(kl),
+        "log_weight": log_weight - reconstruction,
+        "mean": ops.sigmoid(ink),
+    }
+    fresh, _, _ = machine.draw("fresh_code", nothing, nothing, seed)
+    return {
+        **_outputs(cost, ops.zeros_like(kl[:, 0])),
+        "recalled": ops.sigmoid(machine.drawn(mean)),
+        "sample": ops.sigmoid(machine.drawn(fresh)),
+    }
+
+
+def _outputs(cost, kl_memory):
+    nats = sum(cost[name] for name in PARTS)
+    nats = ops.mean(nats, axis=1)
+    return {"nats": nats, **cost, "kl_memory": kl_memory, "joint_nats": nats + kl_memory}
+
+
+def _layers(slots, code_size, address_size, units):
+    """The layers by their names."""
+    dense, single = keras.layers.Dense, {"dtype": "float32"}
+    hidden = [[dense(units, "relu", name=f"{x}_{i}") for i in range(2)] for x in ("see", "draw")]
+    flat = keras.layers.Reshape((-1, SIDE**2), name="pixels")
+    square = keras.layers.Reshape((-1, SIDE, SIDE), name="drawn", **single)
+    layers = [
+        keras.Sequential([flat, *hidden[0]], name="encoder"),
+        keras.Sequential(
+            [*hidden[1], dense(SIDE**2, name="ink", **single), square], name="decoder"
+        ),
+        dense(2 * code_size, name="code", **single),
+        GaussianSample(stream="read_code", name="read_code"),
+        GaussianSample(stream="fresh_code", name="fresh_code"),
+    ]
+    if slots:
+        little = keras.initializers.RandomNormal(stddev=0.01)
+        streams = "stored_code", "stored_address", "read_address", "fresh_address"
+        layers += [
+            *(GaussianSample(stream=stream, name=stream) for stream in streams),
+            dense(2 * address_size, name="address", **single),
+            KanervaMemory(slots, code_size, name="memory"),
+            dense(REFINED, name="seen"),
+            dense(REFINED, use_bias=False, name="of_read"),
+            dense(2 * code_size, kernel_initializer=little, name="correction", **single),
+        ]
+    return {layer.name: layer for layer in layers}
+
+
+# The memory of an episode.
+
+
+def save_memory(path, mean, covariance):
+    """Writes the memory of an episode as an npz file, of one row or of a batch."""
+    write_arrays(path, dict(zip(STATE, (np.asarray(mean), np.asarray(covariance)))))
+
+
+def load_memory(path):
+    """The `(mean, covariance)` that `save_memory` wrote.
+
+    Raises `OSError` where there is no such file, and `ValueError` where it is damaged, or holds
+    something else.
+    """
+    found = read_arrays(path, "write the episode again")
+    shapes = [found[name].shape if name in found else () for name in STATE]
+    if len(shapes[0]) < 2 or shapes[1] != (*shapes[0][:-1], shapes[0][-2]):
+        raise ValueError(
+            f"{path} must hold {STATE[0]}, (..., slots, code_size), and {STATE[1]}, (..., slots, "
+            f"slots); got { ({k: v.shape for k, v in found.items()}) }"
+        )
+    return tuple(found[name] for name in STATE)
+
+
+def signatures(model, task):
+    """Those of the task and, with a memory: `empty`, `write`, `read` and `sample`.
+
+    The memory comes in and goes out: whoever asks keeps it.
+    """
+    import tensorflow as tf
+
+    served = image_episodes.signatures(model, task, {})
+    if "written" not in model.input:
+        return served
+    machine = _Machine({layer.name: layer for layer in model.layers})
+    memory = machine.layers["memory"]
+    address_size = memory.addresses.shape[0]
+
+    def state_of(memory_mean, memory_covariance):
+        turned = tf.linalg.matrix_transpose(memory_covariance)
+        near = tf.abs(memory_covariance - turned) <= 1e-4 * tf.abs(memory_covariance) + 1e-6
+        least = tf.reduce_min(tf.linalg.diag_part(memory_covariance))
+        tf.debugging.Assert(
+            tf.reduce_all(near) & (least > 0),
+            [
+                "memory_covariance must be symmetric and its diagonal above 0, as `empty` and "
+                "`write` give it; its least variance is",
+                least,
+            ],
+        )
+        return memory_mean, memory_covariance
+
+    def empty(rows):
+        mean, covariance = memory.empty(tf.shape(rows)[0])
+        return dict(zip(STATE, (mean, covariance)))
+
+    def write(image, seed, memory_mean, memory_covariance):
+        image_episodes.check_ink(image)
+        state = state_of(memory_mean, memory_covariance)
+        code, place = machine.stored(machine.encoded(image[:, None]), seed)
+        before = memory.weigh(place) @ state[0]
+        found = memory(code, place, place, memory=state)
+        return {
+            **dict(zip(STATE, (found["mean"], found["covariance"]))),
+            "kl": found["kl"],
+            "surprise": tf.reduce_sum(tf.square(code - before), axis=(1, 2)),
+            "trace": tf.linalg.trace(found["covariance"]),
+        }
+
+    def read_again(image, state, readings):
+        """What `readings` readings leave of images `(batch, 28, 28)`, a list of all."""
+        steps, weights = [], []
+        for number in range(MOST_READINGS):
+            seen = tf.cast((image if number == 0 else steps[-1]) > 0.5, tf.float32)
+            found, weight = machine.recalled(machine.encoded(seen[:, None]), state)
+            goes_on = (number < readings)[:, None, None]
+            steps.append(found[:, 0] if number == 0 else tf.where(goes_on, found[:, 0], steps[-1]))
+            weights.append(weight[:, 0])
+        return tf.stack(steps, axis=1), weights[0]
+
+    def check_readings(readings, least):
+        tf.debugging.Assert(
+            tf.reduce_all((readings >= least) & (readings <= MOST_READINGS)),
+            [f"readings must be {least} to {MOST_READINGS}, got", readings],
+        )
+
+    def read(image, readings, seed, memory_mean, memory_covariance):
+        image_episodes.check_ink(image)
+        check_readings(readings, 1)
+        state, image = state_of(memory_mean, memory_covariance), image[:, None]
+        hidden = machine.encoded(image)
+        query = machine.draw("read_address", *machine.gaussian("address", hidden), seed)
+        found = memory(None, None, query[0], seed, memory=state)
+        cost = machine.cost(image, hidden, found, query, seed)
+        steps, weights = read_again(image[:, 0], state, readings)
+        parts = {name: cost[name][:, 0] for name in PARTS}
+        return {
+            "mean": steps[:, -1],
+            "steps": steps,
+            "weights": weights,
+            "nats": sum(parts.values()),
+            **parts,
+        }
+
+    def sample(readings, seed, memory_mean, memory_covariance):
+        check_readings(readings, 0)
+        state = state_of(memory_mean, memory_covariance)
+        nowhere = tf.zeros((tf.shape(seed)[0], 1, address_size))
+        first = machine.imagined(nowhere, seed, state)[:, 0]
+        steps, _ = read_again(first, state, readings)
+        begun = (readings > 0)[:, None, None, None]
+        steps = tf.concat([first[:, None], tf.where(begun, steps, first[:, None])], axis=1)
+        return {"mean": steps[:, -1], "steps": steps}
+
+    whole = ((None,), "int32")
+    slots, size = memory.slots, memory.code_size
+    state = dict(zip(STATE, (((None, slots, size), "float32"), ((None, slots, slots), "float32"))))
+    here = dict(zip(STATE, (np.asarray(x, "float32") for x in memory.empty(2))))
+    numbers = {"readings": np.array([3, 1], "int32"), "seed": np.array([1, 2], "int32")}
+    counted = dict.fromkeys(numbers, whole)
+    images = task.inputs_without_data(np.random.default_rng(0), 2)["image"]
+    told = {
+        "memory_mean": "R, the mean of the memory, (batch, slots, code size)",
+        "memory_covariance": "U, the covariance of its rows, (batch, slots, slots)",
+    }
+    seen = {
+        "mean": "the chance of each pixel to be 1 after the last reading, (batch, 28, 28)",
+        "steps": "the same after each reading, those behind the last as the last, (batch, steps, "
+        "28, 28)",
+    }
+    served |= {
+        "empty": Signature(empty, {"rows": whole}, {"rows": np.array([0, 0], "int32")}, told),
+        "write": Signature(
+            write,
+            {"image": ((None, SIDE, SIDE), "float32"), "seed": whole, **state},
+            {"image": images[:, 0], "seed": numbers["seed"], **here},
+            {
+                **told,
+                "kl": "nats that tell the memory from an empty one, (batch,)",
+                "surprise": "squared distance of the code from what was to be read in its place "
+                "before, (batch,)",
+                "trace": "of the covariance: the less, the more is known, (batch,)",
+            },
+        ),
+        "read": Signature(
+            read,
+            {"image": ((None, SIDE, SIDE), "float32"), **counted, **state},
+            {"image": images[:, 0], **numbers, **here},
+            {
+                **seen,
+                "weights": "of the slots at the first reading, (batch, slots)",
+                **{k: image_episodes.COST[k] for k in ("nats", *PARTS)},
+            },
+        ),
+        "sample": Signature(sample, {**counted, **state}, {**numbers, **here}, seen),
+    }
+    return served
+
+
+SHARED = {
+    "paper": PAPER,
+    "task": "image_episodes",
+    "build": build,
+    "config": {"slots": 32, "code_size": 50, "address_size": 25, "units": 320},
+    "train": {
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "learning_rate_schedule": "cosine",
+        "decay_from": 0.5,
+        "clipnorm": 10.0,
+        "updates": 32_000,
+        "steps_per_epoch": 500,
+        "evaluation_rows": 1000,
+    },
+    "baseline": "VAE",
+    "plain": {"slots": 0},
+    "own_signatures": signatures,
+    "own_notation": image_episodes.notation,
+    "small": {"slots": 3, "code_size": 4, "address_size": 3, "units": 8},
+    "small_task": {"episode_length": 3, "samples": 3, "episodes": 2},
+}
+
+register(
+    Entry(
+        **SHARED,
+        name="kanerva_digits",
+        paper_result="no digits in the paper",
+    )
+)
+
+register(
+    Entry(
+        **SHARED,
+        name="kanerva_glyphs",
+        task_config={"data": "glyphs"},
+        paper_result="on Omniglot clearly below the same machine without a memory (figures only)",
+    )
+)
