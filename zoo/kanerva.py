@@ -339,6 +339,7 @@ def signatures(model, task):
                 "before, (batch,)",
                 "trace": "of the covariance: the less, the more is known, (batch,)",
             },
+            images=("image",),
         ),
         "read": Signature(
             read,
@@ -349,8 +350,15 @@ def signatures(model, task):
                 "weights": "of the slots at the first reading, (batch, slots)",
                 **{k: image_episodes.COST[k] for k in ("nats", *PARTS)},
             },
+            images=("image", "mean", "steps"),
         ),
-        "sample": Signature(sample, {**counted, **state}, {**numbers, **here}, seen),
+        "sample": Signature(
+            sample,
+            {**counted, **state},
+            {**numbers, **here},
+            seen,
+            images=("mean", "steps"),
+        ),
     }
     return served
 
