@@ -6,6 +6,9 @@ import pytest
 import tensorflow as tf
 from ponderzoo import zoo
 from ponderzoo.layers import GlimpseLSTM, _filterbank
+from ponderzoo.trainers.data import mnist
+from ponderzoo.trainers.figures.images import in_steps
+from ponderzoo.trainers.tasks import _images
 from ponderzoo.trainers.tasks._images import SIDES
 
 KINDS = ("draw_digits", "draw_digits_whole")
@@ -102,3 +105,42 @@ def test_cluttered_digits_are_answered_with_where_they_were_looked_at():
     found = ask(serve)
     assert found["read_windows"].shape == (2, entry.small["glimpses"], len(SIDES))
     assert serve.over == {"read_windows": "image"} and serve.images == ("image",)
+
+
+# Figures.
+
+
+def test_windows_are_drawn_over_their_steps():
+    windows = np.zeros((2, 3, 6))
+    windows[1, 2] = 1, 2, 4, 5, 0.5, 1
+    figure = in_steps(np.zeros((2, 3, 10, 8)), windows)
+    *_, window = figure.axes[0].patches
+    # Line 1 and step 2, of images with a gap of 2 pixels; middles of pixels are whole numbers.
+    assert window.get_xy() == (2 * (8 + 2) + 1 - 0.5, 10 + 2 + 2 - 0.5)
+    assert (window.get_width(), window.get_height()) == (3, 3)
+    assert len(figure.axes[0].patches) == 6
+    assert not in_steps(np.zeros((2, 3, 10, 8))).axes[0].patches
+
+
+def test_models_that_work_in_steps_show_how(tmp_path):
+    mnist.sample(tmp_path)
+    for name, more in (
+        ("draw_digits", {"steps", "glimpses"}),
+        ("draw_digits_whole", {"steps"}),
+        ("mixture_vae_digits", set()),
+    ):
+        entry = zoo.info(name)
+        task = zoo.task_of(entry, **entry.small_task, root=str(tmp_path))
+        found = task.figures(entry.build(task, **{**entry.config, **entry.small}))
+        assert found.keys() == {"reconstructions", "samples", "nearest"} | more
+        assert found.keys() <= task.captions.keys()
+
+
+def test_the_nearest_image_is_that_of_the_least_distance(tmp_path, monkeypatch):
+    mnist.sample(tmp_path)
+    monkeypatch.setattr(_images, "PART", 7)
+    known = _images.chances("mnist", str(tmp_path), "train") / 255
+    images = np.random.default_rng(0).random((5, 28, 28))
+    far = ((images[:, None] - known) ** 2).sum(axis=(2, 3))
+    found = _images.nearest(images, "mnist", str(tmp_path))
+    np.testing.assert_allclose(found, known[far.argmin(axis=1)], atol=1e-6)

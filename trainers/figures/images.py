@@ -4,8 +4,11 @@ Every function returns a matplotlib `Figure` drawn by Agg: `savefig` needs no di
 """
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
-from ._panels import subplots
+from ._panels import COLOURS, subplots
+
+INCHES, GAP = 0.6, 2  # of an image across, and pixels between images
 
 
 def sheet(kinds, columns=16):
@@ -18,14 +21,49 @@ def sheet(kinds, columns=16):
     count, height, width = np.shape(kinds[0])
     columns = max(1, min(columns, count))
     lines = -(-count // columns)
-    gap, high = 2, len(kinds) * height + 2
-    page = np.zeros((lines * high + gap * lines, columns * (width + gap)))
+    high = len(kinds) * height + GAP
+    page = np.zeros((lines * high + GAP * lines, columns * (width + GAP)))
     for place in range(count):
         line, column = divmod(place, columns)
         for number, images in enumerate(kinds):
-            top, left = line * (high + gap) + number * height, column * (width + gap)
+            top, left = line * (high + GAP) + number * height, column * (width + GAP)
             page[top : top + height, left : left + width] = images[place]
-    figure, (panel,) = subplots(size=(0.6 * columns, 0.6 * columns * len(page) / page.shape[1]))
+    return _shown(page, columns, INCHES)[0]
+
+
+def in_steps(images, windows=None, inches=INCHES):
+    """Images step by step, a line each, and windows over them (Gregor et al., 2015).
+
+    Args:
+        images: `(count, steps, height, width)`, 0 (paper) to 1 (ink).
+        windows: `(count, steps, 6)`, the `SIDES` of `trainers/tasks/_images.py`. The line of a
+            window is the thicker the wider its filters are.
+        inches: of a step across.
+    """
+    count, steps, height, width = np.shape(images)
+    page = np.pad(images, [(0, 0), (0, 0), (0, GAP), (0, GAP)], constant_values=0.15)
+    page = page.transpose(0, 2, 1, 3).reshape(count * (height + GAP), steps * (width + GAP))
+    figure, panel = _shown(page, steps, inches)
+    if windows is None:
+        return figure
+    points = 72 * inches / (width + GAP)
+    for line, step in np.ndindex(count, steps):
+        left, top, right, bottom, deviation, _ = windows[line][step]
+        # A pixel's middle is a whole number to a panel.
+        corner = left + step * (width + GAP) - 0.5, top + line * (height + GAP) - 0.5
+        style = {"edgecolor": COLOURS[1], "linewidth": max(0.5, points * deviation / 2)}
+        window = Rectangle(corner, right - left, bottom - top, fill=False, alpha=0.8, **style)
+        panel.add_patch(window)
+        # What is outside of the image is not shown over its neighbours.
+        box = (step * (width + GAP) - 0.5, line * (height + GAP) - 0.5)
+        window.set_clip_path(Rectangle(box, width, height, transform=panel.transData))
+    return figure
+
+
+def _shown(page, columns, inches):
+    """The figure of a page, and its panel."""
+    width = inches * columns
+    figure, (panel,) = subplots(size=(width, width * len(page) / page.shape[1]))
     panel.imshow(1 - page, cmap="gray", vmin=0, vmax=1)
     panel.axis("off")
-    return figure
+    return figure, panel

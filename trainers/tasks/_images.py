@@ -14,6 +14,8 @@ from ..data import dataset
 
 VALIDATION = 12  # the last twelfth of MNIST's images of training
 SEED = 1607  # of the fixed binarisation
+PART = 5000  # images that are compared at once
+LOOKED = 8  # images in a figure of where they were looked at
 SETS = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
@@ -78,6 +80,20 @@ def binarised(data, root, split):
     Each pixel is 1 with the chance that its grey tells, by numbers of a seed that never changes.
     """
     return drawn(chances(data, root, split), np.random.default_rng([SEED, len(split)]))
+
+
+def nearest(images, data, root):
+    """The images of training, `(count, height, width)` from 0 to 1, that are nearest to others.
+
+    By the square of the distance between their pixels.
+    """
+    known = chances(data, root, "train")
+    flat = np.reshape(images, (len(images), -1)).astype("float32")
+    far = []
+    for start in range(0, len(known), PART):
+        some = known[start : start + PART].reshape(-1, flat.shape[1]).astype("float32") / 255
+        far.append(np.square(some).sum(axis=1) - 2 * flat @ some.T)
+    return known[np.concatenate(far, axis=1).argmin(axis=1)].astype("float32") / 255
 
 
 def drawn(grey, rng):
@@ -208,6 +224,8 @@ class Digits(Listed):
         "mistakes": "Images of the test split that were taken for something else, the surest "
         "mistakes first: the truth, and the answer.",
         "confusion": "How often each digit of the test split got each answer.",
+        "glimpses": "Where images of the test split were looked at, glimpse by glimpse: what lies "
+        "between the outer filters, with a line the thicker the wider the filters.",
     }
 
     @property
@@ -244,9 +262,13 @@ class Digits(Listed):
         return lines
 
     def figures(self, model, rows=10_000, batch_size=250):
-        """Matplotlib figures by name: `digits`, `confusion`, and `mistakes` where there are any."""
+        """Matplotlib figures by name: `digits`, `confusion`, and `mistakes` where there are any.
+
+        Of a model that looks at images in steps there are `glimpses`, too.
+        """
         from .._evaluate import answers
         from ..figures.digits import confusion, grid
+        from ..figures.images import in_steps
 
         rows = min(rows, self.examples("test"))
         stream = self.dataset("test", batch_size, -(-rows // batch_size))
@@ -264,6 +286,9 @@ class Digits(Listed):
             lost = logits[wrong].max(axis=-1) - logits[wrong, digits[wrong]]
             wrong = wrong[np.argsort(-lost, kind="stable")]
             figures["mistakes"] = grid(images[wrong], digits[wrong], answers[wrong])
+        looked = outputs_of(model, {"image": images[:LOOKED]}).get("read_windows")
+        if looked is not None:
+            figures["glimpses"] = in_steps(repeated(images[:LOOKED], looked), looked, inches=1.0)
         return figures
 
     def inputs_without_data(self, rng, size):
@@ -277,3 +302,8 @@ def _answer(logits):
     logits = np.asarray(logits, "float64")
     answer = logits.argmax()
     return answer, 1 / np.exp(logits - logits[answer]).sum()
+
+
+def repeated(images, windows):
+    """Images `(count, steps, height, width)` that stay the same below all windows."""
+    return np.repeat(images[:, None], np.shape(windows)[1], axis=1)

@@ -8,7 +8,15 @@ from .._difficulty import levels
 from .._evaluate import outputs_of
 from .._metrics import MeanOfRows
 from .._task import NATS, Listed
-from ._images import SIZE, BinaryImages, binarised, importance_weighted
+from ._images import (
+    LOOKED,
+    SIZE,
+    BinaryImages,
+    binarised,
+    importance_weighted,
+    nearest,
+    repeated,
+)
 
 SHOWN = 16  # steps in a figure
 
@@ -40,7 +48,10 @@ class BinaryDigits(BinaryImages, Listed):
         "reconstructions": "Images of the test split, and below each what was made of what the "
         "model says of it.",
         "samples": "Images that the model makes of nothing but chance.",
-        "steps": "How some of these came about, a line each.",
+        "steps": "How some of these came about, a line each; where a window was painted in, its "
+        "line is the thicker the wider its filters.",
+        "glimpses": "Where images of the test split were looked at in each step, likewise.",
+        "nearest": "Images that the model makes, and below each the nearest one of training.",
     }
     called = {
         NATS: "nats an image, a bound",
@@ -84,26 +95,44 @@ class BinaryDigits(BinaryImages, Listed):
         return {"importance": {**found, "images": count, "samples_an_image": self.samples}}
 
     def figures(self, model):
-        """Matplotlib figures by name: `reconstructions`, `samples`, and perhaps `steps`."""
-        from ..figures.images import sheet
+        """Matplotlib figures by name: `reconstructions`, `samples` and `nearest`.
+
+        Of a model that works in steps there are `steps`, too, and where it looks at parts of an
+        image `glimpses`.
+        """
+        from ..figures.images import in_steps, sheet
 
         inputs, _ = self.rows(np.arange(min(80, self.examples("test"))), "test")
         found = outputs_of(model, inputs)
         figures = {**self.snapshot(inputs, {}, found), "samples": sheet([found["sample"]])}
+        some = found["sample"][:32]
+        figures["nearest"] = sheet([some, nearest(some, self.data, self.root)])
         if "sample_steps" in found:
-            steps = found["sample_steps"]
-            shown = np.linspace(0, steps.shape[1] - 1, min(SHOWN, steps.shape[1])).round()
-            some = steps[:8, shown.astype(int)].reshape(-1, SIZE, SIZE)
-            figures["steps"] = sheet([some], columns=len(shown))
+            windows = found.get("sample_windows")
+            figures["steps"] = in_steps(*map(_few, (found["sample_steps"], windows)))
+        if "read_windows" in found:
+            windows = _few(found["read_windows"])
+            figures["glimpses"] = in_steps(repeated(inputs["image"][:LOOKED], windows), windows)
         return figures
 
     def snapshot(self, inputs, targets, outputs):
-        """Matplotlib figures of a few rows by name: `reconstructions`."""
+        """Matplotlib figures of a few rows by name: `reconstructions` and `samples`."""
         from ..figures.images import sheet
 
         some = slice(32)
-        return {"reconstructions": sheet([inputs["image"][some], outputs["mean"][some]])}
+        return {
+            "reconstructions": sheet([inputs["image"][some], outputs["mean"][some]]),
+            "samples": sheet([outputs["sample"][some]]),
+        }
 
     def inputs_without_data(self, rng, size):
         """Images of chance, which need no files."""
         return {"image": rng.integers(0, 2, (size, SIZE, SIZE)).astype("float32")}
+
+
+def _few(steps):
+    """`LOOKED` rows, and `SHOWN` of their steps or fewer, with the first and the last."""
+    if steps is None:
+        return None
+    shown = np.linspace(0, steps.shape[1] - 1, min(SHOWN, steps.shape[1])).round()
+    return steps[:LOOKED, shown.astype(int)]
