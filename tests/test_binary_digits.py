@@ -303,6 +303,16 @@ def test_the_fit_gets_there_with_weight_gradients_and_not_without():
     assert found[True] < 0.05 and found[False] > 0.1
 
 
+def test_the_fit_is_drawn_beside_another_with_the_masses_of_quadrants():
+    task, entry = trainers.task("four_gaussians"), zoo.info("mixture_fit")
+    models = {name: entry.build(task, **entry.config) for name in ("one", "other")}
+    panels = task.beside(models)["fit"].axes
+    assert [panel.get_title() for panel in panels] == ["to be had", "one", "other"]
+    for panel, model in zip(panels[1:], models.values()):
+        assert [text.get_text() for text in panel.texts] == [f"{x:.3f}" for x in task.masses(model)]
+    assert panels[0].texts[0].get_text() == "0.398"
+
+
 class Own(keras.losses.Loss):
     def call(self, y_true, y_pred):
         return y_pred

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+from ponderzoo import zoo
 from ponderzoo.layers import MixtureSample, mixture_draw, mixture_log_prob, mixture_path
 from ponderzoo.layers._distributions import FAMILIES
 
@@ -145,6 +146,30 @@ def test_the_gradient_is_that_of_points_at_given_uniform_numbers(family, full, s
         slope = (moved[0] - moved[1]) / (2 * step)
         axes = tuple(range(1, gradient.ndim))
         np.testing.assert_allclose((gradient * direction).sum(axis=axes), slope, atol=3e-7)
+
+
+def test_the_jacobian_that_is_served_is_that_of_points_at_given_uniform_numbers():
+    """By finite differences of the numerical inversion, a logit after the other."""
+    entry = zoo.info("mixture_fit")
+    model = zoo.build("mixture_fit", components=3)
+    serve = entry.signatures(model, zoo.task_of(entry))["draw"]
+    given = parameters(rows=6, count=3)
+    names = "logits", "means", "log_deviations"
+    inputs = {name: tf.constant(x, "float32") for name, x in zip(names, given)}
+    found = serve.function(**inputs, seed=tf.range(6))
+    given = [inputs[name].numpy().astype("float64") for name in names]
+    logits, *rest = given
+    _, uniform = conditionals(found["sample"].numpy().astype("float64"), *given, "gaussian")
+
+    def at(logits):
+        return inverted(uniform, logits, *rest, "gaussian")
+
+    expected = [(at(logits + way) - at(logits - way)) / 2e-5 for way in 1e-5 * np.eye(3)]
+    np.testing.assert_allclose(
+        found["jacobian"].numpy(), np.stack(expected, axis=-1), rtol=1e-3, atol=1e-4
+    )
+    log_prob = np.log(np.prod(conditionals(found["sample"].numpy(), *given, "gaussian")[0], axis=1))
+    np.testing.assert_allclose(found["log_prob"].numpy(), log_prob, rtol=1e-4, atol=1e-4)
 
 
 def test_one_coordinate_has_the_closed_form():

@@ -15,6 +15,8 @@ from ponderzoo import trainers, zoo
 from ponderzoo.export import _cli
 from ponderzoo.trainers._events import EVENTS, EventFile
 from ponderzoo.trainers._files import read_json, write_json
+from ponderzoo.trainers.figures import _panels
+from ponderzoo.trainers.tasks.parity import Parity
 from ponderzoo.zoo import _card, _publish, _registry, _settings, _trained
 
 pytestmark = pytest.mark.skipif(
@@ -134,6 +136,27 @@ def test_a_published_entry_is_published_again_with_its_baseline(published, runs,
         assert (again / name).read_bytes() == (home / name).read_bytes()
     _publish.publish(again, runs / "baseline", runs / "sweep", tmp_path / "zoo")
     assert read_json(again / "metrics.json") == old
+
+
+def test_a_model_and_its_baseline_are_drawn_side_by_side(runs, tmp_path, monkeypatch):
+    def beside(task, models):
+        figure, (panel,) = _panels.subplots()
+        panel.set_title(
+            " ".join(f"{name} {model.count_params()}" for name, model in models.items())
+        )
+        told.append(panel.get_title())
+        return {"both": figure}
+
+    told = []
+    monkeypatch.setattr(Parity, "beside", beside)
+    home = tmp_path / "act_parity"
+    _publish.publish(runs / "ours", output=tmp_path)
+    assert not told and not (home / "figures/both.png").exists()
+    _publish.publish(runs / "ours", runs / "baseline", output=tmp_path)
+    sizes = re.findall(r"\d+", told[0])
+    assert told == [f"ACT {sizes[0]} without ACT {sizes[0]}"]
+    assert (home / "figures/both.png").exists()
+    assert "figures/both.png" in (home / "card.md").read_text()
 
 
 def test_a_sweep_of_seeds_and_settings(tmp_path):

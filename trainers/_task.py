@@ -142,6 +142,12 @@ class Task:
         """Matplotlib figures by name."""
         return {}
 
+    def beside(self, models):
+        """Matplotlib figures by name of a model and its baseline, a dict of both by what they are
+        called; they take the place of those in `figures`.
+        """
+        return {}
+
     def sounds(self, inputs):
         """(Samples a second, samples) of each row, to be heard beside the curves."""
         return []

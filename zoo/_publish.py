@@ -228,6 +228,8 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
     histories = dict(zip(names_of(ours.entry), found))
     write_file(place("history.json"), json.dumps(histories) + "\n")
     figures = _draw(ours, told, metrics, histories)
+    if plain:
+        figures |= ours.task.beside(dict(zip(names_of(ours.entry), models)))
     if seeds:
         of_seeds = {f"seed {run.metrics['seed']}": run for run in seeds}
         figures["learning_curves_of_seeds"] = _curves_of(of_seeds, measures[0])

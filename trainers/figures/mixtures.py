@@ -15,11 +15,12 @@ ROWS = 20_000
 DISTANCES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
-def densities(mixtures):
+def densities(mixtures, masses):
     """Densities side by side, the means of their components marked.
 
     Args:
         mixtures: dict: name -> weights `(K,)`, means `(K, 2)` and deviations `(K, 2)`.
+        masses: dict: name -> those of the quadrants, `(4,)`, counterclockwise from the upper right.
     """
     figure, panels = subplots(1, len(mixtures), size=(4 * len(mixtures), 4))
     line = np.linspace(-EXTENT, EXTENT, 160)
@@ -30,7 +31,11 @@ def densities(mixtures):
         each = np.exp(-0.5 * (z**2).sum(axis=-1)) / (2 * np.pi * deviations.prod(axis=-1))
         panel.imshow(each @ weights, origin="lower", extent=[-EXTENT, EXTENT] * 2, cmap="Blues")
         panel.scatter(*means.T, s=200 * weights, color=COLOURS[1], zorder=3)
-        panel.set(title=name, xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT))
+        for mass, place in zip(masses[name], ((1, 1), (-1, 1), (-1, -1), (1, -1))):
+            x, y = 0.75 * EXTENT * np.array(place)
+            panel.text(x, y, f"{mass:.3f}", ha="center", va="center", fontsize=9)
+        panel.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT))
+        panel.set_title(name, fontsize=10)
         panel.grid(False)
     return figure
 

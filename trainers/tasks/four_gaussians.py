@@ -34,8 +34,8 @@ class FourGaussians(Task):
 
     evaluation_batch = 10_000
     captions = {
-        "fit": "The density to be had, and the model's, with the means of its components, the "
-        "larger the more they weigh.",
+        "fit": "The density to be had and those of models, with the mass of each quadrant and the "
+        "means of the components, the larger the more they weigh.",
         "variance": "Standard deviation of the gradient of three logits by one sample, beside that "
         "of score functions, whose baseline is the mean: for a quadratic function and for one with "
         "bounds, in four dimensions, the further the components are apart.",
@@ -98,12 +98,16 @@ class FourGaussians(Task):
 
     def figures(self, model):
         """Matplotlib figures by name: `fit` and `variance`."""
-        from ..figures.mixtures import densities, variances
+        from ..figures.mixtures import variances
 
-        return {
-            "fit": densities({"to be had": TARGET, "the model": self._mixture(model)}),
-            "variance": variances(),
-        }
+        return {**self.beside({"the model": model}), "variance": variances()}
+
+    def beside(self, models):
+        """`fit`: the density to be had, and those of the models."""
+        from ..figures.mixtures import densities
+
+        found = {"to be had": TARGET, **{name: self._mixture(x) for name, x in models.items()}}
+        return {"fit": densities(found, {name: _masses(*x) for name, x in found.items()})}
 
 
 def _masses(weights, means, deviations):
