@@ -158,6 +158,78 @@ def test_images_that_are_binary_stay_what_they_are(larochelle):
     assert all((parts["train"] == image).all(axis=1).any() for image in images)
 
 
+# Several digits on a larger square.
+
+
+def laid(root, **config):
+    return trainers.task("binary_digits", root=root, digits=2, size=60, **config)
+
+
+def test_two_digits_are_whole_and_anywhere_and_their_ink_is_added(tmp_path):
+    """Of filled squares each pair of places is seen, and all of the ink but where they meet."""
+    rng = np.random.default_rng(0)
+    squares = _images.several(np.full((7, 28, 28), 100, "uint8"), np.arange(7), 2, 60, rng)
+    assert squares.shape == (7, 60, 60) and set(np.unique(squares)) <= {0, 100, 200}
+    for square in squares:
+        assert square.sum(dtype=int) == 2 * 28 * 28 * 100
+    rng = np.random.default_rng(0)
+    dark = _images.several(np.full((7, 28, 28), 200, "uint8"), np.arange(7), 2, 60, rng)
+    np.testing.assert_array_equal(dark, np.minimum(2 * squares.astype(int), 255))
+    alone = _images.several(np.full((1, 28, 28), 9, "uint8"), np.zeros(3000, int), 1, 30, rng)
+    places = [tuple(np.argwhere(square)[0]) for square in alone]
+    assert set(places) == {(down, right) for down in range(3) for right in range(3)}
+
+
+@pytest.mark.parametrize("binarisation", ["dynamic", "fixed"])
+def test_two_digits_are_put_together_anew_in_training_only(grey, binarisation):
+    task = laid(grey, binarisation=binarisation)
+    assert task.corpus.endswith("by our own binarisation, 2 of them on 60 by 60 pixels")
+    for split in SPLITS:
+        first, again = (task.dataset(split, 40, 4, seed)[0][0]["image"] for seed in (0, 0))
+        np.testing.assert_array_equal(first, again)
+        assert first.shape[1:] == (60, 60) and set(np.unique(first)) == {0, 1}
+        inputs, _ = task.rows(np.arange(task.examples(split)), split)
+        once = {image.tobytes() for image in inputs["image"]}
+        anew = any(image.tobytes() not in once for image in first)
+        assert anew == (split == "train" and binarisation == "dynamic")
+
+
+def test_images_by_themselves_are_what_they_were(grey):
+    """The settings are the least that there are, and leave the stream of chance alone."""
+    inputs, _ = trainers.task("binary_digits", root=grey).batch(np.random.default_rng(3), 20)
+    rng = np.random.default_rng(3)
+    chosen = _images.chances("mnist", grey, "train")[rng.integers(0, 110, 20)]
+    np.testing.assert_array_equal(inputs["image"], _images.drawn(chosen, rng))
+    with pytest.raises(ValueError, match="28 by 28 pixels; got a size of 27"):
+        trainers.task("binary_digits", size=27)
+
+
+@pytest.mark.parametrize("name", ["draw_digits", "draw_digits_whole", "mixture_vae_digits"])
+def test_models_and_what_they_serve_have_the_size_of_the_task(name):
+    import tensorflow as tf
+
+    entry = zoo.info(name)
+    task = zoo.task_of(entry, **{**entry.small_task, "digits": 2, "size": 40})
+    served = entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)
+    images = {"generate": "mean", "reconstruct": "mean", "interpolate": "between"}
+    for key in images.keys() & served.keys():
+        signature = served[key]
+        answer = signature.function(**{k: tf.constant(x) for k, x in signature.sample.items()})
+        assert signature.inputs.get("image", ((None, 40, 40),))[0] == (None, 40, 40)
+        assert answer[images[key]].shape[-2:] == (40, 40)
+
+
+def test_figures_have_the_size_of_the_task(grey):
+    class Painter:
+        def predict_on_batch(self, inputs):
+            image = inputs["image"]
+            steps = np.repeat(image[:, None], 3, axis=1)
+            return {"mean": image, "sample": image, "steps": steps, "sample_steps": steps}
+
+    figures = laid(grey).figures(Painter())
+    assert figures.keys() == {"samples", "reconstructions", "steps"}
+
+
 def test_what_is_no_choice_is_named():
     for name in ("data", "binarisation"):
         with pytest.raises(ValueError, match=f"binary_digits takes a {name} of .*; got 'letters'"):

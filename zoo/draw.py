@@ -32,7 +32,7 @@ def build(task, steps, units, latent_size, read_patch, write_patch):
     Returns:
         `keras.Model`: `image` and `seed` in; the outputs that the task asks for, `kl` by step, out.
     """
-    image = keras.Input((28, 28), name="image")
+    image = keras.Input(task.input_spec["image"][0], name="image")
     seed = keras.Input((), dtype="int32", name="seed")
     draw = DRAW(steps, units, latent_size, read_patch or None, write_patch or None, name="draw")
     found, fresh = draw(image, seed), draw(None, seed)
@@ -90,7 +90,7 @@ def signatures(model, task):
         latents = first + shares[:, :, None, None] * (last - first)
         made = draw.generate(tf.reshape(latents, (-1, draw.steps, draw.latent_size)))
         found = tf.sigmoid(made["canvases"][:, -1])
-        return {"between": tf.reshape(found, (*tf.unstack(tf.shape(shares)), 28, 28))}
+        return {"between": tf.reshape(found, (*tf.unstack(tf.shape(shares)), *found.shape[1:]))}
 
     pixels, _ = served["serve"].inputs["image"]
     images = served["serve"].sample["image"]
@@ -105,7 +105,7 @@ def signatures(model, task):
         {"image": images, "other": images[::-1].copy(), "shares": shares},
         {
             "between": "the chance of each pixel to be 1, so far on the way from the image to the "
-            "other as shares say, 0 to 1, (batch, shares, 28, 28)"
+            "other as shares say, 0 to 1, (batch, shares, height, width)"
         },
         images=("image", "other", "between"),
     )

@@ -76,7 +76,8 @@ def build_digits(task, components, dimensions, units, implicit, weight_gradients
         `weights` and `perplexity`, out.
     """
     count, size = whole("components", components, 1), whole("dimensions", dimensions, 1)
-    image = keras.Input((28, 28), name="image")
+    sides, _ = task.input_spec["image"]
+    image = keras.Input(sides, name="image")
     seed = keras.Input((), dtype="int32", name="seed")
     hidden = keras.layers.Flatten(name="pixels")(image)
     for number in range(2):
@@ -99,8 +100,8 @@ def build_digits(task, components, dimensions, units, implicit, weight_gradients
     decoder = keras.Sequential(name="decoder")
     for number in range(2):
         decoder.add(keras.layers.Dense(units, "relu", name=f"decoder_{number}"))
-    decoder.add(keras.layers.Dense(28 * 28, name="ink", dtype="float32"))
-    decoder.add(keras.layers.Reshape((28, 28), name="drawn", dtype="float32"))
+    decoder.add(keras.layers.Dense(math.prod(sides), name="ink", dtype="float32"))
+    decoder.add(keras.layers.Reshape(sides, name="drawn", dtype="float32"))
     ink = decoder(code)
     standard = ops.zeros_like(means[:, :1])
     fresh, *_ = MixtureSample(name="prior")(standard[:, :, 0], standard, standard, seed)

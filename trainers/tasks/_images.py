@@ -74,12 +74,14 @@ def classes(data, root, split):
 
 
 @functools.cache
-def binarised(data, root, split):
+def binarised(data, root, split, laid=None):
     """The images of a split, binarised once and for all, `(count, height, width)` bool.
 
     Each pixel is 1 with the chance that its grey tells, by numbers of a seed that never changes.
+    `laid` is the count and the size of `several`, or nothing for the images as they are.
     """
-    return drawn(chances(data, root, split), np.random.default_rng([SEED, len(split)]))
+    grey, rng = chances(data, root, split), np.random.default_rng([SEED, len(split)])
+    return drawn(several(grey, np.arange(len(grey)), *laid, rng) if laid else grey, rng)
 
 
 def nearest(images, data, root):
@@ -115,6 +117,19 @@ def lay(squares, parts, rng, met=np.maximum):
     squares[there] = met(squares[there], parts)
 
 
+def several(images, chosen, count, size, rng):
+    """Squares `(batch, size, size)` uint8 with so many images somewhere, the chosen among them.
+
+    The others are drawn by chance of `images (count, height, width)`. Where they meet, their ink is
+    added, up to 255.
+    """
+    squares = np.zeros((len(chosen), size, size), "uint8")
+    for number in range(count):
+        some = rng.integers(0, len(images), len(chosen)) if number else chosen
+        lay(squares, images[some], rng, lambda one, other: one + np.minimum(other, 255 - one))
+    return squares
+
+
 def places(down, right, side):
     """The indices of a square part of each image, whose corners are given, `(batch,)` each."""
     beside = np.arange(side)
@@ -134,7 +149,7 @@ def by_class(data, root, split):
 
 @dataclasses.dataclass(frozen=True)
 class BinaryImages(Task):
-    """Images of 28 by 28 pixels in black and white.
+    """Images of 28 by 28 pixels in black and white, or several on larger squares (`laid`).
 
     `data` names the images: `mnist`, `fashion_mnist` or `glyphs`, which `ponderzoo data fetch`
     downloads, or `binarized_mnist`, the fixed binarisation that papers compare on, or `omniglot`,
@@ -145,6 +160,9 @@ class BinaryImages(Task):
     and numbers on the two differ. The last twelfth of MNIST's images of training is the validation
     split.
 
+    Attributes:
+        laid: the count and the size of `several`, or nothing where images are what they are.
+
     Raises:
         FileNotFoundError: the images are not there.
         ValueError: there are no such images, or no such binarisation.
@@ -153,6 +171,7 @@ class BinaryImages(Task):
     data: str = "mnist"
     root: str = ""
     binarisation: str = "dynamic"
+    laid = None
 
     def __post_init__(self):
         for name, known in (("data", SETS), ("binarisation", ("dynamic", "fixed"))):
@@ -175,11 +194,16 @@ class BinaryImages(Task):
         return len(chances(self.data, self.root, split))
 
     def pixels(self, chosen, rng, split="train"):
-        """Images by their numbers, `(...)`, as `(..., 28, 28)` float32, drawn anew where due."""
+        """Images by their numbers, `(...)`, as `(..., 28, 28)` float32, drawn anew where due.
+
+        Where they are `laid`, `(batch,)` and `(batch, size, size)`.
+        """
         if split == "train" and self.binarisation == "dynamic":
-            ink = drawn(chances(self.data, self.root, split)[chosen], rng)
+            grey = chances(self.data, self.root, split)
+            grey = several(grey, chosen, *self.laid, rng) if self.laid else grey[chosen]
+            ink = drawn(grey, rng)
         else:
-            ink = binarised(self.data, self.root, split)[chosen]
+            ink = binarised(self.data, self.root, split, self.laid)[chosen]
         return ink.astype("float32")
 
 

@@ -27,21 +27,32 @@ class BinaryDigits(BinaryImages, Listed):
 
     `data`, `root` and `binarisation` say which images; see `BinaryImages`.
 
-    Inputs: `image`, `(batch, 28, 28)` float32, 0 (paper) or 1 (ink). There are no targets. Outputs
-    of models: `nats`, `(batch,)`, minus a bound of the image's log-probability by one sample, of
-    which `reconstruction` and `kl`, `(batch, ...)`, are the parts: what the pixels cost, and what
-    was to be said of them; `mean`, `(batch, 28, 28)`, the chances of the pixels; and `sample`,
-    likewise, those of an image that the row's seed alone decides. Where a part of `nats` is no
-    sample, but a mean in closed form, `log_weight`, `(batch,)`, is log p(x, z) - log q(z | x).
-    A model that makes an image in steps may give `steps` and `sample_steps`, `(batch, steps, 28,
-    28)`: what `mean` and `sample` were after each; and `read_windows`, `write_windows` and
+    With other `digits` and another `size` an image is a square of `size` pixels with so many images
+    somewhere on it, whose ink is added where they meet; with 2 on 60 pixels it is "MNIST generation
+    with two digits" (Gregor et al., 2015, section 4.3). Images of training are put together anew
+    whenever they are seen, unless they are drawn once.
+
+    Inputs: `image`, `(batch, size, size)` float32, 0 (paper) or 1 (ink). There are no targets.
+    Outputs of models: `nats`, `(batch,)`, minus a bound of the image's log-probability by one
+    sample, of which `reconstruction` and `kl`, `(batch, ...)`, are the parts: what the pixels cost,
+    and what was to be said of them; `mean`, `(batch, size, size)`, the chances of the pixels; and
+    `sample`, likewise, those of an image that the row's seed alone decides. Where a part of `nats`
+    is no sample, but a mean in closed form, `log_weight`, `(batch,)`, is log p(x, z) - log q(z |
+    x). A model that makes an image in steps may give `steps` and `sample_steps`, `(batch, steps,
+    size, size)`: what `mean` and `sample` were after each; and `read_windows`, `write_windows` and
     `sample_windows`, `(batch, steps, 6)`, where it looked and painted: the `SIDES` of `_images`.
 
     `report` has an importance-weighted estimate: minus the logarithm of the mean weight of so many
     `samples` of each of the first `images` of the test split (Burda, Grosse and Salakhutdinov,
     2015).
+
+    Raises:
+        FileNotFoundError: the images are not there.
+        ValueError: there are no such images, no such binarisation, or too small a size.
     """
 
+    digits: int = 1
+    size: int = SIZE
     samples: int = 1000
     images: int = 500
     captions = {
@@ -59,13 +70,30 @@ class BinaryDigits(BinaryImages, Listed):
         "kl": "of them for what is said of the image (KL)",
     }
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.size < SIZE:
+            raise ValueError(f"a digit has 28 by 28 pixels; got a size of {self.size}")
+
     @property
     def input_spec(self):
-        return {"image": ((SIZE, SIZE), "float32")}
+        return {"image": ((self.size, self.size), "float32")}
+
+    @property
+    def laid(self):
+        laid = self.digits, self.size
+        return laid if laid != (1, SIZE) else None
+
+    @property
+    def corpus(self):
+        name = super().corpus
+        laid = f"{self.digits} of them on {self.size} by {self.size} pixels"
+        return f"{name}, {laid}" if self.laid else name
 
     def rows(self, chosen, split="train"):
         """The images of a split by their numbers, `(batch,)`, as they were drawn once."""
-        return {"image": binarised(self.data, self.root, split)[chosen].astype("float32")}, {}
+        images = binarised(self.data, self.root, split, self.laid)
+        return {"image": images[chosen].astype("float32")}, {}
 
     def batch(self, rng, size, difficulty=None, split="train"):
         levels(self, difficulty)
@@ -106,7 +134,8 @@ class BinaryDigits(BinaryImages, Listed):
         found = outputs_of(model, inputs)
         figures = {**self.snapshot(inputs, {}, found), "samples": sheet([found["sample"]])}
         some = found["sample"][:32]
-        figures["nearest"] = sheet([some, nearest(some, self.data, self.root)])
+        if not self.laid:
+            figures["nearest"] = sheet([some, nearest(some, self.data, self.root)])
         if "sample_steps" in found:
             windows = found.get("sample_windows")
             figures["steps"] = in_steps(*map(_few, (found["sample_steps"], windows)))
@@ -127,7 +156,7 @@ class BinaryDigits(BinaryImages, Listed):
 
     def inputs_without_data(self, rng, size):
         """Images of chance, which need no files."""
-        return {"image": rng.integers(0, 2, (size, SIZE, SIZE)).astype("float32")}
+        return {"image": rng.integers(0, 2, (size, self.size, self.size)).astype("float32")}
 
 
 def _few(steps):

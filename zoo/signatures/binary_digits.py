@@ -7,15 +7,15 @@ from ._drawing import image_of, text_of
 from ._notation import Notation, expected
 from ._signature import Signature, handed_on
 
-IMAGES, SEEDS = ((None, 28, 28), "float32"), ((None,), "int32")
+SEEDS = (None,), "int32"
 COST = {
     "nats": "minus a bound of the image's log-probability, by one sample, (batch,)",
     "reconstruction": "the part of it that is for the pixels, (batch,)",
     "kl": "the part of it that is for what is said of the image, (batch,)",
 }
 PAINTED = {
-    "mean": "the chance of each pixel to be 1, (batch, 28, 28)",
-    "steps": "the same after each step, (batch, steps, 28, 28)",
+    "mean": "the chance of each pixel to be 1, (batch, height, width)",
+    "steps": "the same after each step, (batch, steps, height, width)",
     **_windows.MEANINGS,
     "kl_steps": "the part of it that is for what is said at each step, (batch, steps)",
 }
@@ -27,6 +27,8 @@ MADE = {"mean": "sample", "steps": "sample_steps", "write_windows": "sample_wind
 def signatures(model, task, told):
     """`serve` says what images cost, `reconstruct` makes them again, `generate` makes new ones."""
     import tensorflow as tf
+
+    shape, _ = task.input_spec["image"]
 
     def asked(image, seed):
         tf.debugging.Assert(
@@ -48,7 +50,7 @@ def signatures(model, task, told):
         return {**told_of(answer), **named(answer, remade)}
 
     def generate(seed):
-        nothing = tf.zeros((tf.shape(seed)[0], 28, 28))
+        nothing = tf.zeros((tf.shape(seed)[0], *shape))
         return named(model({"image": nothing, "seed": seed}), made)
 
     def named(answer, names):
@@ -67,7 +69,7 @@ def signatures(model, task, told):
     seeds = {"seed": np.array([1, 2], "int32")}
     images = {**task.inputs_without_data(np.random.default_rng(0), 2), **seeds}
     remade, made = map(there, (REMADE, MADE))
-    given, cost = {"image": IMAGES, "seed": SEEDS}, {**COST, **told}
+    given, cost = {"image": ((None, *shape), "float32"), "seed": SEEDS}, {**COST, **told}
     return {
         "serve": signature(serve, given, images, {}, cost),
         "reconstruct": signature(reconstruct, given, images, remade, cost),
