@@ -578,6 +578,32 @@ def test_what_is_too_large_for_a_picture_stays_text(page):
     assert '"added"' in page.run("document.querySelector('.raw pre').textContent")
 
 
+def test_what_comes_out_goes_in_again_wherever_it_is_taken(page, stub):
+    """A memory that a drawing was written to is read by the other signature."""
+    memory = {"memory": tensor("float32", None, 2)}
+    write = (
+        {"image": PIXELS, **memory},
+        {"trace": tensor("float32", None), **memory},
+        {"image": np.ones((2, 4, 5)).tolist(), "memory": [[0, 0], [0, 0]]},
+    )
+    seeds = {"seed": tensor("int32", None)}
+    read = {**memory, **seeds}, {"mean": PIXELS}, {"memory": [[0, 0], [0, 0]], "seed": [7, 8]}
+    described = card("memory", write=write, read=read)
+    stub.models.append({"name": "memory", "versions": [version(1)], "card": described})
+    stub.answers["memory", "write"] = {"outputs": {"trace": [1.0], "memory": [[1.5, 2.5]]}}
+    page = page("memory", "write")
+    page.drag("#pad-image", [(0.1, 0.125), (0.9, 0.125)])
+    page.click("#send-drawing")
+    page.until("document.querySelector('#keep') && find('send').textContent === 'Send'")
+    assert page.texts("#keep") == ["Go on from memory"]
+    page.click("#keep")
+    typed = json.loads(page.run("find('editor').value"))
+    assert typed["memory"] == [[1.5, 2.5]] and typed["image"][0][0] == [1] * 5
+    page.run("location.hash = '#/memory/read'")
+    page.until("find('editor').value.includes('seed')")
+    assert json.loads(page.run("find('editor').value")) == {"memory": [[1.5, 2.5]], "seed": [7]}
+
+
 def test_what_is_drawn_on_the_pad_is_sent_and_the_steps_of_the_answer_are_seen(page, stub):
     page = page("draw", "reconstruct")
     page.drag("#pad-image", [(0.1, 0.125), (0.9, 0.125)])
