@@ -307,6 +307,46 @@ def test_the_least_of_everything(batch, length, reads):
         assert slope is None or np.isfinite(slope).all()
 
 
+def weighed(found):
+    return sum(keras.ops.sum(keras.ops.sin(x + i)) for i, x in enumerate(found.values()))
+
+
+def jax_answers(path):
+    """What `test_jax_gives_the_same_numbers` wants to see, computed on Keras's JAX backend."""
+    import jax
+
+    layer, seed = layer_of("float32"), np.arange(2)
+    variables = layer.trainable_variables
+    arguments = [jax.numpy.asarray(x.numpy(), "float32") for x in given()]
+
+    def value(weights, *arguments):
+        with keras.StatelessScope(state_mapping=[*zip(variables, weights)]):
+            return weighed(layer(*arguments, seed))
+
+    with np.load(path) as file:
+        weights = [jax.numpy.asarray(file[f"arr_{i}"]) for i in range(len(variables))]
+    places = tuple(range(1 + len(arguments)))
+    found = jax.jit(jax.value_and_grad(value, places))(weights, *arguments)
+    np.savez(path, *[np.asarray(x) for x in jax.tree.leaves(found)])
+
+
+def test_jax_gives_the_same_numbers(fresh, tmp_path):
+    pytest.importorskip("jax", reason="JAX is not installed")
+    layer, arguments, path = layer_of(), given(), tmp_path / "answers.npz"
+    weights = [v.value for v in layer.trainable_variables]
+    np.savez(path, *[np.float32(x) for x in weights])
+    code = "import sys, test_kanerva; test_kanerva.jax_answers(sys.argv[1])"
+    fresh(code, path, backend="jax")
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        value = weighed(layer(*arguments, np.arange(2)))
+    expected = [value, *tape.gradient(value, [*weights, *arguments])]
+    with np.load(path) as found:
+        for i, x in enumerate(expected):
+            scale = max(1, np.abs(x).max())
+            np.testing.assert_allclose(found[f"arr_{i}"], x, rtol=0, atol=1e-4 * scale)
+
+
 def test_addresses_have_the_length_one():
     layer = layer_of()
     layer.hidden.kernel.assign(0 * layer.hidden.kernel)
