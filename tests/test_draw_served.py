@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from ponderzoo import zoo
 from ponderzoo.layers import GlimpseLSTM, _filterbank
+from ponderzoo.trainers._evaluate import outputs_of
 from ponderzoo.trainers.data import mnist
 from ponderzoo.trainers.figures.images import in_steps
 from ponderzoo.trainers.tasks import _images
@@ -131,9 +132,14 @@ def test_models_that_work_in_steps_show_how(tmp_path):
     ):
         entry = zoo.info(name)
         task = zoo.task_of(entry, **entry.small_task, root=str(tmp_path))
-        found = task.figures(entry.build(task, **{**entry.config, **entry.small}))
+        model = entry.build(task, **{**entry.config, **entry.small})
+        found = task.figures(model)
         assert found.keys() == {"reconstructions", "samples", "nearest"} | more
         assert found.keys() <= task.captions.keys()
+        # TensorBoard shows some of them while a model learns.
+        inputs = task.inputs_without_data(np.random.default_rng(0), 3)
+        shown = task.snapshot(inputs, {}, outputs_of(model, inputs))
+        assert shown.keys() == {"reconstructions", "samples"}
 
 
 def test_the_nearest_image_is_that_of_the_least_distance(tmp_path, monkeypatch):
