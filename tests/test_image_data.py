@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import struct
+import sys
 import zipfile
 import zlib
 
@@ -354,6 +355,12 @@ def test_a_damaged_file_of_houses_is_named(houses, monkeypatch):
     assert file.stat().st_size < 2000
     with pytest.raises(ValueError, match="it holds more than 40000 bytes, which is the most"):
         svhn.read(str(file))
+
+
+def test_without_scipy_it_is_said_what_reads_the_files(houses, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(RuntimeError, match=r"scipy reads .*train_32x32.mat, .*pip install scipy"):
+        svhn.load(houses[0])
 
 
 # Pieces of photographs.
