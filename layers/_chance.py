@@ -2,6 +2,7 @@
 
 bits                        the words that all numbers are made of
 uniform, normal, gumbel     numbers `(batch, *shape)`
+choose                      a level for each row, by its odds
 fold                        seeds for the parts of what has a seed, or for the steps of a loop
 
 A seed is `(batch,)` integers, modulo 2^32, so that negative ones are as good as others, or the
@@ -78,6 +79,23 @@ def normal(seed, shape, start=0, dtype=None):
 def gumbel(seed, shape, start=0, dtype=None):
     """Numbers `(batch, *shape)` distributed as `-log(-log(u))`, `u` uniform in (0, 1)."""
     return _draw(_gumbel, seed, shape, start, dtype)
+
+
+def choose(logits, temperature, uniform):
+    """A level for each row, `(batch,)` int32: the first whose cumulative probability is enough.
+
+    Args:
+        logits: `(batch, levels)`.
+        temperature: `(batch,)`, which they are divided by; 0 takes the most probable level, the
+            first of equals.
+        uniform: `(batch,)`, between 0 and 1.
+    """
+    cold = temperature == 0
+    scaled = logits / ops.where(cold, ops.ones_like(temperature), temperature)[:, None]
+    total = ops.cumsum(ops.softmax(scaled), axis=-1)
+    passed = total < uniform[:, None] * total[:, -1:]
+    warm = ops.minimum(ops.sum(ops.cast(passed, "int32"), axis=-1), logits.shape[-1] - 1)
+    return ops.where(cold, ops.cast(ops.argmax(logits, axis=-1), "int32"), warm)
 
 
 def _draw(make, seed, shape, start, dtype):

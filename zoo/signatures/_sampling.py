@@ -75,15 +75,8 @@ def drawn(logp, temperature, seed, place):
     `logp`, `(batch, symbols)`, is divided by the row's temperature; 0 takes the most probable one,
     the first of equals.
     """
-    import tensorflow as tf
-
     uniform = _chance.uniform(seed, (1,), start=place, dtype="float32")
-    cold = temperature == 0
-    scaled = logp / tf.where(cold, 1.0, temperature)[:, None]
-    total = tf.cumsum(tf.nn.softmax(scaled), axis=-1)
-    hot = tf.reduce_sum(tf.cast(total < uniform * total[:, -1:], tf.int32), axis=-1)
-    best = tf.argmax(logp, axis=-1, output_type=tf.int32)
-    return tf.where(cold, best, tf.minimum(hot, tf.shape(logp)[-1] - 1))
+    return _chance.choose(logp, temperature, uniform[:, 0])
 
 
 def check_sampling(length, temperature, most):
