@@ -27,6 +27,13 @@ def both_of(metrics):
     return [metrics, metrics["baseline"]] if "baseline" in metrics else [metrics]
 
 
+def _tested(ours):
+    rows = f"{ours.config['train']['evaluation_rows']:,}"
+    if hasattr(ours.task, "examples"):
+        return f"{rows} rows of the test split, or all where it has fewer"
+    return f"{rows} fresh rows of the test split"
+
+
 def card_of(ours, told, metrics, histories, figures, megabytes):
     """The card of an entry in markdown.
 
@@ -61,7 +68,7 @@ def card_of(ours, told, metrics, histories, figures, megabytes):
         + ".",
         "## Results",
         _table(["", "paper", *heads], results),
-        f"Ours on {ours.config['train']['evaluation_rows']:,} fresh rows of the test split.",
+        f"Ours on {_tested(ours)}.",
     ]
     for name, report in metrics.items():
         if isinstance(report, dict) and name not in ("train", "baseline"):
