@@ -50,8 +50,8 @@ class GatedPixelCNN(keras.layers.Layer):
             colours, or an image has another rank or no known size.
 
     Example:
-        >>> layer = GatedPixelCNN(filters=8, layers=3)
-        >>> layer(keras.ops.ones((2, 6, 5))).shape
+        >>> layer = GatedPixelCNN(filters=8, layers=2)
+        >>> layer(keras.ops.ones((2, 6, 5), dtype="int32")).shape
         TensorShape([2, 6, 5])
         >>> image, log_probability = layer.generate(keras.ops.arange(4))
         >>> image.shape, log_probability.shape
@@ -111,12 +111,13 @@ class GatedPixelCNN(keras.layers.Layer):
         vertical = self._entering(image, (self.height, self.width))
         horizontal, batch = vertical, ops.shape(vertical)[0]
         for layer, (below, beside) in zip(layers, self._seen(condition, maps)):
-            above = ops.zeros((batch, layer.reach, self.width, vertical.shape[-1]), vertical.dtype)
+            above = (batch, layer.reach, self.width, vertical.shape[-1])
+            above = ops.zeros(above, self.compute_dtype)
             vertical, link, _ = layer.down(vertical, above, below)
             # A row sees what the stack knows of the row above it.
             link = _plus(ops.pad(link, [(0, 0), (1, 0), (0, 0), (0, 0)])[:, :-1], beside)
             x, link = (ops.reshape(y, (-1, *y.shape[2:])) for y in (horizontal, link))
-            left = ops.zeros((ops.shape(x)[0], layer.reach, x.shape[-1]), x.dtype)
+            left = ops.zeros((ops.shape(x)[0], layer.reach, x.shape[-1]), self.compute_dtype)
             x, _ = layer.along(x, left, link)
             horizontal = ops.reshape(x, (-1, self.height, self.width, self.filters))
         logits = self._logits(head, horizontal)
@@ -179,6 +180,7 @@ class GatedPixelCNN(keras.layers.Layer):
             # No layer sees a place's last colour there; the first one sees it further on.
             value = ops.stack(values, axis=-1)
             entering = self._entering(value, (1,))
+            entering = ops.cast(entering, queues[0].dtype)
             behind[0] = ops.concatenate([queues[0], entering], axis=1)[:, 1:]
             return behind, [value, ops.stack(found, axis=-1)]
 
@@ -198,13 +200,12 @@ class GatedPixelCNN(keras.layers.Layer):
                 links.append(link[:, 0])
             return (behind, links), [values, odds]
 
-        dtype, units = self.compute_dtype, 2 * self.filters
         sizes = [self.colours] + [self.filters] * (len(layers) - 1)
         above = [
-            ops.zeros((batch, layer.reach, self.width, features), dtype)
+            ops.zeros((batch, layer.reach, self.width, features), self.compute_dtype)
             for layer, features in zip(layers, sizes)
         ]
-        links = [ops.zeros((batch, self.width, units), dtype) for _ in layers]
+        links = [ops.zeros((batch, self.width, 2 * self.filters), wide) for _ in layers]
         like = [rows[0][:, 0], rows[2][:, 0]]
         _, answers = scan(row, (above, links), self.height, ahead=_turned(rows), like=like)
         shape = (-1, *self.image_shape)
@@ -212,11 +213,12 @@ class GatedPixelCNN(keras.layers.Layer):
 
     def _entering(self, image, places):
         """`(batch, *places, colours)`, levels as numbers from 0 to 1."""
-        x = ops.reshape(ops.cast(image, self.compute_dtype), (-1, *places, self.colours))
+        wide = sum_dtype(self.compute_dtype)
+        x = ops.reshape(ops.cast(image, wide), (-1, *places, self.colours))
         return x / (self.levels - 1)
 
     def _ready(self):
-        """What all places are multiplied by, in the dtype of products and with masks."""
+        """What all places are multiplied by, with masks; products have the layer's dtype."""
         dtype = self.compute_dtype
         return [x.ready() for x in self.layers], [_masked(x, dtype) for x in self.head_weights]
 
@@ -230,14 +232,12 @@ class GatedPixelCNN(keras.layers.Layer):
             raise ValueError(f"this layer was built for {' and '.join(told)}")
         given = [] if condition is None else [condition[:, None, None]]
         given += [] if maps is None else [maps]
-        given = [ops.cast(x, self.compute_dtype) for x in given]
         return [layer.seen(given) for layer in self.layers]
 
     def _logits(self, head, x):
         """`(batch, *places, colours)`, or `(batch, *places, colours, levels)`."""
-        for kernel, bias in head:
-            x = ops.matmul(ops.relu(x), kernel) + bias
-        x = ops.cast(x, sum_dtype(self.compute_dtype))
+        for weights in head:
+            x = _product(ops.relu(x), weights)
         if self.levels == 2:
             return x
         return ops.reshape(x, (-1, *x.shape[1:-1], self.colours, self.levels))
@@ -295,8 +295,10 @@ class _GatedLayer(keras.layers.Layer):
         """What both stacks make of what they see besides."""
         found = []
         for kernels in self.conditions:
-            products = [x @ ops.cast(y, x.dtype) for x, y in zip(given, kernels)]
-            found.append([functools.reduce(ops.add, products)] if products else [])
+            dtype = self.compute_dtype
+            some = [ops.cast(x, dtype) @ ops.cast(y, dtype) for x, y in zip(given, kernels)]
+            some = [ops.cast(x, sum_dtype(dtype)) for x in some]
+            found.append([functools.reduce(ops.add, some)] if some else [])
         return found
 
 
@@ -314,15 +316,15 @@ class _Ready:
     def down(self, x, above, seen):
         """What the vertical stack puts out, its link to the rows below, and the rows above them."""
         kernel, bias = self.vertical
-        z, above = convolve_rows(x, above, kernel)
-        z = z + bias
+        z, above = convolve_rows(ops.cast(x, kernel.dtype), above, kernel)
+        z = ops.cast(z, bias.dtype) + bias
         return _gated(_plus(z, seen)), _product(z, self.link), above
 
     def along(self, x, left, link):
         """What the horizontal stack puts out, and what is left of the places behind these."""
         kernel, bias = self.horizontal
-        z, left = convolve(x, left, kernel)
-        y = _product(_gated(z + bias + link), self.out)
+        z, left = convolve(ops.cast(x, kernel.dtype), left, kernel)
+        y = _product(_gated(ops.cast(z, bias.dtype) + bias + link), self.out)
         return y if self.is_first else x + y, left
 
 
@@ -338,26 +340,29 @@ class _Glorot(keras.initializers.Initializer):
         return x * ops.cast(self.mask / np.sqrt(np.maximum(share, 1e-9)), dtype)
 
 
-def _weights(layer, name, mask):
+def _weights(layer, name, mask, bias="zeros"):
     """A kernel, its mask, and a bias of its units."""
     kernel = layer.add_weight(mask.shape, _Glorot(mask), name=f"{name}_kernel")
-    return kernel, mask, layer.add_weight((mask.shape[-1],), "zeros", name=f"{name}_bias")
+    return kernel, mask, layer.add_weight((mask.shape[-1],), bias, name=f"{name}_bias")
 
 
 def _pointwise(layer, name, features, units, colours):
     """Weights of a product at each place, in which a colour sees itself and those before it."""
-    return _weights(layer, name, colour_mask(features, units, colours))
+    # The first place sees nothing: without a bias its ReLUs would stand at 0, and learn nothing.
+    bias = keras.initializers.RandomUniform(-0.05, 0.05)
+    return _weights(layer, name, colour_mask(features, units, colours), bias)
 
 
 def _masked(weights, dtype):
     kernel, mask, bias = weights
-    kernel, bias = (ops.cast(backend.value(x), dtype) for x in (kernel, bias))
-    return (kernel if mask.all() else kernel * ops.cast(mask, dtype)), bias
+    kernel = ops.cast(backend.value(kernel), dtype)
+    kernel = kernel if mask.all() else kernel * ops.cast(mask, dtype)
+    return kernel, ops.cast(backend.value(bias), sum_dtype(dtype))
 
 
 def _product(x, weights):
     kernel, bias = weights
-    return ops.matmul(x, kernel) + bias
+    return ops.cast(ops.matmul(ops.cast(x, kernel.dtype), kernel), bias.dtype) + bias
 
 
 def _gated(z):
