@@ -8,7 +8,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .PHONY: help demo test test-entries fuzz soak lint bench-act bench-serving bench-memory bench-grid \
-	bench-recurrent bench-ctc bench-transduction bench-handwriting bench-draw clean
+	bench-recurrent bench-ctc bench-transduction bench-handwriting bench-draw \
+	bench-pixelcnn clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 20
@@ -70,6 +71,9 @@ bench-draw: .venv/developer ## times a training step of DRAW, and images that it
 	$(BIN)/python tests/benchmarks/draw.py --graph
 	$(BIN)/python tests/benchmarks/draw.py --backend jax
 	$(BIN)/python tests/benchmarks/painting.py
+
+bench-pixelcnn: .venv/developer ## times images of the Gated PixelCNN against a whole pass a pixel
+	$(BIN)/python tests/benchmarks/pixel_cnn.py
 
 bench-handwriting: .venv/developer ## times a training step of handwriting synthesis at the paper's size
 	$(BIN)/python tests/benchmarks/handwriting.py
