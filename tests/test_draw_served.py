@@ -62,6 +62,21 @@ def test_the_last_step_is_the_image_and_the_parts_are_the_whole(small, name):
     assert ("write_windows" in found) == (name == "draw_digits")
 
 
+def test_weights_that_are_older_than_the_windows_have_them_too(small):
+    entry = zoo.info("draw_digits")
+    task = zoo.task_of(entry, **entry.small_task)
+    model = entry.build(task, **{**entry.config, **entry.small})
+    some = {name: x for name, x in model.output.items() if "windows" not in name}
+    served = entry.signatures(keras.Model(model.input, some), task)
+    for key, signature in served.items():
+        assert signature.outputs.keys() == small["draw_digits"][key].outputs.keys()
+    seed = np.array([3], "int32")
+    found = ask(served["generate"], seed=seed)["write_windows"]
+    image = np.zeros((1, 28, 28), "float32")
+    expected = model({"image": image, "seed": seed})["sample_windows"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_between_two_images_lie_both_of_them_and_shares_are_told_apart(small, name):
     signature = small[name]["interpolate"]

@@ -32,9 +32,14 @@ def build(task, steps, units, latent_size, read_patch, write_patch):
     Returns:
         `keras.Model`: `image` and `seed` in; the outputs that the task asks for, `kl` by step, out.
     """
+    draw = DRAW(steps, units, latent_size, read_patch or None, write_patch or None, name="draw")
+    return around(draw, task)
+
+
+def around(draw, task):
+    """The model of a layer, as `build` gives it."""
     image = keras.Input(task.input_spec["image"][0], name="image")
     seed = keras.Input((), dtype="int32", name="seed")
-    draw = DRAW(steps, units, latent_size, read_patch or None, write_patch or None, name="draw")
     found, fresh = draw(image, seed), draw(None, seed)
     canvas = found["canvases"][:, -1]
     reconstruction = -ops.sum(bernoulli(canvas, image), axis=(1, 2))
@@ -45,9 +50,9 @@ def build(task, steps, units, latent_size, read_patch, write_patch):
     windows = {}
     if draw.attention:
         windows = {
-            "read_windows": _rectangles(found["read_windows"], read_patch),
-            "write_windows": _rectangles(found["write_windows"], write_patch),
-            "sample_windows": _rectangles(fresh["write_windows"], write_patch),
+            "read_windows": _rectangles(found["read_windows"], draw.read_patch),
+            "write_windows": _rectangles(found["write_windows"], draw.write_patch),
+            "sample_windows": _rectangles(fresh["write_windows"], draw.write_patch),
         }
     return keras.Model(
         {"image": image, "seed": seed},
@@ -79,7 +84,8 @@ def signatures(model, task):
     import tensorflow as tf
 
     draw = model.get_layer("draw")
-    served = binary_digits.signatures(model, task, {})
+    # Files of weights may be older than some of the outputs.
+    served = binary_digits.signatures(around(draw, task), task, {})
 
     def interpolate(image, other, shares):
         tf.debugging.Assert(

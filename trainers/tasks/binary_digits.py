@@ -61,7 +61,8 @@ class BinaryDigits(BinaryImages, Listed):
         "samples": "Images that the model makes of nothing but chance.",
         "steps": "How some of these came about, a line each; where a window was painted in, its "
         "line is the thicker the wider its filters.",
-        "glimpses": "Where images of the test split were looked at in each step, likewise.",
+        "glimpses": "Where images of the test split were looked at in each step; the line of a "
+        "window is the thicker the wider its filters.",
         "nearest": "Images that the model makes, and below each the nearest one of training.",
     }
     called = {
