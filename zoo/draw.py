@@ -171,7 +171,7 @@ register(
         paper=PAPER,
         task="binary_digits",
         build=build,
-        config={**CONFIG, "read_patch": 0, "write_patch": 0},
+        config={**CONFIG, "units": 112, "read_patch": 0, "write_patch": 0},
         train=TRAIN,
         paper_result="on binarized MNIST at most 87.40 nats without attention, with 64 steps",
         own_signatures=signatures,
