@@ -396,6 +396,8 @@ def one_step_of_everything(rows=4):
         entered = {key: inputs[place] for key, place in named.items()}
         for i, x in enumerate(keras.tree.flatten(model(entered))):
             if keras.backend.is_float_dtype(x.dtype):
+                # A number a row: Keras's loss would take the mean over the rows twice.
+                x = x if len(x.shape) > 1 else keras.ops.expand_dims(x, -1)
                 outputs[f"{name}_output_{i}"] = x
                 targets[f"{name}_output_{i}"] = rng.normal(size=(rows, *x.shape[1:]))
     model = keras.Model(inputs, outputs)

@@ -584,7 +584,7 @@ def test_the_memory_of_an_episode_is_a_file(tmp_path, served):
 def test_the_report_tells_memories_readings_and_importance(small):
     _, task, model = small
     report = task.report(model)
-    assert set(report) == {"memories", "denoising", "importance"}
+    assert set(report) == {"memories", "classes", "denoising", "importance"}
     assert report["importance"]["images"] == 6 and report["importance"]["samples_an_image"] == 3
     errors = list(report["denoising"].values())
     assert len(errors) == 7 and 0.03 < errors[0] < 0.12

@@ -296,12 +296,13 @@ class Digits(Listed):
 
         rows = min(rows, self.examples("test"))
         stream = self.dataset("test", batch_size, -(-rows // batch_size))
-        read = [
-            (inputs["image"], targets["digit"], outputs["digit"])
-            for inputs, targets, outputs in answers(
-                model, map(stream.__getitem__, range(len(stream))), rows
-            )
-        ]
+        read, looked = [], []
+        for inputs, targets, outputs in answers(
+            model, map(stream.__getitem__, range(len(stream))), rows
+        ):
+            read.append((inputs["image"], targets["digit"], outputs["digit"]))
+            if "read_windows" in outputs and not looked:
+                looked.append(outputs["read_windows"][:LOOKED])
         images, digits, logits = map(np.concatenate, zip(*read))
         answers = logits.argmax(axis=-1)
         figures = {"digits": grid(images, digits, answers), "confusion": confusion(digits, answers)}
@@ -310,9 +311,9 @@ class Digits(Listed):
             lost = logits[wrong].max(axis=-1) - logits[wrong, digits[wrong]]
             wrong = wrong[np.argsort(-lost, kind="stable")]
             figures["mistakes"] = grid(images[wrong], digits[wrong], answers[wrong])
-        looked = outputs_of(model, {"image": images[:LOOKED]}).get("read_windows")
-        if looked is not None:
-            figures["glimpses"] = in_steps(repeated(images[:LOOKED], looked), looked, inches=1.0)
+        for windows in looked:
+            shown = repeated(images[: len(windows)], windows)
+            figures["glimpses"] = in_steps(shown, windows, inches=1.0)
         return figures
 
     def inputs_without_data(self, rng, size):
