@@ -40,6 +40,20 @@ def mixture(log_weights, log_densities):
     return ops.logsumexp(log_weights + log_densities, axis=-1) - normal
 
 
+def gaussian_kl(mean, log_deviation):
+    """KL of Gaussians from the standard one, in nats, of the shape of both arguments."""
+    return (ops.square(mean) + ops.exp(2 * log_deviation) - 1) / 2 - log_deviation
+
+
+def gaussian_log_ratio(x, noise, log_deviation):
+    """By how much x is more probable to the standard Gaussian than to its own, in nats.
+
+    Its own has the deviation exp(log_deviation), and x is noise deviations from its mean. The mean
+    over x is minus `gaussian_kl`.
+    """
+    return log_deviation + (ops.square(noise) - ops.square(x)) / 2
+
+
 def bernoulli(logit, value):
     """Log-probability of a value, 1 or 0, where that of 1 is sigmoid(logit)."""
     return -ops.softplus((1 - 2 * value) * logit)

@@ -8,6 +8,7 @@ from keras import ops
 
 from . import _chance
 from ._base import serializable, sum_dtype
+from ._distributions import gaussian_kl, gaussian_log_ratio
 
 
 @serializable
@@ -63,11 +64,11 @@ class GaussianSample(keras.layers.Layer):
         shape = ops.shape(mean)[1:]
         noise = _chance.normal(_chance.fold(seed, self.stream), shape, dtype=dtype)
         sample = mean + ops.exp(log_deviation) * noise
-        narrower = math.log(self.prior_deviation) - log_deviation
-        moved = ops.square((mean - prior) / self.prior_deviation)
-        found = ops.square((sample - prior) / self.prior_deviation)
-        kl = narrower + 0.5 * (ops.exp(-2 * narrower) + moved - 1)
-        log_weight = 0.5 * (ops.square(noise) - found) - narrower
+        # As the prior has it, which is standard then.
+        moved, found = ((x - prior) / self.prior_deviation for x in (mean, sample))
+        log_deviation = log_deviation - math.log(self.prior_deviation)
+        kl = gaussian_kl(moved, log_deviation)
+        log_weight = gaussian_log_ratio(found, noise, log_deviation)
         return sample, ops.sum(kl, axis=-1), ops.sum(log_weight, axis=-1)
 
     def compute_output_spec(self, mean, log_deviation, seed, prior_mean=None):

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from ..layers import DRAW, GlimpseLSTM
-from ..layers._distributions import bernoulli
+from ..layers._distributions import bernoulli, gaussian_kl, gaussian_log_ratio
 from ._registry import Entry, Paper, register
 from .signatures import binary_digits
 from .signatures._signature import Signature
@@ -44,9 +44,9 @@ def around(draw, task):
     canvas = found["canvases"][:, -1]
     reconstruction = -ops.sum(bernoulli(canvas, image), axis=(1, 2))
     mean, log_deviation, latents = (found[x] for x in ("mean", "log_deviation", "latents"))
-    variance = ops.exp(2 * log_deviation)
-    kl = ops.sum((ops.square(mean) + variance - 1) / 2 - log_deviation, axis=-1)
-    likelihood = log_deviation + (ops.square(latents - mean) / variance - ops.square(latents)) / 2
+    kl = ops.sum(gaussian_kl(mean, log_deviation), axis=-1)
+    noise = (latents - mean) * ops.exp(-log_deviation)
+    log_ratio = gaussian_log_ratio(latents, noise, log_deviation)
     windows = {}
     if draw.attention:
         windows = {
@@ -60,7 +60,7 @@ def around(draw, task):
             "nats": reconstruction + ops.sum(kl, axis=-1),
             "reconstruction": reconstruction,
             "kl": kl,
-            "log_weight": ops.sum(likelihood, axis=(1, 2)) - reconstruction,
+            "log_weight": ops.sum(log_ratio, axis=(1, 2)) - reconstruction,
             "mean": ops.sigmoid(canvas),
             "steps": ops.sigmoid(found["canvases"]),
             "sample": ops.sigmoid(fresh["canvases"][:, -1]),

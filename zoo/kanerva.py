@@ -11,6 +11,7 @@ from ..trainers._files import read_arrays, write_arrays
 from ..trainers.tasks.image_episodes import PARTS
 from ._registry import Entry, Paper, register
 from .signatures import image_episodes
+from .signatures._checks import check_ink
 from .signatures._signature import Signature
 
 PAPER = Paper(
@@ -253,7 +254,7 @@ def signatures(model, task):
         return dict(zip(STATE, (mean, covariance)))
 
     def write(image, memory_mean, memory_covariance):
-        image_episodes.check_ink(image)
+        check_ink(image)
         state = state_of(memory_mean, memory_covariance)
         code, place = machine.stored(machine.encoded(image[:, None]))
         before = memory.weigh(place) @ state[0]
@@ -283,7 +284,7 @@ def signatures(model, task):
         )
 
     def read(image, readings, seed, memory_mean, memory_covariance):
-        image_episodes.check_ink(image)
+        check_ink(image)
         check_readings(readings, 1)
         state, image = state_of(memory_mean, memory_covariance), image[:, None]
         hidden = machine.encoded(image)

@@ -5,9 +5,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import zipfile
-import zlib
 
 import numpy as np
 
@@ -92,20 +89,11 @@ def load(path, name, edition):
     Raises `FileNotFoundError` where there is none, and says how to get the data set `name`, and
     `ValueError` where the file is another, of another edition, or damaged.
     """
-    path = os.path.join(path, f"{name}.npz") if os.path.isdir(path) else path
-    _store.check_edition(path, edition, name)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {key: file[key] for key in FIELDS}
+    with _store.made(path, name, edition, "lines of a pen") as file:
+        found = {key: file[key] for key in FIELDS}
         points = np.column_stack([found["offsets"], found["ends"]]).astype("float32")
         if len(points) != found["count"].sum():
             raise ValueError(f"it tells of {found['count'].sum()} points and has {len(points)}")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no file {path}; `ponderzoo data fetch {name}` makes it"
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError) as error:
-        raise ValueError(f"{path} is no file of lines of a pen, or damaged: {error}") from error
     points.flags.writeable = False
     split = np.split(points, np.cumsum(found["count"])[:-1])
     columns = [found[key].tolist() for key in FIELDS[:4]]

@@ -51,6 +51,40 @@ def write_all(contents, files, folder):
         write(content, os.path.join(folder, name))
 
 
+def own(folder, is_there, remedy):
+    """The folder of a data set without a download. Raises `RuntimeError` where it is not there."""
+    if not is_there:
+        raise RuntimeError(remedy)
+    return folder
+
+
+def without_last(arrays, share):
+    """`train` and `validation`: arrays without their last rows, 1 of so many, and these."""
+    last = len(arrays[0]) - len(arrays[0]) // share
+    parts = {"train": slice(last), "validation": slice(last, None)}
+    return {split: tuple(x[part] for x in arrays) for split, part in parts.items()}
+
+
+@contextlib.contextmanager
+def made(path, name, expected, what):
+    """The `.npz` file of a data set that is made, or the one of its name in a directory, opened.
+
+    Raises `FileNotFoundError` where there is none, and `ValueError` where it is of another edition
+    or damaged, or where `what` it should hold is not found in the `with` block; both with the
+    remedy.
+    """
+    path = os.path.join(path, f"{name}.npz") if os.path.isdir(path) else path
+    check_edition(path, expected, name)
+    remedy = f"`ponderzoo data fetch {name}` makes it"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no file {path}; {remedy}") from error
+    except (*DAMAGES, KeyError, ValueError, TypeError, EOFError, IndexError) as error:
+        raise ValueError(f"{path} is no file of {what}, or damaged: {error}; {remedy}") from error
+
+
 def edition(file):
     """Which making of a data set an `.npz` file says it is: 1 where it says nothing.
 

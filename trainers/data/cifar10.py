@@ -44,9 +44,7 @@ def available(cache_dir=None):
 
 def fetch(cache_dir=None):
     """The directory of the files. Raises `RuntimeError` where none are: there is no download."""
-    if not available(cache_dir):
-        raise RuntimeError(REMEDY)
-    return path(cache_dir)
+    return _store.own(path(cache_dir), available(cache_dir), REMEDY)
 
 
 def _find(folder):
@@ -81,9 +79,7 @@ def load(folder):
         tuple(map(np.concatenate, zip(*(read(files[batch]) for batch in batches))))
         for batches in (TRAIN, TEST)
     )
-    last = len(train[1]) - len(train[1]) // VALIDATION
-    parts = {"train": slice(last), "validation": slice(last, None)}
-    return {**{split: tuple(x[part] for x in train) for split, part in parts.items()}, "test": test}
+    return {**_store.without_last(train, VALIDATION), "test": test}
 
 
 def read(file):

@@ -228,24 +228,12 @@ def load(path):
         FileNotFoundError: there is none.
         ValueError: it is damaged, something else, or of another edition.
     """
-    path = os.path.join(path, "glyphs.npz") if os.path.isdir(path) else path
-    _store.check_edition(path, EDITION, "glyphs")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            pixels, symbols, drawers = (file[name] for name in ("pixels", "symbols", "drawers"))
+    with _store.made(path, "glyphs", EDITION, "glyphs") as file:
+        pixels, symbols, drawers = (file[name] for name in ("pixels", "symbols", "drawers"))
         if not {(len(pixels),)} == {symbols.shape, drawers.shape}:
             raise ValueError(f"{len(pixels)} images of {symbols.shape} and {drawers.shape}")
         images = np.unpackbits(pixels, axis=1, count=SIDE * SIDE).reshape(-1, SIDE, SIDE)
         splits = np.array(TENTHS)[symbols % len(TENTHS)]
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no file {path}; `ponderzoo data fetch glyphs` draws it"
-        ) from error
-    except (*_store.DAMAGES, KeyError, ValueError, TypeError, EOFError, IndexError) as error:
-        raise ValueError(
-            f"{path} is no file of glyphs, or damaged: {error}; `ponderzoo data fetch glyphs` "
-            "draws it"
-        ) from error
     return {
         split: tuple(part[splits == split] for part in (images, symbols, drawers))
         for split in SPLITS

@@ -48,9 +48,7 @@ def available(cache_dir=None):
 
 def fetch(cache_dir=None):
     """The directory of the images. Raises `RuntimeError` where none are: there is no download."""
-    if not available(cache_dir):
-        raise RuntimeError(REMEDY)
-    return path(cache_dir)
+    return _store.own(path(cache_dir), available(cache_dir), REMEDY)
 
 
 def _find(folder, part):

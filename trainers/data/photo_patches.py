@@ -116,23 +116,11 @@ def load(path):
         FileNotFoundError: there is none.
         ValueError: it is damaged, something else, or of another edition.
     """
-    path = os.path.join(path, "photo_patches.npz") if os.path.isdir(path) else path
-    _store.check_edition(path, EDITION, "photo_patches")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {split: file[split] for split in PHOTOGRAPHS}
+    with _store.made(path, "photo_patches", EDITION, "pieces of photographs") as file:
+        found = {split: file[split] for split in PHOTOGRAPHS}
         for split, pieces in found.items():
             if pieces.shape[1:] != (SIDE, SIDE, 3) or pieces.dtype != np.uint8:
                 raise ValueError(f"{split} is {pieces.shape} of {pieces.dtype}")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no file {path}; `ponderzoo data fetch photo_patches` makes it"
-        ) from error
-    except (*_store.DAMAGES, KeyError, ValueError, TypeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is no file of pieces of photographs, or damaged: {error}; `ponderzoo data "
-            "fetch photo_patches` makes it"
-        ) from error
     return found
 
 

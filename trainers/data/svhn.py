@@ -35,9 +35,7 @@ def available(cache_dir=None):
 
 def fetch(cache_dir=None):
     """The directory of the files. Raises `RuntimeError` where none are: there is no download."""
-    if not available(cache_dir):
-        raise RuntimeError(REMEDY)
-    return path(cache_dir)
+    return _store.own(path(cache_dir), available(cache_dir), REMEDY)
 
 
 def load(folder):
@@ -57,11 +55,7 @@ def load(folder):
         if not os.path.isfile(file):
             raise FileNotFoundError(f"no {name} in {folder}; {REMEDY}")
         found[part] = read(file)
-    images, digits = found["train"]
-    last = len(digits) - len(digits) // VALIDATION
-    found["train"] = images[:last], digits[:last]
-    found["validation"] = images[last:], digits[last:]
-    return found
+    return {**found, **_store.without_last(found["train"], VALIDATION)}
 
 
 def read(file):

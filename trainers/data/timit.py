@@ -43,9 +43,7 @@ def available(cache_dir=None):
 
 def fetch(cache_dir=None):
     """The directory of the corpus. Raises `RuntimeError` where it is not: there is no download."""
-    if not available(cache_dir):
-        raise RuntimeError(REMEDY)
-    return path(cache_dir)
+    return _store.own(path(cache_dir), available(cache_dir), REMEDY)
 
 
 def load(folder, validation="speakers", test="core", keep_sa=False, seed=0):

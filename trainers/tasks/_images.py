@@ -11,6 +11,7 @@ from .._evaluate import outputs_of, telling
 from .._metrics import TargetError
 from .._task import NATS, Listed, Task, seeds
 from ..data import dataset
+from ..data._store import without_last
 
 VALIDATION = 12  # the last twelfth of MNIST's images of training
 SEED = 1607  # of the fixed binarisation
@@ -34,10 +35,7 @@ def part_of(files, split):
     """Images and labels of a split, of what `mnist.load` gives."""
     if split == "test":
         return files["t10k"]
-    images, labels = files["train"]
-    last = len(images) - len(images) // VALIDATION
-    part = slice(last) if split == "train" else slice(last, None)
-    return images[part], labels[part]
+    return without_last(files["train"], VALIDATION)[split]
 
 
 @functools.cache
@@ -296,13 +294,12 @@ class Digits(Listed):
 
         rows = min(rows, self.examples("test"))
         stream = self.dataset("test", batch_size, -(-rows // batch_size))
-        read, looked = [], []
+        read, looked = [], None
         for inputs, targets, outputs in answers(
             model, map(stream.__getitem__, range(len(stream))), rows
         ):
             read.append((inputs["image"], targets["digit"], outputs["digit"]))
-            if "read_windows" in outputs and not looked:
-                looked.append(outputs["read_windows"][:LOOKED])
+            looked = outputs.get("read_windows") if looked is None else looked
         images, digits, logits = map(np.concatenate, zip(*read))
         answers = logits.argmax(axis=-1)
         figures = {"digits": grid(images, digits, answers), "confusion": confusion(digits, answers)}
@@ -311,9 +308,10 @@ class Digits(Listed):
             lost = logits[wrong].max(axis=-1) - logits[wrong, digits[wrong]]
             wrong = wrong[np.argsort(-lost, kind="stable")]
             figures["mistakes"] = grid(images[wrong], digits[wrong], answers[wrong])
-        for windows in looked:
-            shown = repeated(images[: len(windows)], windows)
-            figures["glimpses"] = in_steps(shown, windows, inches=1.0)
+        if looked is not None:
+            looked = looked[:LOOKED]
+            shown = repeated(images[: len(looked)], looked)
+            figures["glimpses"] = in_steps(shown, looked, inches=1.0)
         return figures
 
     def inputs_without_data(self, rng, size):

@@ -1,4 +1,4 @@
-"""The check of `lengths` that the signatures share."""
+"""The checks of inputs that signatures share."""
 
 
 def check_lengths(lengths, padded, noun="steps"):
@@ -9,4 +9,14 @@ def check_lengths(lengths, padded, noun="steps"):
     tf.debugging.Assert(
         tf.reduce_all((lengths >= 0) & (lengths <= steps)),
         ["lengths must be 0 to", steps, f"which is how many {noun} were sent; got", lengths],
+    )
+
+
+def check_ink(image):
+    """Asserts in a graph that images are of pixels 0 and 1."""
+    import tensorflow as tf
+
+    tf.debugging.Assert(
+        tf.reduce_all((image == 0) | (image == 1)),
+        ["image must be of pixels 0 and 1, got", image],
     )

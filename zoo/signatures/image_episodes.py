@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...trainers.tasks.image_episodes import PARTS
-from ._checks import check_lengths
+from ._checks import check_ink, check_lengths
 from ._signature import Signature, handed_on
 
 COST = {
@@ -14,16 +14,6 @@ COST = {
     "kl_addresses": "the part of it that is for its place in the memory, (batch,)",
     "kl_memory": "nats an image that tell the memory from an empty one, (batch,)",
 }
-
-
-def check_ink(image):
-    """Asserts in a graph that images are of pixels 0 and 1."""
-    import tensorflow as tf
-
-    tf.debugging.Assert(
-        tf.reduce_all((image == 0) | (image == 1)),
-        ["image must be of pixels 0 and 1, got", image],
-    )
 
 
 def signatures(model, task, told):
