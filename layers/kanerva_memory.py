@@ -95,6 +95,9 @@ class KanervaMemory(keras.layers.Layer):
         slots: K, rows of the memory.
         code_size: C, numbers of a code.
         noise: standard deviation of a code around what is read, when it is written.
+        kl_share: of the KL that tells the memory from the empty one, an item that is written; so
+            much of it is a loss of the layer. With 0, as in the paper, nothing keeps a memory from
+            knowing its items by heart.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -114,7 +117,8 @@ class KanervaMemory(keras.layers.Layer):
         `weights`, `(batch, reads, slots)`, of the slots.
 
     Raises:
-        ValueError: a size is no whole number from 1 on, or `noise` is not above 0.
+        ValueError: a size is no whole number from 1 on, or `noise` is not above 0, or `kl_share`
+            is below 0.
 
     Example:
         >>> memory, ones = KanervaMemory(slots=5, code_size=3), keras.ops.ones
@@ -127,13 +131,17 @@ class KanervaMemory(keras.layers.Layer):
         2018, arXiv:1804.01756.
     """
 
-    def __init__(self, slots: int, code_size: int, noise: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self, slots: int, code_size: int, noise: float = 1.0, kl_share: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.slots = whole("slots", slots, 1)
         self.code_size = whole("code_size", code_size, 1)
         if not noise > 0:
             raise ValueError(f"noise must be above 0; got {noise!r}")
-        self.noise = float(noise)
+        if not kl_share >= 0:
+            raise ValueError(f"kl_share must be 0 or more; got {kl_share!r}")
+        self.noise, self.kl_share = float(noise), float(kl_share)
 
     def build(self, codes_shape, addresses_shape, queries_shape, *_):
         size, dtype = queries_shape[-1], self.dtype_policy
@@ -171,11 +179,15 @@ class KanervaMemory(keras.layers.Layer):
         if seed is not None:
             chance = _chance.normal(seed, (self.slots, self.code_size), dtype=self._dtype)
             matrix = mean + root @ chance
-        weights = self.weigh(queries)
+        weights, kl = self.weigh(queries), self._kl(mean, covariance, root)
+        if self.kl_share and codes is not None:
+            real = ops.ones(ops.shape(codes)[:2]) if written is None else written
+            items = ops.maximum(ops.sum(ops.cast(real, kl.dtype), axis=1), 1)
+            self.add_loss(self.kl_share * ops.mean(kl / items))
         return {
             "mean": mean,
             "covariance": covariance,
-            "kl": self._kl(mean, covariance, root),
+            "kl": kl,
             "read": weights @ matrix,
             "weights": weights,
         }
@@ -228,4 +240,5 @@ class KanervaMemory(keras.layers.Layer):
             "slots": self.slots,
             "code_size": self.code_size,
             "noise": self.noise,
+            "kl_share": self.kl_share,
         }

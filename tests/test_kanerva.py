@@ -295,6 +295,19 @@ def test_codes_that_are_not_written_might_as_well_not_be_there():
     np.testing.assert_allclose(empty["kl"], 0, atol=1e-9)
 
 
+def test_a_share_of_the_nats_of_the_memory_is_a_loss_by_item():
+    rng, ones = np.random.default_rng(0), keras.ops.ones
+    codes, places = rng.normal(size=(3, 4, CODE)), rng.normal(size=(3, 4, 6))
+    written = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
+    layer = KanervaMemory(SLOTS, CODE, kl_share=0.3, dtype="float64")
+    found = layer(codes, places, ones((3, 1, 6)), written=written)
+    (loss,) = layer.losses
+    np.testing.assert_allclose(loss, 0.3 * np.mean(found["kl"] / [2, 1, 4]), rtol=1e-12)
+    plain = KanervaMemory(SLOTS, CODE, dtype="float64")
+    plain(codes, places, ones((3, 1, 6)))
+    assert plain.losses == []
+
+
 @pytest.mark.parametrize("batch, length, reads", [(0, 2, 2), (1, 1, 1), (2, 0, 1), (1, 2, 0)])
 def test_the_least_of_everything(batch, length, reads):
     layer = layer_of("float32")
@@ -364,6 +377,7 @@ def test_addresses_have_the_length_one():
         ({"slots": 0}, "slots must be a whole number from 1 on; got 0"),
         ({"code_size": 1.5}, "code_size must be a whole number"),
         ({"noise": 0.0}, "noise must be above 0; got 0"),
+        ({"kl_share": -1}, "kl_share must be 0 or more; got -1"),
     ],
 )
 def test_arguments_that_mean_nothing_are_named(changes, words):

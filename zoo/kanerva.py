@@ -97,7 +97,7 @@ class _Machine:
         return ops.sigmoid(self.drawn(self.draw("fresh_code", read, 0 * read, seed)[0]))
 
 
-def build(task, slots, code_size, address_size, units):
+def build(task, slots, code_size, address_size, units, kl_share):
     """An autoencoder whose codes are read from a memory that its episode was written to.
 
     What is written, and where, are means. The paper draws both, which is a bound as well, but puts
@@ -110,6 +110,7 @@ def build(task, slots, code_size, address_size, units):
         code_size: C, numbers of a code.
         address_size: S, numbers of an address.
         units: of both hidden layers of encoder and decoder.
+        kl_share: of the memory's KL that is part of the loss, 0 in the paper.
 
     Returns:
         `keras.Model`: `image`, `seed` and, with a memory, `written` in; the outputs that the task
@@ -120,7 +121,7 @@ def build(task, slots, code_size, address_size, units):
     image = keras.Input((None, SIDE, SIDE), name="image")
     written = keras.Input((None,), name="written")
     seed = keras.Input((), dtype="int32", name="seed")
-    machine = _Machine(_layers(slots, code_size, address_size, units))
+    machine = _Machine(_layers(slots, code_size, address_size, units, kl_share))
     hidden = machine.encoded(image)
     if not slots:
         return keras.Model({"image": image, "seed": seed}, _without(machine, image, hidden, seed))
@@ -168,7 +169,7 @@ def _outputs(cost, kl_memory):
     return {"nats": nats, **cost, "kl_memory": kl_memory, "joint_nats": nats + kl_memory}
 
 
-def _layers(slots, code_size, address_size, units):
+def _layers(slots, code_size, address_size, units, kl_share):
     """The layers by their names."""
     dense, single = keras.layers.Dense, {"dtype": "float32"}
     hidden = [[dense(units, "relu", name=f"{x}_{i}") for i in range(2)] for x in ("see", "draw")]
@@ -189,7 +190,7 @@ def _layers(slots, code_size, address_size, units):
         layers += [
             *(GaussianSample(stream=stream, name=stream) for stream in streams),
             dense(2 * address_size, name="address", **single),
-            KanervaMemory(slots, code_size, name="memory"),
+            KanervaMemory(slots, code_size, kl_share=kl_share, name="memory"),
             dense(REFINED, name="seen"),
             dense(REFINED, use_bias=False, name="of_read"),
             dense(2 * code_size, kernel_initializer=little, name="correction", **single),
@@ -368,7 +369,13 @@ SHARED = {
     "paper": PAPER,
     "task": "image_episodes",
     "build": build,
-    "config": {"slots": 32, "code_size": 50, "address_size": 25, "units": 320},
+    "config": {
+        "slots": 32,
+        "code_size": 50,
+        "address_size": 25,
+        "units": 320,
+        "kl_share": 0.2,
+    },
     "train": {
         "batch_size": 8,
         "learning_rate": 1e-3,
