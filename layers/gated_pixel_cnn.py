@@ -40,10 +40,12 @@ class GatedPixelCNN(keras.layers.Layer):
             to levels - 1, of known size.
         condition: `(batch, features)`, or None.
         maps: `(batch, height, width, features)`, or None.
+        seed: `(batch,)` integers where image is None, which asks for new images.
 
     Returns:
         Logits: of each level, `(*image, levels)`; with two levels that of a 1, `(*image,)`.
-        float64 for float64, and float32 for all other dtypes.
+        float64 for float64, and float32 for all other dtypes. Where image is None, the images that
+        `generate` makes, int32.
 
     Raises:
         ValueError: an argument is not what it must be, filters and head cannot be shared out to the
@@ -74,6 +76,7 @@ class GatedPixelCNN(keras.layers.Layer):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.filters, self.head = whole("filters", filters, 1), whole("head", head, 1)
+        self._graph = backend.traced(self._generated)
         self.levels = whole("levels", levels, 2)
         self.kernel_size = _odd("kernel_size", kernel_size)
         self.first_kernel_size = _odd("first_kernel_size", first_kernel_size)
@@ -106,7 +109,9 @@ class GatedPixelCNN(keras.layers.Layer):
             for name, size in (("hidden", (self.filters, self.head)), ("odds", (self.head, odds)))
         ]
 
-    def call(self, image, condition=None, maps=None):
+    def call(self, image, condition=None, maps=None, seed=None):
+        if image is None:
+            return self.generate(seed, condition, maps)[0]
         layers, head = self._ready()
         vertical = self._entering(image, (self.height, self.width))
         horizontal, batch = vertical, ops.shape(vertical)[0]
@@ -144,6 +149,10 @@ class GatedPixelCNN(keras.layers.Layer):
         """
         if not self.built:
             raise ValueError("generate needs a layer that is built; call it on an image first")
+        # Called eagerly, a loop over pixels would take some hundred times as long.
+        return self._graph(seed, condition, maps, image, known, temperature)
+
+    def _generated(self, seed, condition, maps, image, known, temperature):
         size = self.height, self.width, self.colours
         (layers, head), batch = self._ready(), ops.shape(seed)[0]
         wide = sum_dtype(self.compute_dtype)
@@ -242,7 +251,9 @@ class GatedPixelCNN(keras.layers.Layer):
             return x
         return ops.reshape(x, (-1, *x.shape[1:-1], self.colours, self.levels))
 
-    def compute_output_spec(self, image, condition=None, maps=None):
+    def compute_output_spec(self, image, condition=None, maps=None, seed=None):
+        if image is None and self.built:
+            return keras.KerasTensor((seed.shape[0], *self.image_shape), dtype="int32")
         if not self.built:
             self.build(*(None if x is None else x.shape for x in (image, condition, maps)))
         shape = image.shape if self.levels == 2 else (*image.shape, self.levels)

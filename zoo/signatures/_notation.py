@@ -39,6 +39,17 @@ def expected(what, text):
     return ValueError(f"expected {what}; got {text!r}")
 
 
+def whole_numbers(texts, what):
+    """Texts as whole numbers, `(batch,)` int32; `what` says which are expected."""
+    numbers = []
+    for text in texts:
+        try:
+            numbers.append(np.int32(int(text)))
+        except (OverflowError, ValueError) as error:
+            raise expected(what, text) from error
+    return np.array(numbers, "int32")
+
+
 def pad(rows, fill, dtype):
     """Lists of unequal length, of values or of arrays of one shape, as `(array, lengths)`."""
     array = np.full((len(rows), max(map(len, rows)), *np.shape(rows[0])[1:]), fill, dtype)

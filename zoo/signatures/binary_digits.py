@@ -5,7 +5,7 @@ import numpy as np
 from . import _windows
 from ._checks import check_ink
 from ._drawing import image_of, text_of
-from ._notation import Notation, expected
+from ._notation import Notation, whole_numbers
 from ._signature import Signature, handed_on
 
 SEEDS = (None,), "int32"
@@ -79,13 +79,7 @@ def notation(task):
     """For `generate` a whole number, the seed of an image; nobody writes an image."""
 
     def read(texts):
-        seeds = []
-        for text in texts:
-            try:
-                seeds.append(np.int32(int(text)))
-            except (OverflowError, ValueError) as error:
-                raise expected("a whole number, the seed of an image", text) from error
-        return {"seed": np.array(seeds, "int32")}
+        return {"seed": whole_numbers(texts, "a whole number, the seed of an image")}
 
     def show(inputs, outputs):
         return [text_of(image) for image in outputs["mean"]]

@@ -1,0 +1,198 @@
+"""Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016)."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..layers import GatedPixelCNN
+from ..layers._distributions import bernoulli
+from ._registry import Entry, Paper, register
+from .signatures._checks import check_ink
+from .signatures._drawing import image_of, text_of
+from .signatures._notation import Notation, whole_numbers
+from .signatures._signature import Signature
+
+PAPER = Paper(
+    mechanism="Gated PixelCNN",
+    title="Conditional Image Generation with PixelCNN Decoders",
+    authors="Aaron van den Oord, Nal Kalchbrenner, Oriol Vinyals, Lasse Espeholt, Alex Graves, "
+    "Koray Kavukcuoglu",
+    year=2016,
+    arxiv="1606.05328",
+)
+CHANCE = {"seed": ((None,), "int32"), "temperature": ((None,), "float32")}
+"""The inputs that images are made by."""
+
+
+def build(task, filters, layers, head):
+    """The odds of each pixel given those before it (section 2).
+
+    Args:
+        task: `BinaryDigits`.
+        filters: p, features of each stack.
+        layers: how many there are.
+        head: units between the last stack and the odds.
+
+    Returns:
+        `keras.Model`: `image` and `seed` in; the outputs that the task asks for out.
+    """
+    image = keras.Input(task.input_spec["image"][0], name="image")
+    seed = keras.Input((), dtype="int32", name="seed")
+    pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
+    ink = pixels(image)
+    nats = ops.sum(-bernoulli(ink, image), axis=(1, 2))
+    kl = ops.zeros_like(nats)
+    return keras.Model(
+        {"image": image, "seed": seed},
+        {
+            "nats": nats + kl,
+            "reconstruction": nats,
+            "kl": kl,
+            "mean": ops.sigmoid(ink),
+            "sample": ops.cast(pixels(None, seed=seed), "float32"),
+        },
+    )
+
+
+class _Served:
+    """What a `GatedPixelCNN` serves, as functions of a graph; `condition(**given)` is what it sees.
+
+    `given` are the inputs that a signature has beside those that are named.
+    """
+
+    def __init__(self, pixels, condition=lambda: None):
+        self.pixels, self.condition = pixels, condition
+        self.shape, self.kind = (None, *pixels.image_shape), "float32"
+
+    def score(self, image, **given):
+        """What images cost, by image and by pixel."""
+        import tensorflow as tf
+
+        check_ink(image)
+        nats = -bernoulli(self.pixels(image, self.condition(**given)), image)
+        bits = nats / math.log(2)
+        axes = range(1, len(bits.shape))
+        return {
+            "nats": tf.reduce_sum(nats, axis=axes),
+            "bits_per_pixel": tf.reduce_mean(bits, axis=axes),
+            "bits": bits,
+        }
+
+    def serve(self, image, **given):
+        """What images cost."""
+        found = self.score(image, **given)
+        return {name: found[name] for name in ("nats", "bits_per_pixel")}
+
+    def generate(self, seed, temperature, **given):
+        """New images."""
+        import tensorflow as tf
+
+        nothing = tf.zeros((tf.shape(seed)[0], *self.shape[1:]))
+        return self.complete(nothing, tf.zeros_like(seed), seed, temperature, **given)
+
+    def complete(self, image, rows, seed, temperature, **given):
+        """Images whose first rows are kept."""
+        import tensorflow as tf
+
+        check_ink(image)
+        height, width = self.shape[1:3]
+        tf.debugging.Assert(
+            tf.reduce_all((rows >= 0) & (rows <= height)),
+            [f"rows must be 0 to {height}, got", rows],
+        )
+        tf.debugging.Assert(
+            tf.reduce_all(temperature >= 0.0), ["temperature must be 0 or more, got", temperature]
+        )
+        image, odds = self.pixels.generate(
+            seed, self.condition(**given), None, image, width * rows, temperature
+        )
+        made = tf.range(height) >= rows[:, None]
+        nats = tf.where(made[:, :, None], -odds, 0)
+        return {"image": tf.cast(image, self.kind), "nats": tf.reduce_sum(nats, axis=(1, 2))}
+
+
+SCORED = {
+    "nats": "minus the image's log-probability, (batch,)",
+    "bits_per_pixel": "the same in bits by pixel, (batch,)",
+}
+MAP = {
+    "bits": "what each pixel costs given those before it, in bits, (batch, height, width); in a "
+    "picture 1 bit or more is black"
+}
+MADE = {
+    "image": "pixels of 0 and 1, (batch, height, width)",
+    "nats": "minus the log-probability of the pixels that were made, (batch,)",
+}
+
+
+def signatures(model, task):
+    """`serve` and `score`: what images cost; `generate` and `complete`: images that are made."""
+    served = _Served(model.get_layer("pixels"))
+    return _signatures(served, task.inputs_without_data(np.random.default_rng(0), 2)["image"])
+
+
+def _signatures(served, images, given=(), sample=()):
+    """Those of all that a PixelCNN serves; `given` and `sample` are of further inputs."""
+    given, sample = dict(given), dict(sample)
+    seen = {"image": (served.shape, served.kind), **given}
+    rows = {"rows": ((None,), "int32")}
+    chance = {"seed": np.array([1, 2], "int32"), "temperature": np.array([1, 0.7], "float32")}
+    some = {"image": images, **sample}
+    part = {**some, "rows": np.array([14, 7], "int32"), **chance}
+    return {
+        "serve": Signature(served.serve, seen, some, SCORED, images=("image",)),
+        "score": Signature(served.score, seen, some, {**SCORED, **MAP}, images=("image", "bits")),
+        "generate": Signature(
+            served.generate, {**given, **CHANCE}, {**sample, **chance}, MADE, images=("image",)
+        ),
+        "complete": Signature(
+            served.complete, {**seen, **rows, **CHANCE}, part, MADE, images=("image",)
+        ),
+    }
+
+
+def notation(task):
+    """For `generate` a whole number, the seed of an image, made at a temperature of 1."""
+
+    def read(texts):
+        seed = whole_numbers(texts, "a whole number, the seed of an image")
+        return {"seed": seed, "temperature": np.ones(len(seed), "float32")}
+
+    def picture(inputs, outputs):
+        rows = zip(outputs["image"], inputs["seed"])
+        return [image_of(image, f"seed {seed}") for image, seed in rows]
+
+    return {"generate": Notation(("7", "8"), read, _show, picture, in_pictures=True)}
+
+
+def _show(inputs, outputs):
+    return [text_of(image) for image in outputs["image"]]
+
+
+SIZES = {"filters": 32, "layers": 7, "head": 64}
+SMALL = {"filters": 4, "layers": 2, "head": 4}
+TRAIN = {
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "learning_rate_schedule": "cosine",
+    "updates": 30_000,
+    "steps_per_epoch": 500,
+}
+
+register(
+    Entry(
+        name="pixelcnn_digits",
+        paper=PAPER,
+        task="binary_digits",
+        build=build,
+        config=SIZES,
+        task_config={"samples": 0},
+        train=TRAIN,
+        paper_result="no digits in the paper",
+        own_signatures=signatures,
+        own_notation=notation,
+        small=SMALL,
+    )
+)
