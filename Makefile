@@ -9,7 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 
 .PHONY: help demo test test-entries fuzz soak lint bench-act bench-serving bench-memory bench-grid \
 	bench-recurrent bench-ctc bench-transduction bench-handwriting bench-draw \
-	bench-pixelcnn clean
+	bench-pixelcnn judge-pixelcnn clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 20
@@ -74,6 +74,9 @@ bench-draw: .venv/developer ## times a training step of DRAW, and images that it
 
 bench-pixelcnn: .venv/developer ## times images of the Gated PixelCNN against a whole pass a pixel
 	$(BIN)/python tests/benchmarks/pixel_cnn.py
+
+judge-pixelcnn: .venv/developer ## tells which images of RUN=pixelcnn_classes, an entry or a run, a classifier recognises
+	$(BIN)/python tests/benchmarks/judge.py $(or $(RUN),pixelcnn_classes)
 
 bench-handwriting: .venv/developer ## times a training step of handwriting synthesis at the paper's size
 	$(BIN)/python tests/benchmarks/handwriting.py

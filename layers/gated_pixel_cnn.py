@@ -82,7 +82,14 @@ class GatedPixelCNN(keras.layers.Layer):
         self.first_kernel_size = _odd("first_kernel_size", first_kernel_size)
         sizes = [self.first_kernel_size] + [self.kernel_size] * (whole("layers", layers, 1) - 1)
         self.layers = [
-            _GatedLayer(self.filters, size, is_first=not i, dtype=self.dtype_policy, name=f"{i}")
+            _GatedLayer(
+                self.filters,
+                size,
+                is_first=not i,
+                is_last=i == len(sizes) - 1,
+                dtype=self.dtype_policy,
+                name=f"{i}",
+            )
             for i, size in enumerate(sizes)
         ]
 
@@ -274,9 +281,10 @@ class GatedPixelCNN(keras.layers.Layer):
 class _GatedLayer(keras.layers.Layer):
     """The weights of a layer of figure 2 of the paper."""
 
-    def __init__(self, filters, size, is_first, **kwargs):
+    def __init__(self, filters, size, is_first, is_last, **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.size, self.is_first = filters, size, is_first
+        self.filters, self.size = filters, size
+        self.is_first, self.is_last = is_first, is_last
 
     def build(self, features, colours, sizes):
         reach, units = self.size // 2, 2 * self.filters
@@ -291,9 +299,10 @@ class _GatedLayer(keras.layers.Layer):
             )
         )
         self.out = _pointwise(self, "out", self.filters, self.filters, colours)
+        # What the last vertical stack puts out, nothing sees.
         self.conditions = [
-            [self.add_weight((n, units), name=f"{stack}_{i}_kernel") for i, n in enumerate(sizes)]
-            for stack in ("below", "beside")
+            [self.add_weight((n, units), name=f"{stack}_{i}_kernel") for i, n in enumerate(some)]
+            for stack, some in (("below", [] if self.is_last else sizes), ("beside", sizes))
         ]
         self.built = True
 

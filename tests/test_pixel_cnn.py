@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from ponderzoo import zoo
+from ponderzoo import trainers, zoo
 from ponderzoo.trainers.data import mnist
+from ponderzoo.trainers.tasks import _images
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,68 @@ def test_the_rows_that_are_kept_stay_and_the_others_are_made(digits):
 def test_what_cannot_be_asked_is_told(digits, name, wrong, told):
     with pytest.raises(tf.errors.InvalidArgumentError, match=told):
         ask(digits[2][name], **wrong)
+
+
+# By class.
+
+
+@pytest.fixture(scope="module")
+def by_class():
+    return small("pixelcnn_classes")
+
+
+def test_an_image_of_a_digit_depends_on_digit_and_seed_alone(by_class):
+    _, model, served = by_class
+    given = {"digit": np.array([3, 8, 3]), "seed": np.array([5, 5, 5]), "temperature": np.ones(3)}
+    found = ask(served["generate"], **given)
+    np.testing.assert_array_equal(found["image"][0], found["image"][2])
+    assert (found["image"][0] != found["image"][1]).any()
+    again = ask(served["score"], image=found["image"], digit=given["digit"])
+    np.testing.assert_allclose(again["nats"], found["nats"], rtol=1e-4)
+    inputs = {k: tf.constant(given[k]) for k in ("digit", "seed")}
+    np.testing.assert_array_equal(
+        model({"image": tf.zeros((3, 28, 28)), **inputs})["sample"], found["image"]
+    )
+
+
+def test_classes_are_as_probable_as_what_images_cost_given_each(by_class, root):
+    """By Bayes' rule in float64, of costs that are asked for one by one; so is the report."""
+    task, model, served = by_class
+    task = dataclasses.replace(task, root=root)
+    inputs, _ = task.rows(np.arange(20), "test")
+    found = ask(served["classify"], image=inputs["image"])
+    digits = [np.full(20, digit) for digit in range(10)]
+    nats = [ask(served["serve"], image=inputs["image"], digit=d)["nats"] for d in digits]
+    nats = np.stack(nats, axis=1).astype("float64")
+    np.testing.assert_allclose(found["nats"], nats, rtol=1e-4)
+    odds = np.exp(nats.min(axis=1, keepdims=True) - nats)
+    odds /= odds.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found["probability"], odds, atol=0.01)
+    np.testing.assert_array_equal(found["digit"], nats.argmin(axis=1))
+    wrong = np.mean(nats.argmin(axis=1) != inputs["digit"])
+    assert task.report(model)["likelihood"] == {"likelihood_error": wrong, "images": 20}
+
+
+def test_labels_are_those_of_the_images(root):
+    task = trainers.task("labelled_digits", root=root)
+    for split in ("train", "validation", "test"):
+        inputs, _ = task.rows(np.arange(10), split)
+        np.testing.assert_array_equal(inputs["digit"], _images.classes("mnist", root, split)[:10])
+    seen, _ = task.batch(np.random.default_rng(0), 30)
+    chosen = np.random.default_rng(0).integers(0, task.examples("train"), 30)
+    expected = _images.classes("mnist", root, "train")[chosen]
+    np.testing.assert_array_equal(seen["digit"], expected)
+    with pytest.raises(ValueError, match="takes a data of mnist, fashion_mnist; got 'glyphs'"):
+        trainers.task("labelled_digits", data="glyphs")
+
+
+def test_digits_that_are_none_are_told(by_class):
+    task, _, served = by_class
+    with pytest.raises(tf.errors.InvalidArgumentError, match="digit must be 0 to 9, got"):
+        ask(served["generate"], digit=np.array([10, 0]))
+    read = zoo.info("pixelcnn_classes").notation(task)["generate"].read
+    with pytest.raises(ValueError, match="expected a digit of 0 to 9; got '10'"):
+        read(["3", "10"])
 
 
 def test_digits_are_shown_and_drawn_by_their_seeds(digits):

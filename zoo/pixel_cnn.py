@@ -9,9 +9,10 @@ from keras import ops
 from ..layers import GatedPixelCNN
 from ..layers._distributions import bernoulli
 from ._registry import Entry, Paper, register
-from .signatures._checks import check_ink
+from .signatures import labelled_digits
+from .signatures._checks import check_ink, check_range, check_temperature
 from .signatures._drawing import image_of, text_of
-from .signatures._notation import Notation, whole_numbers
+from .signatures._notation import Notation, expected, whole_numbers
 from .signatures._signature import Signature
 
 PAPER = Paper(
@@ -52,6 +53,32 @@ def build(task, filters, layers, head):
             "kl": kl,
             "mean": ops.sigmoid(ink),
             "sample": ops.cast(pixels(None, seed=seed), "float32"),
+        },
+    )
+
+
+def build_by_class(task, filters, layers, head):
+    """The same given what the image shows: a vector of 0 and a single 1 (section 2.3).
+
+    Args:
+        task: `LabelledDigits`.
+        filters, layers, head: as in `build`.
+
+    Returns:
+        `keras.Model`: `image`, `digit` and `seed` in; the outputs that the task asks for out.
+    """
+    image = keras.Input(task.input_spec["image"][0], name="image")
+    digit = keras.Input((), dtype="int32", name="digit")
+    seed = keras.Input((), dtype="int32", name="seed")
+    pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
+    one = ops.one_hot(digit, task.classes)
+    ink = pixels(image, one)
+    return keras.Model(
+        {"image": image, "digit": digit, "seed": seed},
+        {
+            "nats": ops.sum(-bernoulli(ink, image), axis=(1, 2)),
+            "mean": ops.sigmoid(ink),
+            "sample": ops.cast(pixels(None, one, seed=seed), "float32"),
         },
     )
 
@@ -98,13 +125,8 @@ class _Served:
 
         check_ink(image)
         height, width = self.shape[1:3]
-        tf.debugging.Assert(
-            tf.reduce_all((rows >= 0) & (rows <= height)),
-            [f"rows must be 0 to {height}, got", rows],
-        )
-        tf.debugging.Assert(
-            tf.reduce_all(temperature >= 0.0), ["temperature must be 0 or more, got", temperature]
-        )
+        check_range("rows", rows, 0, height)
+        check_temperature(temperature)
         image, odds = self.pixels.generate(
             seed, self.condition(**given), None, image, width * rows, temperature
         )
@@ -153,6 +175,21 @@ def _signatures(served, images, given=(), sample=()):
     }
 
 
+def signatures_by_class(model, task):
+    """The same given a digit, and `classify`: which digit it is, by the likelihood of each."""
+    import tensorflow as tf
+
+    def condition(digit):
+        check_range("digit", digit, 0, task.classes - 1)
+        return tf.one_hot(digit, task.classes)
+
+    sample = task.inputs_without_data(np.random.default_rng(0), 2)
+    image, given = sample.pop("image"), {"digit": ((None,), "int32")}
+    served = _Served(model.get_layer("pixels"), condition)
+    classify = labelled_digits.signatures(model, task, {})["classify"]
+    return {**_signatures(served, image, given, sample), "classify": classify}
+
+
 def notation(task):
     """For `generate` a whole number, the seed of an image, made at a temperature of 1."""
 
@@ -165,6 +202,25 @@ def notation(task):
         return [image_of(image, f"seed {seed}") for image, seed in rows]
 
     return {"generate": Notation(("7", "8"), read, _show, picture, in_pictures=True)}
+
+
+def notation_by_class(task):
+    """For `generate` a digit, made at a temperature of 1 by the row's number as its seed."""
+    wanted = f"a digit of 0 to {task.classes - 1}"
+
+    def read(texts):
+        digit = whole_numbers(texts, wanted)
+        for text, value in zip(texts, digit):
+            if not 0 <= value < task.classes:
+                raise expected(wanted, text)
+        seed = np.arange(1, len(digit) + 1, dtype="int32")
+        return {"digit": digit, "seed": seed, "temperature": np.ones(len(digit), "float32")}
+
+    def picture(inputs, outputs):
+        rows = zip(outputs["image"], inputs["digit"])
+        return [image_of(image, f"digit {digit}") for image, digit in rows]
+
+    return {"generate": Notation(("3", "8"), read, _show, picture, in_pictures=True)}
 
 
 def _show(inputs, outputs):
@@ -194,5 +250,21 @@ register(
         own_signatures=signatures,
         own_notation=notation,
         small=SMALL,
+    )
+)
+
+register(
+    Entry(
+        name="pixelcnn_classes",
+        paper=PAPER,
+        task="labelled_digits",
+        build=build_by_class,
+        config=SIZES,
+        train=TRAIN,
+        paper_result="no digits in the paper",
+        own_signatures=signatures_by_class,
+        own_notation=notation_by_class,
+        small=SMALL,
+        small_task={"images": 20},
     )
 )

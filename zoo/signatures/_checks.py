@@ -20,3 +20,22 @@ def check_ink(image):
         tf.reduce_all((image == 0) | (image == 1)),
         ["image must be of pixels 0 and 1, got", image],
     )
+
+
+def check_range(name, values, least, most):
+    """Asserts in a graph that an input called `name` is from `least` to `most`."""
+    import tensorflow as tf
+
+    tf.debugging.Assert(
+        tf.reduce_all((values >= least) & (values <= most)),
+        [f"{name} must be {least} to {most}, got", values],
+    )
+
+
+def check_temperature(temperature):
+    """Asserts in a graph that temperatures are none below 0."""
+    import tensorflow as tf
+
+    tf.debugging.Assert(
+        tf.reduce_all(temperature >= 0.0), ["temperature must be 0 or more, got", temperature]
+    )

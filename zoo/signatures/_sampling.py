@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...layers import _chance
+from ._checks import check_range, check_temperature
 
 ASKED = {
     "prompt": ((None,), "string"),
@@ -81,12 +82,5 @@ def drawn(logp, temperature, seed, place):
 
 def check_sampling(length, temperature, most):
     """Asserts in a graph that so much may be asked for."""
-    import tensorflow as tf
-
-    tf.debugging.Assert(
-        tf.reduce_all((length >= 0) & (length <= most)),
-        [f"length must be 0 to {most}, got", length],
-    )
-    tf.debugging.Assert(
-        tf.reduce_all(temperature >= 0.0), ["temperature must be 0 or more, got", temperature]
-    )
+    check_range("length", length, 0, most)
+    check_temperature(temperature)
