@@ -33,6 +33,8 @@ class GatedPixelCNN(keras.layers.Layer):
         first_kernel_size: of the first layer.
         head: units of the layer between the last stack and the odds.
         levels: values that a pixel's colour may have, 2 or more.
+        joint_colours: whether a pixel's colours see those of them that come before; without it they
+            are independent given the pixels before.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -72,12 +74,13 @@ class GatedPixelCNN(keras.layers.Layer):
         first_kernel_size: int = 7,
         head: int = 64,
         levels: int = 2,
+        joint_colours: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.filters, self.head = whole("filters", filters, 1), whole("head", head, 1)
         self._graph = backend.traced(self._generated)
-        self.levels = whole("levels", levels, 2)
+        self.levels, self.joint_colours = whole("levels", levels, 2), bool(joint_colours)
         self.kernel_size = _odd("kernel_size", kernel_size)
         self.first_kernel_size = _odd("first_kernel_size", first_kernel_size)
         sizes = [self.first_kernel_size] + [self.kernel_size] * (whole("layers", layers, 1) - 1)
@@ -106,13 +109,15 @@ class GatedPixelCNN(keras.layers.Layer):
                 raise ValueError(
                     f"{name} must be a multiple of the {self.colours} colours; got {units}"
                 )
+        # In one group units see none of the pixel's colours, and so all other units.
+        groups = self.colours if self.joint_colours else 1
         self.takes = [shape is not None for shape in (condition_shape, maps_shape)]
         sizes = [shape[-1] for shape in (condition_shape, maps_shape) if shape is not None]
         for i, layer in enumerate(self.layers):
-            layer.build(self.filters if i else self.colours, self.colours, sizes)
+            layer.build(self.filters if i else self.colours, groups, sizes)
         odds = self.colours * (1 if self.levels == 2 else self.levels)
         self.head_weights = [
-            _pointwise(self, name, *size, self.colours)
+            _pointwise(self, name, *size, groups)
             for name, size in (("hidden", (self.filters, self.head)), ("odds", (self.head, odds)))
         ]
 
@@ -275,6 +280,7 @@ class GatedPixelCNN(keras.layers.Layer):
             "first_kernel_size": self.first_kernel_size,
             "head": self.head,
             "levels": self.levels,
+            "joint_colours": self.joint_colours,
         }
 
 
@@ -286,10 +292,10 @@ class _GatedLayer(keras.layers.Layer):
         self.filters, self.size = filters, size
         self.is_first, self.is_last = is_first, is_last
 
-    def build(self, features, colours, sizes):
+    def build(self, features, groups, sizes):
         reach, units = self.size // 2, 2 * self.filters
         mask = np.ones((reach + 1, features, units), "float32")
-        mask[-1] = colour_mask(features, units, colours, parts=2, strict=self.is_first)
+        mask[-1] = colour_mask(features, units, groups, parts=2, strict=self.is_first)
         self.vertical, self.link, self.horizontal = (
             _weights(self, name, mask)
             for name, mask in (
@@ -298,7 +304,7 @@ class _GatedLayer(keras.layers.Layer):
                 ("horizontal", mask),
             )
         )
-        self.out = _pointwise(self, "out", self.filters, self.filters, colours)
+        self.out = _pointwise(self, "out", self.filters, self.filters, groups)
         # What the last vertical stack puts out, nothing sees.
         self.conditions = [
             [self.add_weight((n, units), name=f"{stack}_{i}_kernel") for i, n in enumerate(some)]

@@ -12,9 +12,11 @@ SHAPES = {"grey": (5, 4), "colours": (4, 4, 3)}
 each_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
-def layer_of(shape, size=3, levels=2, dtype="float64", condition=None, maps=None, wide=1):
+def layer_of(
+    shape, size=3, levels=2, dtype="float64", condition=None, maps=None, wide=1, **options
+):
     """A layer whose weights are all of chance, none zero."""
-    layer = GatedPixelCNN(6 * wide, 3, size, size, 12 * wide, levels, dtype=dtype)
+    layer = GatedPixelCNN(6 * wide, 3, size, size, 12 * wide, levels, dtype=dtype, **options)
     layer.build(
         (None, *shape),
         None if condition is None else (None, condition),
@@ -43,7 +45,21 @@ def log_probabilities(layer, image, *given):
 @each_shape
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_all_that_comes_before_is_seen_and_nothing_else(shape, size):
-    layer, count = layer_of(shape, size, wide=4), np.prod(shape)
+    moved, count = influence(layer_of(shape, size, wide=4), shape), np.prod(shape)
+    np.testing.assert_array_equal(moved, np.triu(np.ones((count, count)), 1))
+
+
+def test_colours_that_are_apart_see_all_of_the_pixels_before_and_none_of_their_own():
+    shape = SHAPES["colours"]
+    moved = influence(layer_of(shape, wide=4, joint_colours=False), shape)
+    count = np.prod(shape[:2])
+    expected = np.kron(np.triu(np.ones((count, count)), 1), np.ones((3, 3)))
+    np.testing.assert_array_equal(moved, expected)
+
+
+def influence(layer, shape):
+    """Which number of an image moves which logit, of any of eight images."""
+    count = np.prod(shape)
     image = images(shape, batch=8)[:, None]
     flip = np.eye(count, dtype=int).reshape(1, count, *shape)
     changed = np.abs(image - flip).reshape(-1, *shape)
@@ -51,8 +67,7 @@ def test_all_that_comes_before_is_seen_and_nothing_else(shape, size):
         8, 1, count
     )
     # By a flip of the first, the second; a unit may be off for one image.
-    moved = np.any(np.abs(moved) > 1e-12, axis=0)
-    np.testing.assert_array_equal(moved, np.triu(np.ones((count, count)), 1))
+    return np.any(np.abs(moved) > 1e-12, axis=0)
 
 
 @each_shape
@@ -99,6 +114,13 @@ def test_images_are_those_of_whole_passes_by_the_same_chance(shape, levels, cond
             image[row][place] = np.argmax(enough)
     np.testing.assert_array_equal(found, image.reshape(-1, *shape))
     expected = log_probabilities(layer, found.numpy(), *given)
+    np.testing.assert_allclose(logp, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_an_image_of_colours_apart_costs_what_a_whole_pass_says():
+    layer = layer_of((3, 2, 3), levels=4, joint_colours=False)
+    image, logp = layer.generate(np.arange(4))
+    expected = log_probabilities(layer, image.numpy())
     np.testing.assert_allclose(logp, expected, rtol=1e-12, atol=1e-12)
 
 

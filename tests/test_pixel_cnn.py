@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from ponderzoo import trainers, zoo
-from ponderzoo.trainers.data import mnist
+from ponderzoo.trainers.data import mnist, photo_patches
 from ponderzoo.trainers.tasks import _images
 
 
@@ -177,6 +177,96 @@ def test_digits_that_are_none_are_told(by_class):
     read = zoo.info("pixelcnn_classes").notation(task)["generate"].read
     with pytest.raises(ValueError, match="expected a digit of 0 to 9; got '10'"):
         read(["3", "10"])
+
+
+# In colour.
+
+
+@pytest.fixture(scope="module")
+def colour():
+    return small("pixelcnn_colour")
+
+
+def test_colours_cost_what_their_levels_do_and_bits_are_by_pixel_and_colour(colour):
+    task, model, served = colour
+    found, image = ask(served["score"]), served["score"].sample["image"]
+    logits = model.get_layer("pixels")(image).numpy().astype("float64")
+    odds = np.take_along_axis(logits, image[..., None], axis=-1)[..., 0]
+    bits = (np.log(np.exp(logits).sum(axis=-1)) - odds) / np.log(2)
+    np.testing.assert_allclose(found["bits"], bits, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["bits_per_dimension"], bits.mean(axis=(1, 2, 3)), rtol=1e-4)
+    measured = task.metrics()["nats"][0]
+    measured.update_state(None, found["nats"])
+    assert float(measured.result()) == pytest.approx(bits.mean(), rel=1e-4)
+    made = ask(served["generate"])
+    again = ask(served["score"], image=made["image"])
+    np.testing.assert_allclose(made["nats"], again["nats"], rtol=1e-4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image must be 0 to 3, got"):
+        ask(served["serve"], image=image + 1)
+
+
+def test_colours_that_come_together_are_told_by_those_before_them():
+    """Of grey noise: green and blue are known once red is, to the whole model alone."""
+    found, rng = {}, np.random.default_rng(0)
+    for joint in (True, False):
+        entry = zoo.info("pixelcnn_colour")
+        task = zoo.task_of(entry, **entry.small_task)
+        keras.utils.set_random_seed(0)
+        config = {**entry.config, **entry.small, "filters": 12, "head": 12}
+        model = entry.build(task, **{**config, "joint_colours": joint})
+        nats = keras.Model(model.input["image"], model.output["nats"])
+        optimizer = keras.optimizers.Adam(0.02)
+
+        @tf.function(autograph=False)
+        def update(image, nats=nats, optimizer=optimizer):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(nats(image))
+            weights = nats.trainable_variables
+            optimizer.apply(tape.gradient(loss, weights), weights)
+
+        def grey():
+            return tf.constant(rng.integers(0, 4, (16, 6, 6, 1)).repeat(3, axis=3), "int32")
+
+        for _ in range(150):
+            update(grey())
+        found[joint] = float(np.mean(nats(grey()))) / (36 * 3 * np.log(2))
+    # 2 bits a colour by itself, and 2 bits a pixel where the first tells the others.
+    assert found[False] > 1.9 and found[True] < 1.2
+
+
+def test_pieces_are_cut_anywhere_in_training_and_from_the_middle_to_be_measured(tmp_path):
+    photo_patches.sample(tmp_path)
+    task = trainers.task("colour_patches", root=str(tmp_path), size=6, levels=8)
+    pieces = photo_patches.load(str(tmp_path))
+    inputs, _ = task.rows(np.arange(4), "test")
+    np.testing.assert_array_equal(inputs["image"], pieces["test"][:4, 13:19, 13:19] // 32)
+    image = task.batch(np.random.default_rng(0), 50)[0]["image"]
+    whole = pieces["train"] // 32
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (6, 6), axis=(1, 2))
+    windows = windows.transpose(0, 1, 2, 4, 5, 3)
+    corners = [np.argwhere((windows == x).all(axis=(3, 4, 5)))[0][1:] for x in image[:8]]
+    assert len(np.unique(corners, axis=0)) > 4
+    assert task.figures(Painter()).keys() == {"samples"}
+    for wrong in ({"levels": 3}, {"levels": 1}, {"size": 33}, {"data": "mnist"}):
+        with pytest.raises(ValueError, match=str(*wrong.values())):
+            trainers.task("colour_patches", **wrong)
+
+
+class Painter:
+    """Makes what it sees."""
+
+    def predict_on_batch(self, inputs):
+        return {"sample": inputs["image"]}
+
+
+def test_pictures_in_colour_have_their_colours(colour):
+    notation = zoo.info("pixelcnn_colour").notation(colour[0])["generate"]
+    image = np.zeros((2, 6, 6, 3), "int32")
+    image[1, 2, 3] = 3, 0, 3
+    (_, picture) = notation.picture(notation.sample, {"image": image})
+    pixels = np.asarray(Image.open(io.BytesIO(picture.png)))
+    assert pixels.shape == (48, 48, 3)
+    assert pixels[16, 24].tolist() == [255, 0, 255] and not pixels[0].any()
 
 
 def test_digits_are_shown_and_drawn_by_their_seeds(digits):

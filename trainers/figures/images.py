@@ -1,4 +1,4 @@
-"""Sheets of images in grey.
+"""Sheets of images.
 
 Every function returns a matplotlib `Figure` drawn by Agg: `savefig` needs no display.
 """
@@ -15,14 +15,15 @@ def sheet(kinds, columns=16):
     """Images side by side, those of each further kind right below those of the one before.
 
     Args:
-        kinds: list of `(count, height, width)`, 0 (paper) to 1 (ink), all of one shape.
+        kinds: list of `(count, height, width)`, 0 (paper) to 1 (ink), all of one shape; or of
+            `(count, height, width, 3)`, red, green and blue from 0 to 1.
         columns: how many images stand across.
     """
-    count, height, width = np.shape(kinds[0])
+    count, height, width, *colours = np.shape(kinds[0])
     columns = max(1, min(columns, count))
     lines = -(-count // columns)
     high = len(kinds) * height + GAP
-    page = np.zeros((lines * high + GAP * lines, columns * (width + GAP)))
+    page = np.full((lines * (high + GAP), columns * (width + GAP), *colours), float(bool(colours)))
     for place in range(count):
         line, column = divmod(place, columns)
         for number, images in enumerate(kinds):
@@ -64,6 +65,6 @@ def _shown(page, columns, inches):
     """The figure of a page, and its panel."""
     width = inches * columns
     figure, (panel,) = subplots(size=(width, width * len(page) / page.shape[1]))
-    panel.imshow(1 - page, cmap="gray", vmin=0, vmax=1)
+    panel.imshow(1 - page if page.ndim == 2 else page, cmap="gray", vmin=0, vmax=1)
     panel.axis("off")
     return figure, panel

@@ -70,6 +70,8 @@ def pen_png(strokes):
 def image_of(image, title="", steps=(), windows=()):
     """The `Picture` of an image `(height, width)`, 0 (paper) to 1 (ink), its pixels as squares.
 
+    An image `(height, width, 3)` is in colour, red, green and blue from 0 to 1.
+
     Where there are `steps`, `(steps, height, width)`, it has an animation of them, and of
     `windows`, `(steps, 6)`, over them: what `SIDES` in `trainers/tasks/_images.py` says.
     """
@@ -88,9 +90,10 @@ def image_of(image, title="", steps=(), windows=()):
 
 
 def _squares(image):
-    """A picture in grey, each pixel of the image as large a square as `PIXEL` says."""
-    grey = np.rint(255 * (1 - np.clip(np.asarray(image, float), 0, 1))).astype("uint8")
-    return Image.fromarray(np.kron(grey, np.ones((PIXEL, PIXEL), "uint8")))
+    """A picture in grey or colour, each pixel of the image as large a square as `PIXEL` says."""
+    light = np.clip(np.asarray(image, float), 0, 1)
+    light = np.rint(255 * (light if light.ndim == 3 else 1 - light)).astype("uint8")
+    return Image.fromarray(light.repeat(PIXEL, axis=0).repeat(PIXEL, axis=1))
 
 
 def _animation(image, steps, windows):
