@@ -269,6 +269,66 @@ def test_pictures_in_colour_have_their_colours(colour):
     assert pixels[16, 24].tolist() == [255, 0, 255] and not pixels[0].any()
 
 
+# By codes.
+
+
+def of_codes(**changes):
+    entry = zoo.info("pixelcnn_autoencoder")
+    task = zoo.task_of(entry)
+    keras.utils.set_random_seed(0)
+    model = entry.build(task, **{**entry.config, **entry.small, **changes})
+    return task, model, entry.signatures(model, task)
+
+
+@pytest.fixture(scope="module")
+def codes():
+    return of_codes()
+
+
+def test_an_image_is_made_again_of_its_code_and_of_nothing_else(codes):
+    _, model, served = codes
+    found = ask(served["reconstruct"])
+    code = ask(served["encode"])["code"]
+    np.testing.assert_allclose(found["code"], code, rtol=1e-5)
+    np.testing.assert_array_equal(ask(served["decode"], code=code)["image"], found["image"])
+    image = served["serve"].sample["image"]
+    outputs = model({"image": image, "seed": np.array([1, 2])})
+    np.testing.assert_allclose(outputs["nats"], ask(served["serve"])["nats"], rtol=1e-5)
+    heat = ask(served["reconstruct"], temperature=np.ones(2))["image"]
+    np.testing.assert_array_equal(outputs["sample"], heat)
+    other = ask(served["decode"], code=code, seed=np.array([3, 4]))["image"]
+    assert (other != found["image"]).any()
+
+
+def test_images_between_two_are_those_of_codes_between_theirs(codes):
+    _, _, served = codes
+    signature = served["interpolate"]
+    found = ask(signature)["between"]
+    given = {k: signature.sample[k] for k in ("seed", "temperature")}
+    ends = [ask(served["encode"], image=signature.sample[k])["code"] for k in ("image", "other")]
+    for place, share in enumerate(signature.sample["shares"].T):
+        code = ends[0] + share[:, None] * (ends[1] - ends[0])
+        np.testing.assert_array_equal(
+            ask(served["decode"], code=code, **given)["image"], found[:, place]
+        )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="shares must be 0 to 1, got"):
+        ask(signature, shares=np.full((2, 3), 1.1))
+
+
+def test_a_decoder_without_a_pixelcnn_makes_means(root):
+    """Its nats are those of pixels that know nothing of each other; no chance comes in."""
+    task, model, served = of_codes(layers=0)
+    assert set(model.input) == {"image"} and "seed" not in served["reconstruct"].inputs
+    image = served["serve"].sample["image"]
+    mean = ask(served["reconstruct"])["image"].astype("float64")
+    nats = -np.log(np.where(image == 1, mean, 1 - mean)).sum(axis=(1, 2))
+    np.testing.assert_allclose(ask(served["serve"])["nats"], nats, rtol=1e-4)
+    assert ask(served["interpolate"])["between"].shape == (2, 5, 28, 28)
+    task = dataclasses.replace(task, root=root)
+    figures = task.beside({"PixelCNN": of_codes()[1], "independent pixels": model})
+    assert figures.keys() == task.figures(model).keys() == {"reconstructions"}
+
+
 def test_digits_are_shown_and_drawn_by_their_seeds(digits):
     notation = zoo.info("pixelcnn_digits").notation(digits[0])["generate"]
     inputs = notation.read(["7", "8", "9"])

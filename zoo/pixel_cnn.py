@@ -8,9 +8,10 @@ import numpy as np
 from keras import ops
 
 from ..layers import GatedPixelCNN
+from ..layers._base import whole
 from ..layers._distributions import bernoulli
 from ._registry import Entry, Paper, register
-from .signatures import labelled_digits
+from .signatures import digit_reconstruction, labelled_digits
 from .signatures._checks import check_ink, check_range, check_temperature
 from .signatures._drawing import image_of, text_of
 from .signatures._notation import Notation, expected, whole_numbers
@@ -110,6 +111,71 @@ def build_colour(task, filters, layers, head, joint_colours):
     return keras.Model(
         {"image": image, "seed": seed},
         {"nats": ops.sum(nats, axis=(1, 2, 3)), "sample": pixels(None, seed=seed)},
+    )
+
+
+def build_autoencoder(task, filters, layers, head, code_size, units):
+    """A PixelCNN that makes an image of what an encoder says of it (section 2.4).
+
+    Both learn at once, by what the image costs given its code.
+
+    Args:
+        task: `DigitReconstruction`.
+        filters, head: as in `build`.
+        layers: as in `build`; 0 for a decoder of convolutions, to which pixels are independent
+            given the code, so that it makes what a squared error would make: a mean.
+        code_size: m, numbers of a code.
+        units: features of the encoder's first convolution; its second one has twice as many.
+
+    Returns:
+        `keras.Model`: `image` and, with a PixelCNN, `seed` in; the outputs that the task asks for
+        out.
+    """
+    layers, code_size = whole("layers", layers, 0), whole("code_size", code_size, 1)
+    units = whole("units", units, 1)
+    image = keras.Input(task.input_spec["image"][0], name="image")
+    code = _encoder(image.shape[1:], code_size, units)(image)
+    if not layers:
+        ink = _decoder(image.shape[1:], code_size, units)(code)
+        nats = ops.sum(_costs(ink, image), axis=(1, 2))
+        outputs = {"nats": nats, "code": code, "sample": ops.sigmoid(ink)}
+        return keras.Model({"image": image}, outputs)
+    seed = keras.Input((), dtype="int32", name="seed")
+    pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
+    nats = ops.sum(_costs(pixels(image, code), image), axis=(1, 2))
+    made = ops.cast(pixels(None, code, seed=seed), "float32")
+    outputs = {"nats": nats, "code": code, "sample": made}
+    return keras.Model({"image": image, "seed": seed}, outputs)
+
+
+def _encoder(shape, code_size, units):
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input(shape),
+            layers.Reshape((*shape, 1)),
+            layers.Conv2D(units, 4, 2, "same", activation="relu"),
+            layers.Conv2D(2 * units, 4, 2, "same", activation="relu"),
+            layers.Flatten(),
+            layers.Dense(code_size, dtype="float32"),
+        ],
+        name="encoder",
+    )
+
+
+def _decoder(shape, code_size, units):
+    layers, (height, width) = keras.layers, shape
+    small = height // 4, width // 4, 2 * units
+    return keras.Sequential(
+        [
+            layers.Input((code_size,)),
+            layers.Dense(math.prod(small), "relu"),
+            layers.Reshape(small),
+            layers.Conv2DTranspose(units, 4, 2, "same", activation="relu"),
+            layers.Conv2DTranspose(1, 4, 2, "same", dtype="float32"),
+            layers.Reshape(shape, dtype="float32"),
+        ],
+        name="decoder",
     )
 
 
@@ -233,6 +299,82 @@ def signatures_by_class(model, task):
     return {**_signatures(served, image, given, sample), "classify": classify}
 
 
+def signatures_of_codes(model, task):
+    """`serve` and `encode`; `decode`, `reconstruct` and `interpolate`: images made of codes.
+
+    Where pixels are independent given the code, there is no chance, and images are their chances.
+    """
+    import tensorflow as tf
+
+    encoder, shape = model.get_layer("encoder"), task.input_spec["image"][0]
+    if "seed" in model.input:
+        served, chance = _Served(model.get_layer("pixels"), lambda code: code), CHANCE
+
+        def make(code, **chance):
+            return served.generate(**chance, code=code)["image"]
+    else:
+        decoder, chance = model.get_layer("decoder"), {}
+
+        def make(code):
+            return tf.sigmoid(decoder(code))
+
+    def encoded(image):
+        check_ink(image)
+        return encoder(image)
+
+    def decode(code, **chance):
+        return {"image": make(code, **chance)}
+
+    def reconstruct(image, **chance):
+        code = encoded(image)
+        return {"image": make(code, **chance), "code": code}
+
+    def interpolate(image, other, shares, **chance):
+        check_range("shares", shares, 0, 1)
+        first, last = (encoded(x)[:, None] for x in (image, other))
+        code = first + shares[:, :, None] * (last - first)
+        # One chance for all of a row, so that nothing but the code changes from image to image.
+        chance = {name: tf.repeat(x, tf.shape(shares)[1]) for name, x in chance.items()}
+        made = make(tf.reshape(code, (-1, code.shape[-1])), **chance)
+        return {"between": tf.reshape(made, (*tf.unstack(tf.shape(shares)), *shape))}
+
+    rng = np.random.default_rng(0)
+    images = task.inputs_without_data(rng, 2)["image"]
+    size = encoder.output_shape[-1]
+    seeds = {"seed": np.array([1, 2], "int32"), "temperature": np.array([1, 0.7], "float32")}
+    seeds = {name: seeds[name] for name in chance}
+    pixels, code = ((None, *shape), "float32"), ((None, size), "float32")
+    shares = np.linspace([0, 1], [1, 0], 5, axis=1, dtype="float32")
+    made = {"image": "an image that is made of the code, (batch, height, width)"}
+    return {
+        **digit_reconstruction.signatures(model, task, {}),
+        "decode": Signature(
+            decode,
+            {"code": code, **chance},
+            {"code": rng.normal(size=(2, size)).astype("float32"), **seeds},
+            made,
+            images=("image",),
+        ),
+        "reconstruct": Signature(
+            reconstruct,
+            {"image": pixels, **chance},
+            {"image": images, **seeds},
+            {**made, **digit_reconstruction.CODE},
+            images=("image",),
+        ),
+        "interpolate": Signature(
+            interpolate,
+            {"image": pixels, "other": pixels, "shares": ((None, None), "float32"), **chance},
+            {"image": images, "other": images[::-1].copy(), "shares": shares, **seeds},
+            {
+                "between": "images made of codes so far on the way from the image's to the other's "
+                "as shares say, 0 to 1, (batch, shares, height, width)"
+            },
+            images=("image", "other", "between"),
+        ),
+    }
+
+
 def notation(task):
     """For `generate` a whole number, the seed of an image, made at a temperature of 1."""
 
@@ -342,5 +484,21 @@ register(
         own_notation=notation_in_colour,
         small={"filters": 6, "layers": 2, "head": 6},
         small_task={"size": 6, "levels": 4},
+    )
+)
+
+register(
+    Entry(
+        name="pixelcnn_autoencoder",
+        paper=PAPER,
+        task="digit_reconstruction",
+        build=build_autoencoder,
+        config={**SIZES, "code_size": 10, "units": 16},
+        train=TRAIN,
+        paper_result="no number in the paper; images that mean the same, not means of images",
+        baseline="independent pixels",
+        plain={"layers": 0},
+        own_signatures=signatures_of_codes,
+        small={**SMALL, "code_size": 3, "units": 2},
     )
 )
