@@ -374,7 +374,7 @@ SHARED = {
         "code_size": 50,
         "address_size": 25,
         "units": 320,
-        "kl_share": 0.2,
+        "kl_share": 0.02,
     },
     "train": {
         "batch_size": 8,
@@ -382,7 +382,7 @@ SHARED = {
         "learning_rate_schedule": "cosine",
         "decay_from": 0.5,
         "clipnorm": 10.0,
-        "updates": 32_000,
+        "updates": 20_000,
         "steps_per_epoch": 500,
         "evaluation_rows": 1000,
     },
