@@ -42,12 +42,13 @@ class GatedPixelCNN(keras.layers.Layer):
             to levels - 1, of known size.
         condition: `(batch, features)`, or None.
         maps: `(batch, height, width, features)`, or None.
-        seed: `(batch,)` integers where image is None, which asks for new images.
+        seed: `(batch,)` integers, which ask for images in the place of logits, or None.
+        known: `(batch,)` integers, how many pixels of image these keep, or None where it is None.
 
     Returns:
         Logits: of each level, `(*image, levels)`; with two levels that of a 1, `(*image,)`.
-        float64 for float64, and float32 for all other dtypes. Where image is None, the images that
-        `generate` makes, int32.
+        float64 for float64, and float32 for all other dtypes. Where a seed is given, the images
+        that `generate` makes, int32.
 
     Raises:
         ValueError: an argument is not what it must be, filters and head cannot be shared out to the
@@ -121,9 +122,9 @@ class GatedPixelCNN(keras.layers.Layer):
             for name, size in (("hidden", (self.filters, self.head)), ("odds", (self.head, odds)))
         ]
 
-    def call(self, image, condition=None, maps=None, seed=None):
-        if image is None:
-            return self.generate(seed, condition, maps)[0]
+    def call(self, image, condition=None, maps=None, seed=None, known=None):
+        if seed is not None:
+            return self.generate(seed, condition, maps, image, known)[0]
         layers, head = self._ready()
         vertical = self._entering(image, (self.height, self.width))
         horizontal, batch = vertical, ops.shape(vertical)[0]
@@ -263,11 +264,11 @@ class GatedPixelCNN(keras.layers.Layer):
             return x
         return ops.reshape(x, (-1, *x.shape[1:-1], self.colours, self.levels))
 
-    def compute_output_spec(self, image, condition=None, maps=None, seed=None):
-        if image is None and self.built:
-            return keras.KerasTensor((seed.shape[0], *self.image_shape), dtype="int32")
+    def compute_output_spec(self, image, condition=None, maps=None, seed=None, known=None):
         if not self.built:
             self.build(*(None if x is None else x.shape for x in (image, condition, maps)))
+        if seed is not None:
+            return keras.KerasTensor((seed.shape[0], *self.image_shape), dtype="int32")
         shape = image.shape if self.levels == 2 else (*image.shape, self.levels)
         return keras.KerasTensor(shape, dtype=sum_dtype(self.compute_dtype))
 

@@ -133,6 +133,13 @@ def test_an_image_depends_on_its_seed_alone():
     assert np.any(many[0] != many[1])
 
 
+def test_a_call_with_a_seed_gives_the_images_that_it_makes():
+    layer, seed, image, known = layer_of((3, 4)), np.arange(2), images((3, 4)), np.array([5, 0])
+    np.testing.assert_array_equal(layer(None, seed=seed), layer.generate(seed)[0])
+    made, _ = layer.generate(seed, image=image, known=known)
+    np.testing.assert_array_equal(layer(image, seed=seed, known=known), made)
+
+
 def test_without_heat_the_most_probable_level_is_taken():
     layer = layer_of((3, 4), levels=4)
     image, _ = layer.generate(np.arange(2), temperature=np.zeros(2))

@@ -52,6 +52,9 @@ def test_an_image_costs_what_its_pixels_cost_given_those_before(digits):
     np.testing.assert_allclose(found["nats"], -np.log(chance).sum(axis=(1, 2)), rtol=1e-4)
     np.testing.assert_array_equal(found["nats"], found["reconstruction"])
     assert not found["kl"].any() and task.report(model) == {}
+    np.testing.assert_allclose(found["bits"].sum(axis=(1, 2)), found["nats"] / np.log(2), rtol=1e-4)
+    np.testing.assert_array_equal(found["completed"][:, :14], inputs["image"][:, :14])
+    assert (found["completed"] != inputs["image"]).any()
 
 
 def test_the_map_of_bits_adds_up_to_the_nats(digits):
@@ -347,4 +350,5 @@ def test_what_it_makes_is_shown_while_it_is_trained_and_behind(digits, root):
     image = task.batch(np.random.default_rng(0), 40)[0]["image"]
     snapshot = task.snapshot({"image": image}, {}, {"mean": image, "sample": image})
     assert snapshot.keys() == {"reconstructions", "samples"}
-    assert task.figures(model).keys() == {"reconstructions", "samples", "nearest"}
+    shown = {"reconstructions", "samples", "completions", "bits", "nearest"}
+    assert task.figures(model).keys() == shown

@@ -45,16 +45,19 @@ def build(task, filters, layers, head):
     seed = keras.Input((), dtype="int32", name="seed")
     pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
     ink = pixels(image)
-    nats = ops.sum(_costs(ink, image), axis=(1, 2))
-    kl = ops.zeros_like(nats)
+    costs = _costs(ink, image)
+    nats = ops.sum(costs, axis=(1, 2))
+    kl, half = ops.zeros_like(nats), ops.full_like(seed, math.prod(image.shape[1:]) // 2)
     return keras.Model(
         {"image": image, "seed": seed},
         {
             "nats": nats + kl,
             "reconstruction": nats,
             "kl": kl,
+            "bits": costs / math.log(2),
             "mean": ops.sigmoid(ink),
             "sample": ops.cast(pixels(None, seed=seed), "float32"),
+            "completed": ops.cast(pixels(image, seed=seed, known=half), "float32"),
         },
     )
 

@@ -39,10 +39,12 @@ class BinaryDigits(BinaryImages, Listed):
     `sample`, likewise, those of an image that the row's seed alone decides. Where a part of `nats`
     is no sample, but a mean in closed form, `log_weight`, `(batch,)`, is log p(x, z) - log q(z |
     x). A model that goes from pixel to pixel says nothing of an image beforehand: its `kl` is 0 and
-    its `nats` no bound, but exact, and `mean` are the chances of pixels given those before them. A
-    model that makes an image in steps may give `steps` and `sample_steps`, `(batch, steps, size,
-    size)`: what `mean` and `sample` were after each; and `read_windows`, `write_windows` and
-    `sample_windows`, `(batch, steps, 6)`, where it looked and painted: the `SIDES` of `_images`.
+    its `nats` no bound, but exact, and `mean` are the chances of pixels given those before them; it
+    may give `bits`, `(batch, size, size)`, what each pixel costs, and `completed`, likewise, an
+    image whose upper half is the row's and whose lower half its seed decides. A model that makes an
+    image in steps may give `steps` and `sample_steps`, `(batch, steps, size, size)`: what `mean`
+    and `sample` were after each; and `read_windows`, `write_windows` and `sample_windows`, `(batch,
+    steps, 6)`, where it looked and painted: the `SIDES` of `_images`.
 
     `report` has an importance-weighted estimate: minus the logarithm of the mean weight of so many
     `samples` of each of the first `images` of the test split (Burda, Grosse and Salakhutdinov,
@@ -66,6 +68,10 @@ class BinaryDigits(BinaryImages, Listed):
         "line is the thicker the wider its filters.",
         "glimpses": "Where images of the test split were looked at in each step; the line of a "
         "window is the thicker the wider its filters.",
+        "completions": "Images of the test split, and below each one with the same upper half, "
+        "whose lower half the model makes.",
+        "bits": "Images of the test split, and below each what its pixels cost given those before; "
+        "a bit or more is black.",
         "nearest": "Images that the model makes, and below each the nearest one of training.",
     }
     called = {
@@ -142,6 +148,9 @@ class BinaryDigits(BinaryImages, Listed):
         some = found["sample"][:32]
         if not self.laid:
             figures["nearest"] = sheet([some, nearest(some, self.data, self.root)])
+        for name, output in (("completions", "completed"), ("bits", "bits")):
+            if output in found:
+                figures[name] = sheet([x[:32] for x in (inputs["image"], found[output])])
         if "sample_steps" in found:
             windows = found.get("sample_windows")
             figures["steps"] = in_steps(*map(_few, (found["sample_steps"], windows)))
