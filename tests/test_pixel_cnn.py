@@ -283,9 +283,9 @@ def of_codes(**changes):
     return task, model, entry.signatures(model, task)
 
 
-@pytest.fixture(scope="module")
-def codes():
-    return of_codes()
+@pytest.fixture(scope="module", params=[0, 3], ids=["the same everywhere", "maps"])
+def codes(request):
+    return of_codes(maps=request.param)
 
 
 def test_an_image_is_made_again_of_its_code_and_of_nothing_else(codes):

@@ -117,7 +117,7 @@ def build_colour(task, filters, layers, head, joint_colours):
     )
 
 
-def build_autoencoder(task, filters, layers, head, code_size, units):
+def build_autoencoder(task, filters, layers, head, code_size, units, maps):
     """A PixelCNN that makes an image of what an encoder says of it (section 2.4).
 
     Both learn at once, by what the image costs given its code.
@@ -129,24 +129,29 @@ def build_autoencoder(task, filters, layers, head, code_size, units):
             given the code, so that it makes what a squared error would make: a mean.
         code_size: m, numbers of a code.
         units: features of the encoder's first convolution; its second one has twice as many.
+        maps: features of maps of the image's size that convolutions make of the code for the
+            PixelCNN to see (eq. 5); 0 for the code itself, the same at all places (eq. 4).
 
     Returns:
         `keras.Model`: `image` and, with a PixelCNN, `seed` in; the outputs that the task asks for
         out.
     """
     layers, code_size = whole("layers", layers, 0), whole("code_size", code_size, 1)
-    units = whole("units", units, 1)
+    units, maps = whole("units", units, 1), whole("maps", maps, 0)
     image = keras.Input(task.input_spec["image"][0], name="image")
     code = _encoder(image.shape[1:], code_size, units)(image)
     if not layers:
-        ink = _decoder(image.shape[1:], code_size, units)(code)
+        ink = _decoder(image.shape[1:], code_size, units, 1)(code)[..., 0]
         nats = ops.sum(_costs(ink, image), axis=(1, 2))
         outputs = {"nats": nats, "code": code, "sample": ops.sigmoid(ink)}
         return keras.Model({"image": image}, outputs)
     seed = keras.Input((), dtype="int32", name="seed")
     pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
-    nats = ops.sum(_costs(pixels(image, code), image), axis=(1, 2))
-    made = ops.cast(pixels(None, code, seed=seed), "float32")
+    seen = {"condition": code}
+    if maps:
+        seen = {"maps": _decoder(image.shape[1:], code_size, units, maps)(code)}
+    nats = ops.sum(_costs(pixels(image, **seen), image), axis=(1, 2))
+    made = ops.cast(pixels(None, seed=seed, **seen), "float32")
     outputs = {"nats": nats, "code": code, "sample": made}
     return keras.Model({"image": image, "seed": seed}, outputs)
 
@@ -166,7 +171,8 @@ def _encoder(shape, code_size, units):
     )
 
 
-def _decoder(shape, code_size, units):
+def _decoder(shape, code_size, units, features):
+    """Codes as maps of an image's shape, so many of them."""
     layers, (height, width) = keras.layers, shape
     small = height // 4, width // 4, 2 * units
     return keras.Sequential(
@@ -175,8 +181,7 @@ def _decoder(shape, code_size, units):
             layers.Dense(math.prod(small), "relu"),
             layers.Reshape(small),
             layers.Conv2DTranspose(units, 4, 2, "same", activation="relu"),
-            layers.Conv2DTranspose(1, 4, 2, "same", dtype="float32"),
-            layers.Reshape(shape, dtype="float32"),
+            layers.Conv2DTranspose(features, 4, 2, "same", dtype="float32"),
         ],
         name="decoder",
     )
@@ -190,13 +195,14 @@ def _costs(logits, image):
 
 
 class _Served:
-    """What a `GatedPixelCNN` serves, as functions of a graph; `condition(**given)` is what it sees.
+    """What a `GatedPixelCNN` serves, as functions of a graph.
 
-    `given` are the inputs that a signature has beside those that are named.
+    `given` are the inputs that a signature has beside those that are named, and `seen(**given)` is
+    what the PixelCNN sees besides the image: its condition and its maps, by their names.
     """
 
-    def __init__(self, pixels, condition=lambda: None):
-        self.pixels, self.condition = pixels, condition
+    def __init__(self, pixels, seen=dict):
+        self.pixels, self.seen = pixels, seen
         self.shape = (None, *pixels.image_shape)
         self.kind = "float32" if pixels.levels == 2 else "int32"
         self.unit = "bits_per_pixel" if len(self.shape) == 3 else "bits_per_dimension"
@@ -212,7 +218,7 @@ class _Served:
         import tensorflow as tf
 
         self.check(image)
-        nats = _costs(self.pixels(image, self.condition(**given)), image)
+        nats = _costs(self.pixels(image, **self.seen(**given)), image)
         bits, axes = nats / math.log(2), range(1, len(self.shape))
         means = tf.reduce_mean(bits, axis=axes)
         return {"nats": tf.reduce_sum(nats, axis=axes), self.unit: means, "bits": bits}
@@ -237,9 +243,8 @@ class _Served:
         height, width = self.shape[1:3]
         check_range("rows", rows, 0, height)
         check_temperature(temperature)
-        image, odds = self.pixels.generate(
-            seed, self.condition(**given), None, image, width * rows, temperature
-        )
+        asked = {"image": image, "known": width * rows, "temperature": temperature}
+        image, odds = self.pixels.generate(seed, **asked, **self.seen(**given))
         by_row = -tf.reduce_sum(odds, axis=range(2, len(self.shape)))
         nats = tf.where(tf.range(height) >= rows[:, None], by_row, 0)
         return {"image": tf.cast(image, self.kind), "nats": tf.reduce_sum(nats, axis=1)}
@@ -291,13 +296,13 @@ def signatures_by_class(model, task):
     """The same given a digit, and `classify`: which digit it is, by the likelihood of each."""
     import tensorflow as tf
 
-    def condition(digit):
+    def seen(digit):
         check_range("digit", digit, 0, task.classes - 1)
-        return tf.one_hot(digit, task.classes)
+        return {"condition": tf.one_hot(digit, task.classes)}
 
     sample = task.inputs_without_data(np.random.default_rng(0), 2)
     image, given = sample.pop("image"), {"digit": ((None,), "int32")}
-    served = _Served(model.get_layer("pixels"), condition)
+    served = _Served(model.get_layer("pixels"), seen)
     classify = labelled_digits.signatures(model, task, {})["classify"]
     return {**_signatures(served, image, given, sample), "classify": classify}
 
@@ -310,16 +315,15 @@ def signatures_of_codes(model, task):
     import tensorflow as tf
 
     encoder, shape = model.get_layer("encoder"), task.input_spec["image"][0]
-    if "seed" in model.input:
-        served, chance = _Served(model.get_layer("pixels"), lambda code: code), CHANCE
+    layers = {layer.name: layer for layer in model.layers}
+    pixels, decoder = layers.get("pixels"), layers.get("decoder")
+    chance = CHANCE if pixels else {}
 
-        def make(code, **chance):
-            return served.generate(**chance, code=code)["image"]
-    else:
-        decoder, chance = model.get_layer("decoder"), {}
-
-        def make(code):
-            return tf.sigmoid(decoder(code))
+    def make(code, **chance):
+        if not pixels:
+            return tf.sigmoid(decoder(code))[..., 0]
+        seen = {"maps": decoder(code)} if decoder else {"condition": code}
+        return _Served(pixels, lambda: seen).generate(**chance)["image"]
 
     def encoded(image):
         check_ink(image)
@@ -346,7 +350,7 @@ def signatures_of_codes(model, task):
     size = encoder.output_shape[-1]
     seeds = {"seed": np.array([1, 2], "int32"), "temperature": np.array([1, 0.7], "float32")}
     seeds = {name: seeds[name] for name in chance}
-    pixels, code = ((None, *shape), "float32"), ((None, size), "float32")
+    asked, code = ((None, *shape), "float32"), ((None, size), "float32")
     shares = np.linspace([0, 1], [1, 0], 5, axis=1, dtype="float32")
     made = {"image": "an image that is made of the code, (batch, height, width)"}
     return {
@@ -360,14 +364,14 @@ def signatures_of_codes(model, task):
         ),
         "reconstruct": Signature(
             reconstruct,
-            {"image": pixels, **chance},
+            {"image": asked, **chance},
             {"image": images, **seeds},
             {**made, **digit_reconstruction.CODE},
             images=("image",),
         ),
         "interpolate": Signature(
             interpolate,
-            {"image": pixels, "other": pixels, "shares": ((None, None), "float32"), **chance},
+            {"image": asked, "other": asked, "shares": ((None, None), "float32"), **chance},
             {"image": images, "other": images[::-1].copy(), "shares": shares, **seeds},
             {
                 "between": "images made of codes so far on the way from the image's to the other's "
@@ -496,7 +500,7 @@ register(
         paper=PAPER,
         task="digit_reconstruction",
         build=build_autoencoder,
-        config={**SIZES, "code_size": 10, "units": 16},
+        config={**SIZES, "code_size": 10, "units": 16, "maps": 0},
         train=TRAIN,
         paper_result="no number in the paper; images that mean the same, not means of images",
         baseline="independent pixels",
