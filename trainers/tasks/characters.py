@@ -25,20 +25,24 @@ def _bytes(path):
 class Characters(Task):
     """Predict the next byte of Wikipedia's raw markup.
 
-    A row is `length` consecutive bytes from anywhere in the split. `root` is the user's own copy of
-    enwik8, the file or its directory, split 90 : 5 : 5 as is usual; any other file is split in the
-    same proportions. Without it the text is enwiki-6M, an excerpt of another dump, which `ponderzoo
-    data fetch enwiki` downloads: bits per character on it do not compare with the paper's.
+    A row is `length` consecutive bytes from anywhere in the split, of which the first `context` are
+    read, and what follows them is not scored (Kalchbrenner et al., 2016, section 4). `root` is the
+    user's own copy of enwik8, the file or its directory, split 90 : 5 : 5 as is usual; any other
+    file is split in the same proportions. Without it the text is enwiki-6M, an excerpt of another
+    dump, which `ponderzoo data fetch enwiki` downloads: bits per character on it do not compare
+    with the paper's.
 
     Inputs: `sequence`, `(batch, length)` int32, bytes. Targets: `next`, `(batch, length)` int32.
     The model output `next` is logits, `(batch, length, 256)`.
 
     Raises:
         FileNotFoundError: the text is not there.
+        ValueError: all of a row is context.
     """
 
     length: int = 100
     root: str = ""
+    context: int = 0
     captions = {
         "compression": "In bits per character, on one stretch of the test split: the model, and "
         "bzip2 -9 and xz -9e on the same bytes and on the whole text.",
@@ -49,6 +53,12 @@ class Characters(Task):
     }
     called = {"rho": "N + R"}
     classes = 256
+
+    def __post_init__(self):
+        if self.context >= self.length:
+            raise ValueError(
+                f"context must be less than the length of {self.length}, got {self.context}"
+            )
 
     @property
     def input_spec(self):
@@ -100,7 +110,8 @@ class Characters(Task):
         text = self.text(split)
         first = rng.integers(0, len(text) - self.length, (size, 1))
         window = text[first + np.arange(self.length + 1)].astype("int32")
-        return {"sequence": window[:, :-1]}, {"next": window[:, 1:]}
+        following = np.where(np.arange(self.length) < self.context, -1, window[:, 1:])
+        return {"sequence": window[:, :-1]}, {"next": following.astype("int32")}
 
     def metrics(self):
         return {"next": [BitsPerCharacter(), TargetError()]}
@@ -113,7 +124,7 @@ class Characters(Task):
             best = logp[row, -1].argmax()
             line = f"{quote(sequence[-60:])} -> {quote(best)} ({np.exp(logp[row, -1, best]):.2f})"
             if targets:
-                bits = surprise(outputs["next"][row], targets["next"][row]).mean()
+                bits = surprise(outputs["next"][row], targets["next"][row])[self.context :].mean()
                 line += f", was {quote(targets['next'][row, -1])}; {bits:.2f} bits per character"
             if "updates" in outputs:
                 line += f", {outputs['updates'][row].mean():.2f} steps a byte"
@@ -205,10 +216,11 @@ def ponder_by_class(model, task, split="test", rows=1000, batch_size=50, seed=0)
         if "updates" in outputs:
             values["ponder"] = outputs["updates"]
             values["rho"] = outputs["updates"] + outputs["remainder"]
+        scored = targets["next"][:, 1:] >= 0
         for kind, chosen in classes(inputs["sequence"]).items():
             found = sums.setdefault(kind, dict.fromkeys(values, 0.0))
             for name, value in values.items():
-                found[name] += float(value[:, 1:][chosen].sum(dtype="float64"))
+                found[name] += float(value[:, 1:][chosen & scored].sum(dtype="float64"))
     total = sums["all"]["share"]
     return {
         kind: {n: v / (total if n == "share" else found["share"]) for n, v in found.items()}
@@ -221,26 +233,29 @@ def compression(model, task, split="test", size=200_000, window=None, batch_size
     """Bits per character on the first `size` bytes of a split, beside those of bzip2 -9 and xz -9e.
 
     The stretch is cut into rows of `window` bytes, `task.length` if None; each is read from the
-    zero state. bzip2 and xz have not seen the training text, and gain from a longer one:
-    `whole_bzip2` and `whole_xz` are theirs on the whole file.
+    zero state, with the `task.context` bytes before those that count. bzip2 and xz have not seen
+    the training text, and gain from a longer one: `whole_bzip2` and `whole_xz` are theirs on the
+    whole file.
 
     Returns:
         Dict of plain numbers: `bytes`, `bits_per_character`, `bzip2`, `xz`, `whole_bytes`,
         `whole_bzip2`, `whole_xz`, in bits per character but for the two sizes.
     """
     window = window or task.length
-    text = task.text(split)
-    rows = min(size, len(text) - 1) // window
-    size = rows * window
-    read, given = (text[i : i + size].reshape(rows, window).astype("int32") for i in (0, 1))
-    bits = 0.0
+    text, context = task.text(split), task.context
+    step = window - context
+    rows = min(size, len(text) - 1 - context) // step
+    size, bits = rows * step, 0.0
+    places = step * np.arange(rows)[:, None] + np.arange(window)
+    read, given = (text[places + i].astype("int32") for i in (0, 1))
     for first in range(0, rows, batch_size):
         # A last batch that repeats its own rows keeps the shape, and so the compiled graph.
         chosen = np.resize(np.arange(first, min(first + batch_size, rows)), batch_size)
         fresh = min(batch_size, rows - first)
         logits = outputs_of(model, {"sequence": read[chosen]})["next"]
-        bits += surprise(logits, given[chosen])[:fresh].sum()
-    alone, whole = text[1 : size + 1].tobytes(), task.text("all").tobytes()
+        bits += surprise(logits, given[chosen])[:fresh, context:].sum()
+    first = context + 1
+    alone, whole = text[first : first + size].tobytes(), task.text("all").tobytes()
     return {
         "bytes": size,
         "bits_per_character": float(bits / size),

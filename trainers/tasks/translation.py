@@ -90,6 +90,11 @@ class Translation(Task):
         return os.path.basename(self._path) if self.root else "LibreOffice help, German to English"
 
     @property
+    def is_there(self):
+        """Whether the pairs are there."""
+        return os.path.isfile(self._path)
+
+    @property
     def _path(self):
         path = self.root or libreoffice_help.path()
         return os.path.join(path, libreoffice_help.FILE) if os.path.isdir(path) else path
@@ -99,7 +104,7 @@ class Translation(Task):
 
         Without the data there are such names alone, so that a model can be built.
         """
-        found = self._text.words[side] if os.path.isfile(self._path) else []
+        found = self._text.words[side] if self.is_there else []
         return [*MARKS, *found, *(f"<{i}>" for i in range(self.words))][: self.words]
 
     def pairs(self, split="train"):
@@ -195,11 +200,6 @@ class Translation(Task):
 
         Nothing, and a warning, where sacrebleu is not installed.
         """
-        try:
-            import sacrebleu
-        except ImportError:
-            warnings.warn("BLEU is measured by sacrebleu: `pip install sacrebleu`", stacklevel=2)
-            return {}
         pairs = self.pairs("test")
         pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:rows]]
         said = []
@@ -209,9 +209,7 @@ class Translation(Task):
             inputs, _ = self.code((some * batch_size)[:batch_size])
             answers = self.translate(model, inputs["source"], inputs["lengths"])
             said += [self.read("target", answer) for answer in answers[: len(some)]]
-        right = [" ".join(text) for _, text in pairs]
-        bleu = sacrebleu.corpus_bleu(said, [right], tokenize="none", force=True)
-        return {"greedy_decoding": {"translations": len(pairs), "bleu_4": float(bleu.score)}}
+        return bleu(said, [" ".join(text) for _, text in pairs])
 
     def inputs_without_data(self, rng, size):
         """Inputs of chance, which need no text."""
@@ -230,6 +228,20 @@ def tokens(text):
     ['Choose', 'File', '-', 'Open', '.', '.', '.']
     """
     return re.sub(r"([^\w\s])", r" \1 ", text).split()
+
+
+def bleu(said, right):
+    """BLEU-4 of texts whose words have blanks between them, for a report.
+
+    Nothing, and a warning, where sacrebleu is not installed.
+    """
+    try:
+        import sacrebleu
+    except ImportError:
+        warnings.warn("BLEU is measured by sacrebleu: `pip install sacrebleu`", stacklevel=3)
+        return {}
+    found = sacrebleu.corpus_bleu(said, [right], tokenize="none", force=True)
+    return {"greedy_decoding": {"translations": len(said), "bleu_4": float(found.score)}}
 
 
 def influence(model, task, pair):
