@@ -65,7 +65,7 @@ def signatures(model, task, told):
         return Signature(function, given, sample, meanings, images=images, **shown)
 
     seeds = {"seed": np.array([1, 2], "int32")}
-    images = {**task.inputs_without_data(np.random.default_rng(0), 2), **seeds}
+    images = {"image": task.inputs_without_data(np.random.default_rng(0), 2)["image"], **seeds}
     remade, made = map(there, (REMADE, MADE))
     given, cost = {"image": ((None, *shape), "float32"), "seed": SEEDS}, {**COST, **told}
     return {
