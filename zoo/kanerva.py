@@ -23,7 +23,6 @@ PAPER = Paper(
 )
 SIDE = 28
 REFINED = 128  # units between what is read and its correction
-PIXEL_NOISE = 0.2  # deviation of what is added to images in training
 MOST_READINGS = 8  # that a signature does
 STATE = "memory_mean", "memory_covariance"
 
@@ -127,12 +126,8 @@ def build(task, slots, code_size, address_size, units, kl_share):
     if not slots:
         return keras.Model({"image": image, "seed": seed}, _without(machine, image, hidden, seed))
     memory = machine.layers["memory"]
-    # Images in training look for their places through noise, as in the paper.
-    place = machine.gaussian(
-        "address", machine.encoded(keras.layers.GaussianNoise(PIXEL_NOISE)(image))
-    )
-    query = machine.draw("read_address", *place, seed)
-    found = memory(machine.layers["code"](hidden), place[0], query[0], seed, written=written)
+    query = machine.draw("read_address", *machine.gaussian("address", hidden), seed)
+    found = memory(*machine.stored(hidden), query[0], seed, written=written)
     state = found["mean"], found["covariance"]
     kl_memory = found["kl"] / ops.maximum(ops.sum(written, axis=1), 1)
     outputs = _outputs(machine.cost(image, hidden, found, query, seed), kl_memory)
@@ -379,7 +374,7 @@ SHARED = {
         "code_size": 50,
         "address_size": 25,
         "units": 320,
-        "kl_share": 0.04,
+        "kl_share": 0.03,
     },
     "train": {
         "batch_size": 8,
