@@ -1,5 +1,7 @@
 """Networks that several papers build."""
 
+import math
+
 import keras
 
 from ..layers import (
@@ -87,3 +89,35 @@ def build_ctc(task, weight_noise, **network):
     inputs, hidden, frames = transcription_network(task, weight_noise=weight_noise, **network)
     readout = WeightNoise(keras.layers.Dense(task.classes), weight_noise, name="readout")
     return keras.Model(inputs, {"phonemes": SureOfBlank()(readout(hidden), frames)})
+
+
+def image_encoder(shape, code_size, units):
+    """Images of a shape to codes: two strided convolutions, `units` features and twice as many."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input(shape),
+            layers.Reshape((*shape, 1)),
+            layers.Conv2D(units, 4, 2, "same", activation="relu"),
+            layers.Conv2D(2 * units, 4, 2, "same", activation="relu"),
+            layers.Flatten(),
+            layers.Dense(code_size, dtype="float32"),
+        ],
+        name="encoder",
+    )
+
+
+def image_decoder(shape, code_size, units, features):
+    """Codes to maps of a shape, so many features: as `image_encoder`, the other way round."""
+    layers, (height, width) = keras.layers, shape
+    small = height // 4, width // 4, 2 * units
+    return keras.Sequential(
+        [
+            layers.Input((code_size,)),
+            layers.Dense(math.prod(small), "relu"),
+            layers.Reshape(small),
+            layers.Conv2DTranspose(units, 4, 2, "same", activation="relu"),
+            layers.Conv2DTranspose(features, 4, 2, "same", dtype="float32"),
+        ],
+        name="decoder",
+    )

@@ -10,6 +10,7 @@ from keras import ops
 from ..layers import GatedPixelCNN
 from ..layers._base import whole
 from ..layers._distributions import bernoulli
+from ._networks import image_decoder, image_encoder
 from ._registry import Entry, Paper, register
 from .signatures import digit_reconstruction, labelled_digits
 from .signatures._checks import check_ink, check_range, check_temperature
@@ -139,9 +140,9 @@ def build_autoencoder(task, filters, layers, head, code_size, units, maps):
     layers, code_size = whole("layers", layers, 0), whole("code_size", code_size, 1)
     units, maps = whole("units", units, 1), whole("maps", maps, 0)
     image = keras.Input(task.input_spec["image"][0], name="image")
-    code = _encoder(image.shape[1:], code_size, units)(image)
+    code = image_encoder(image.shape[1:], code_size, units)(image)
     if not layers:
-        ink = _decoder(image.shape[1:], code_size, units, 1)(code)[..., 0]
+        ink = image_decoder(image.shape[1:], code_size, units, 1)(code)[..., 0]
         nats = ops.sum(_costs(ink, image), axis=(1, 2))
         outputs = {"nats": nats, "code": code, "sample": ops.sigmoid(ink)}
         return keras.Model({"image": image}, outputs)
@@ -149,42 +150,11 @@ def build_autoencoder(task, filters, layers, head, code_size, units, maps):
     pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
     seen = {"condition": code}
     if maps:
-        seen = {"maps": _decoder(image.shape[1:], code_size, units, maps)(code)}
+        seen = {"maps": image_decoder(image.shape[1:], code_size, units, maps)(code)}
     nats = ops.sum(_costs(pixels(image, **seen), image), axis=(1, 2))
     made = ops.cast(pixels(None, seed=seed, **seen), "float32")
     outputs = {"nats": nats, "code": code, "sample": made}
     return keras.Model({"image": image, "seed": seed}, outputs)
-
-
-def _encoder(shape, code_size, units):
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            layers.Input(shape),
-            layers.Reshape((*shape, 1)),
-            layers.Conv2D(units, 4, 2, "same", activation="relu"),
-            layers.Conv2D(2 * units, 4, 2, "same", activation="relu"),
-            layers.Flatten(),
-            layers.Dense(code_size, dtype="float32"),
-        ],
-        name="encoder",
-    )
-
-
-def _decoder(shape, code_size, units, features):
-    """Codes as maps of an image's shape, so many of them."""
-    layers, (height, width) = keras.layers, shape
-    small = height // 4, width // 4, 2 * units
-    return keras.Sequential(
-        [
-            layers.Input((code_size,)),
-            layers.Dense(math.prod(small), "relu"),
-            layers.Reshape(small),
-            layers.Conv2DTranspose(units, 4, 2, "same", activation="relu"),
-            layers.Conv2DTranspose(features, 4, 2, "same", dtype="float32"),
-        ],
-        name="decoder",
-    )
 
 
 def _costs(logits, image):
