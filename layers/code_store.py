@@ -10,6 +10,7 @@ from . import _backend as backend
 from . import _chance
 from ._base import serializable, sum_dtype, whole
 from ._distributions import LOG_TWO_PI
+from ._scan import scan, stacked
 
 
 @serializable
@@ -34,12 +35,16 @@ class CodeStore(keras.layers.Layer):
             is not of it. None where there is no code.
         seed: `(batch,)` integers, the chance of each row.
         sample: `(batch, size)`, samples of codes, or None.
+        used: `(count,)` bool, items that are not to be picked, or None. With it no item is picked
+            twice, as it is where a whole set is sent in one order ("uniqueness"): the rows pick one
+            after the other, and as many items and K more must be left.
         training: whether the codes of items are kept. Of several replicas the first keeps its own.
 
     Returns:
         A dict: `neighbour`, `(batch, size)`, the codes picked, float64 for float64 and float32 for
-        all other dtypes; `number`, `(batch,)` int32, which items they are; and with samples
-        `log_density`, `(batch,)`, what `log_density` gives for them.
+        all other dtypes; `number`, `(batch,)` int32, which items they are; with samples
+        `log_density`, `(batch,)`, what `log_density` gives for them; and with `used` the same with
+        those picked.
 
     Raises:
         ValueError: there are fewer items than neighbours and one, or the codes have no known size.
@@ -81,27 +86,47 @@ class CodeStore(keras.layers.Layer):
             name="codes",
         )
 
-    def call(self, code=None, index=None, seed=None, sample=None, training=False):
-        chance = _chance.uniform(_chance.fold(seed, "neighbour"), (), dtype="float32")
+    def call(self, code=None, index=None, seed=None, sample=None, used=None, training=False):
+        chance, found = _chance.uniform(_chance.fold(seed, "neighbour"), (), dtype="float32"), {}
         if code is None:
             number = _part(chance, self.count)
+        elif used is not None:
+            number, found["used"] = self._once(code, index, chance, used)
         else:
-            found, _ = self.nearest(code, self.neighbours, index)
+            near, _ = self.nearest(code, self.neighbours, index)
             place = _part(chance, self.neighbours)[:, None]
-            number = ops.take_along_axis(found, place, axis=1)[:, 0]
-        found = {"neighbour": self.at(number), "number": number}
+            number = ops.take_along_axis(near, place, axis=1)[:, 0]
+        found |= {"neighbour": self.at(number), "number": number}
         if sample is not None:
             found["log_density"] = self.log_density(sample)
         if training and code is not None:
             self._keep(code, index)
         return found
 
+    def _once(self, code, index, chance, used):
+        """Which items are picked, and all that are used then."""
+        rows, places = ops.shape(code)[0], ops.arange(self.count, dtype="int32")
+        # Those before a row take no more of its nearest ones than they are.
+        some = self.neighbours + code.shape[0]
+        near, _ = self.nearest(code, min(some, self.count), index, used)
+
+        def pick(used, _, row):
+            near, chance = row
+            is_free = ops.logical_not(ops.take(used, near))
+            rank = ops.cumsum(ops.cast(is_free, "int32"))
+            wanted = ops.logical_and(is_free, rank == 1 + _part(chance, self.neighbours))
+            number = ops.take(near, ops.argmax(wanted))
+            return ops.logical_or(used, places == number), number
+
+        used, number = scan(pick, ops.cast(used, "bool"), rows, ahead=(near, chance))
+        return stacked(number), used
+
     def at(self, number):
         """The codes of items by their numbers, `(..., size)`, without a gradient."""
         return ops.take(self._known(), number, axis=0)
 
-    def nearest(self, code, count, index=None):
-        """The items nearest to codes, but for those that they are: the nearest one first.
+    def nearest(self, code, count, index=None, used=None):
+        """The items nearest to codes, but for those that they are and those used: nearest first.
 
         Returns:
             Their numbers, `(batch, count)` int32, and the squares of their distances, likewise.
@@ -112,6 +137,8 @@ class CodeStore(keras.layers.Layer):
         if index is not None:
             itself = ops.cast(index, "int32")[:, None] == ops.arange(self.count, dtype="int32")
             near = ops.where(itself, ops.full_like(near, -math.inf), near)
+        if used is not None:
+            near = ops.where(used[None], ops.full_like(near, -math.inf), near)
         near, found = ops.top_k(near, count)
         far = ops.sum(ops.square(code), axis=1, keepdims=True) - 2 * near
         return ops.cast(found, "int32"), ops.maximum(far, 0)
@@ -149,7 +176,9 @@ class CodeStore(keras.layers.Layer):
         code = ops.stop_gradient(ops.cast(code, known.dtype))
         self.codes.assign(ops.scatter_update(known, place[:, None], code)[:-1])
 
-    def compute_output_spec(self, code=None, index=None, seed=None, sample=None, training=False):
+    def compute_output_spec(
+        self, code=None, index=None, seed=None, sample=None, used=None, training=False
+    ):
         if not self.built:
             self.build(code.shape)
         dtype, batch = sum_dtype(self.compute_dtype), seed.shape[:1]
@@ -159,6 +188,8 @@ class CodeStore(keras.layers.Layer):
         }
         if sample is not None:
             found["log_density"] = keras.KerasTensor(batch, dtype=dtype)
+        if used is not None:
+            found["used"] = keras.KerasTensor((self.count,), dtype="bool")
         return found
 
     def get_config(self):

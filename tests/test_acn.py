@@ -102,6 +102,26 @@ def test_what_all_items_make_of_a_sample_is_a_mixture_of_unit_gaussians():
     np.testing.assert_allclose(tape.gradient(found, sample), moved, rtol=1e-10)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_an_item_is_picked_once_where_a_set_is_sent_in_one_order(jit_compile):
+    store, known = store_of(neighbours=2)
+    pick = tf.function(
+        lambda code, seed, used: store(code, seed, seed, used=used), jit_compile=jit_compile
+    )
+    used, expected = tf.zeros(COUNT, "bool"), np.zeros(COUNT, bool)
+    for start in range(0, 36, 12):
+        index = np.arange(start, start + 12, dtype="int32")
+        found = pick(tf.constant(known[index]), index, used)
+        used = found["used"]
+        for own, number in zip(index, found["number"].numpy()):
+            distance = np.square(known[own] - known).sum(axis=1)
+            distance[expected | (np.arange(COUNT) == own)] = np.inf
+            assert number in distance.argsort()[:2]
+            expected[number] = True
+        np.testing.assert_array_equal(used, expected)
+    assert expected.sum() == 36
+
+
 def test_codes_in_half_precision_are_found_all_the_same():
     store, _ = store_of(code_dtype="float16", dtype="float32")
     assert store.codes.dtype == "float16"
