@@ -123,12 +123,12 @@ def signatures(model, task):
     encoder, drawer = layers["encoder"], _Drawer(layers["decoder"], layers.get("pixels"))
     shape, _ = served["serve"].inputs["image"]
     images, numbers = {"image": (shape, "float32")}, ((None,), "int32")
-    sample = served["serve"].sample
+    sample, with_store = served["serve"].sample, "neighbour" in model.output
 
     def encode(image):
         check_ink(image)
         code = tf.cast(encoder(image), tf.float32)
-        if "neighbour" not in model.output:
+        if not with_store:
             return {"code": code[:, : code.shape[1] // 2]}
         number, distance = layers["store"].nearest(code, SHOWN)
         return {"code": code, "neighbours": number, "distances": tf.sqrt(distance)}
@@ -139,7 +139,6 @@ def signatures(model, task):
         f"first, (batch, {SHOWN})",
         "distances": f"how far their codes are, (batch, {SHOWN})",
     }
-    with_store = "neighbour" in model.output
     served["encode"] = Signature(
         encode,
         images,
