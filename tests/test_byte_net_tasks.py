@@ -144,7 +144,7 @@ def test_unknown_characters_are_refused_where_all_are_known():
         serve.function(tf.constant([""]))
 
 
-def test_saliency_is_the_gradient_and_sees_nothing_that_comes_later():
+def test_saliency_is_the_gradient_and_sees_nothing_that_comes_later(tmp_path):
     task, model = small("bytenet_numbers")
     pair = "forty-two", "42"
     source, target = saliency(model, task, pair)
@@ -173,6 +173,7 @@ def test_saliency_is_the_gradient_and_sees_nothing_that_comes_later():
     )
     np.testing.assert_allclose(asked_at["source_norms"], source[1:], rtol=1e-4, atol=1e-6)
     assert "saliency" in task.figures(model)
+    model.save(tmp_path / "model.keras")  # which what was asked of its graph must not hinder
 
 
 def test_characters_with_too_little_context_are_read_and_not_scored(root):

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -195,7 +194,8 @@ def gradient_norms(model, inputs, right, chosen):
     """How much the log-probability of characters moves with the vectors of those that were read.
 
     Args:
-        model: whose layers `source_words` and `target_words` give these vectors.
+        model: whose layers `source_words` and `target_words` give these vectors, which `net` and
+            `head` make logits of.
         inputs: a batch of them.
         right: `(batch, target)`, the characters; where they are not chosen they may be anything.
         chosen: `(batch, target)` boolean, which of them count.
@@ -205,11 +205,12 @@ def gradient_norms(model, inputs, right, chosen):
         target, `(batch, target)`.
     """
     words = [model.get_layer(f"{side}_words") for side in SIDES]
-    inner = keras.Model([*(x.output for x in words), model.input["lengths"]], model.output)
+    net, head = model.get_layer("net"), model.get_layer("head")
+    lengths = ops.cast(inputs["lengths"], "int32")
     label = ops.maximum(right, 0)[..., None]
 
     def chances(*vectors):
-        logits = inner([*vectors, ops.cast(inputs["lengths"], "int32")])["character"]
+        logits = head(net(*vectors, lengths))
         logp = ops.take_along_axis(ops.log_softmax(logits), label, axis=-1)[..., 0]
         return ops.sum(ops.where(chosen, logp, ops.zeros_like(logp)), axis=1)
 
