@@ -49,6 +49,8 @@ def drawn_influence(values, columns, rows):
 def drawn_saliency(source, target, read, said):
     """Norms of the gradients of each character of a text by those that were read.
 
+    Each line is drawn by its largest: a character that a model is sure of has small gradients.
+
     Args:
         source: `(said + 1, read)`, by the characters of the source.
         target: `(said + 1, said + 1)`, by the beginning of the target and its characters.
@@ -56,13 +58,14 @@ def drawn_saliency(source, target, read, said):
     """
     from ._panels import subplots
 
-    rows, most = [*said, "end"], max(source.max(), target.max(), 1e-9)
+    rows, most = [*said, "end"], np.maximum(source.max(axis=1), target.max(axis=1))[:, None]
     columns = [*read], ["begin", *said]
     widths = [max(1, len(names)) for names in columns]
     size = (2 + 0.16 * sum(widths), 1.4 + 0.16 * len(rows))
     figure, panels = subplots(1, 2, size=size, width_ratios=widths)
     for panel, values, names, title in zip(panels, (source, target), columns, ("source", "target")):
-        panel.imshow(values, cmap="Blues", vmin=0, vmax=most, aspect="auto")
+        share = values / np.maximum(most, 1e-30)
+        panel.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         panel.grid(visible=False)
         panel.set_xticks(np.arange(len(names)), names, fontsize=7)
         panel.set_yticks(np.arange(len(rows)), rows, fontsize=7)

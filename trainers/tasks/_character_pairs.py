@@ -37,6 +37,12 @@ class CharacterPairs(Listed):
     behind it. The model output `character` is logits, `(batch, target, characters)`.
     """
 
+    captions = {
+        "saliency": "Norms of the gradients of each character's log-probability by the vectors of "
+        "the characters that were read and of those that were said before, each line by its "
+        "largest.",
+    }
+
     def pairs(self, split="train"):
         """All of a split: a list of pairs of texts."""
         raise NotImplementedError

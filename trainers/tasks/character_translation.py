@@ -36,10 +36,9 @@ class CharacterTranslation(CharacterPairs):
     characters: int = 112
     longest_words: int = 8
     captions = {
+        **CharacterPairs.captions,
         "greedy_decoding": "Sentences of the test split, each character the most probable after "
         "those before it; one reference, by sacrebleu.",
-        "saliency": "Norms of the gradients of each character's log-probability by the vectors of "
-        "the characters that were read and of those that were said before.",
     }
 
     def __post_init__(self):
