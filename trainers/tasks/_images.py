@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from .._describe import after
+from .._difficulty import levels
 from .._evaluate import outputs_of, telling
 from .._metrics import TargetError
 from .._task import NATS, Listed, Task, seeds
@@ -203,6 +204,39 @@ class BinaryImages(Task):
         else:
             ink = binarised(self.data, self.root, split, self.laid)[chosen]
         return ink.astype("float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedImages(BinaryImages, Listed):
+    """Images in black and white, one a row; see `BinaryImages`.
+
+    Attributes:
+        size: pixels along a side.
+    """
+
+    size = SIZE
+
+    @property
+    def input_spec(self):
+        return {"image": ((self.size, self.size), "float32")}
+
+    def inputs(self, image, chosen, split):
+        """The inputs of a model for images by their numbers, `(batch,)`, of a split."""
+        return {"image": image}
+
+    def rows(self, chosen, split="train"):
+        """The images of a split by their numbers, `(batch,)`, as they were drawn once."""
+        image = binarised(self.data, self.root, split, self.laid)[chosen].astype("float32")
+        return self.inputs(image, chosen, split), {}
+
+    def batch(self, rng, size, difficulty=None, split="train"):
+        levels(self, difficulty)
+        chosen = rng.integers(0, self.examples(split), size)
+        return self.inputs(self.pixels(chosen, rng, split), chosen, split), {}
+
+    def inputs_without_data(self, rng, size):
+        """Images of chance, which need no files."""
+        return {"image": rng.integers(0, 2, (size, self.size, self.size)).astype("float32")}
 
 
 def importance_weighted(model, inputs, samples, batch_size=250):

@@ -4,15 +4,13 @@ import dataclasses
 
 import numpy as np
 
-from .._difficulty import levels
 from .._evaluate import outputs_of
 from .._metrics import MeanOfRows
-from .._task import NATS, Listed
+from .._task import NATS
 from ._images import (
     LOOKED,
     SIZE,
-    BinaryImages,
-    binarised,
+    ListedImages,
     importance_weighted,
     nearest,
     repeated,
@@ -22,7 +20,7 @@ SHOWN = 16  # steps in a figure
 
 
 @dataclasses.dataclass(frozen=True)
-class BinaryDigits(BinaryImages, Listed):
+class BinaryDigits(ListedImages):
     """Say how probable an image of pixels in black and white is, in nats, and make new ones.
 
     `data`, `root` and `binarisation` say which images; see `BinaryImages`.
@@ -86,10 +84,6 @@ class BinaryDigits(BinaryImages, Listed):
             raise ValueError(f"a digit has 28 by 28 pixels; got a size of {self.size}")
 
     @property
-    def input_spec(self):
-        return {"image": ((self.size, self.size), "float32")}
-
-    @property
     def laid(self):
         laid = self.digits, self.size
         return laid if laid != (1, SIZE) else None
@@ -99,16 +93,6 @@ class BinaryDigits(BinaryImages, Listed):
         name = super().corpus
         laid = f"{self.digits} of them on {self.size} by {self.size} pixels"
         return f"{name}, {laid}" if self.laid else name
-
-    def rows(self, chosen, split="train"):
-        """The images of a split by their numbers, `(batch,)`, as they were drawn once."""
-        images = binarised(self.data, self.root, split, self.laid)
-        return {"image": images[chosen].astype("float32")}, {}
-
-    def batch(self, rng, size, difficulty=None, split="train"):
-        levels(self, difficulty)
-        chosen = rng.integers(0, self.examples(split), size)
-        return {"image": self.pixels(chosen, rng, split)}, {}
 
     def metrics(self):
         return {name: [MeanOfRows(name)] for name in (NATS, "reconstruction", "kl")}
@@ -168,10 +152,6 @@ class BinaryDigits(BinaryImages, Listed):
             "reconstructions": sheet([inputs["image"][some], outputs["mean"][some]]),
             "samples": sheet([outputs["sample"][some]]),
         }
-
-    def inputs_without_data(self, rng, size):
-        """Images of chance, which need no files."""
-        return {"image": rng.integers(0, 2, (size, self.size, self.size)).astype("float32")}
 
 
 def _few(steps):

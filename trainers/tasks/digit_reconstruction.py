@@ -4,17 +4,16 @@ import dataclasses
 
 import numpy as np
 
-from .._difficulty import levels
 from .._evaluate import outputs_of
 from .._metrics import MeanOutput
-from .._task import NATS, Listed
-from ._images import SIZE, BinaryImages, binarised
+from .._task import NATS
+from ._images import ListedImages
 
 SHOWN = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class DigitReconstruction(BinaryImages, Listed):
+class DigitReconstruction(ListedImages):
     """Say an image in black and white in a few numbers, its code, and make it again of them.
 
     `data`, `root` and `binarisation` say which images; see `BinaryImages`.
@@ -35,20 +34,6 @@ class DigitReconstruction(BinaryImages, Listed):
         "chance twice, or by the model and by its baseline.",
     }
     called = {NATS: "nats an image, given its code"}
-
-    @property
-    def input_spec(self):
-        return {"image": ((SIZE, SIZE), "float32")}
-
-    def rows(self, chosen, split="train"):
-        """The images of a split by their numbers, `(batch,)`, as they were drawn once."""
-        image = binarised(self.data, self.root, split)[chosen]
-        return {"image": image.astype("float32")}, {}
-
-    def batch(self, rng, size, difficulty=None, split="train"):
-        levels(self, difficulty)
-        chosen = rng.integers(0, self.examples(split), size)
-        return {"image": self.pixels(chosen, rng, split)}, {}
 
     def metrics(self):
         return {NATS: [MeanOutput(NATS)]}
@@ -80,7 +65,3 @@ class DigitReconstruction(BinaryImages, Listed):
 
         kinds = [x[:SHOWN] for x in (inputs["image"], outputs["sample"])]
         return {"reconstructions": sheet(kinds)}
-
-    def inputs_without_data(self, rng, size):
-        """Images of chance, which need no files."""
-        return {"image": rng.integers(0, 2, (size, SIZE, SIZE)).astype("float32")}

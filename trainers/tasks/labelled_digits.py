@@ -4,18 +4,17 @@ import dataclasses
 
 import numpy as np
 
-from .._difficulty import levels
 from .._evaluate import outputs_of, telling
 from .._metrics import MeanOutput
-from .._task import NATS, Listed
-from ._images import SIZE, BinaryImages, binarised, classes
+from .._task import NATS
+from ._images import SIZE, ListedImages, classes
 
 CLASSES = 10
 LABELLED = "mnist", "fashion_mnist"
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledDigits(BinaryImages, Listed):
+class LabelledDigits(ListedImages):
     """Say how probable an image in black and white is, in nats, given which of ten it shows.
 
     `data`, `root` and `binarisation` say which images, of `mnist` or `fashion_mnist`; see
@@ -54,21 +53,11 @@ class LabelledDigits(BinaryImages, Listed):
 
     @property
     def input_spec(self):
-        return {"image": ((SIZE, SIZE), "float32"), "digit": ((), "int32")}
+        return {**super().input_spec, "digit": ((), "int32")}
 
-    def rows(self, chosen, split="train"):
-        """The images of a split by their numbers, `(batch,)`, as they were drawn once."""
-        image = binarised(self.data, self.root, split)[chosen].astype("float32")
-        return self._inputs(image, chosen, split), {}
-
-    def batch(self, rng, size, difficulty=None, split="train"):
-        levels(self, difficulty)
-        chosen = rng.integers(0, self.examples(split), size)
-        return self._inputs(self.pixels(chosen, rng, split), chosen, split), {}
-
-    def _inputs(self, image, chosen, split):
+    def inputs(self, image, chosen, split):
         digit = classes(self.data, self.root, split)[chosen].astype("int32")
-        return {"image": image, "digit": digit}
+        return {**super().inputs(image, chosen, split), "digit": digit}
 
     def metrics(self):
         return {NATS: [MeanOutput(NATS)]}
@@ -115,5 +104,5 @@ class LabelledDigits(BinaryImages, Listed):
 
     def inputs_without_data(self, rng, size):
         """Images of chance, which need no files."""
-        image = rng.integers(0, 2, (size, SIZE, SIZE)).astype("float32")
-        return {"image": image, "digit": rng.integers(0, CLASSES, size, "int32")}
+        found = super().inputs_without_data(rng, size)
+        return {**found, "digit": rng.integers(0, CLASSES, size, "int32")}

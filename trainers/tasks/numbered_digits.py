@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from .._difficulty import levels
 from .._evaluate import outputs_of, telling
 from .._metrics import MeanOfRows
 from .._probe import linear_probe_error, principal_components
@@ -59,14 +58,9 @@ class NumberedDigits(BinaryDigits):
         count = super().examples(split)
         return min(count, self.items) if split == "train" else count
 
-    def rows(self, chosen, split="train"):
-        inputs, targets = super().rows(chosen, split)
-        return {**inputs, "index": _numbers(chosen, split)}, targets
-
-    def batch(self, rng, size, difficulty=None, split="train"):
-        levels(self, difficulty)
-        chosen = rng.integers(0, self.examples(split), size)
-        return {"image": self.pixels(chosen, rng, split), "index": _numbers(chosen, split)}, {}
+    def inputs(self, image, chosen, split):
+        index = np.where(split == "train", chosen, -1)
+        return {**super().inputs(image, chosen, split), "index": index.astype("int32")}
 
     def metrics(self):
         return {**super().metrics(), "unordered_nats": [MeanOfRows("unordered_nats")]}
@@ -127,7 +121,3 @@ class NumberedDigits(BinaryDigits):
         """Images of chance, which need no files."""
         found = super().inputs_without_data(rng, size)
         return {**found, "index": rng.integers(-1, self.items, size).astype("int32")}
-
-
-def _numbers(chosen, split):
-    return np.where(split == "train", chosen, -1).astype("int32")
