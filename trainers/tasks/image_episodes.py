@@ -14,6 +14,7 @@ PARTS = "reconstruction", "kl_codes", "kl_addresses"  # of the nats of an image
 LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 CLASSES = (1, 2, 4, 8)
 NOISE = 0.15
+INK = 0.13  # share of MNIST's pixels
 READINGS = 6
 
 
@@ -229,6 +230,6 @@ class ImageEpisodes(BinaryImages):
         return {"reconstructions": sheet(lines)}
 
     def inputs_without_data(self, rng, size):
-        """Images of chance, which need no files."""
+        """Images of chance with as much ink as digits have, which need no files."""
         shape = size, min(self.episode_length, 4), SIZE, SIZE
-        return self.inputs(rng.integers(0, 2, shape).astype("float32"))
+        return self.inputs((rng.random(shape) < INK).astype("float32"))
