@@ -133,12 +133,19 @@ register(
     )
 )
 
+NUMBERS = {
+    **PAIRS,
+    "task": "number_words",
+    "small_task": {"below": 100},
+    "small": SMALL,
+    "train": {**RECIPE, "batch_size": 32, "updates": 10_000, "steps_per_epoch": 250},
+    "paper_result": "no number; not a task of the paper's",
+}
+
 register(
     Entry(
-        **PAIRS,
+        **NUMBERS,
         name="bytenet_numbers",
-        task="number_words",
-        small_task={"below": 100},
         config={
             **CONFIG,
             "units": 32,
@@ -147,19 +154,14 @@ register(
             "ratio": 0.1,
             "extra": 4,
         },
-        small=SMALL,
-        train={**RECIPE, "batch_size": 32, "updates": 10_000, "steps_per_epoch": 250},
-        paper_result="no number; not a task of the paper's",
     )
 )
 
 register(
     Entry(
-        **PAIRS,
+        **NUMBERS,
         name="bytenet_number_words",
-        task="number_words",
         task_config={"to_words": True},
-        small_task={"below": 100},
         config={
             **CONFIG,
             "units": 32,
@@ -168,9 +170,6 @@ register(
             "ratio": 7.1,
             "extra": 14,
         },
-        small=SMALL,
-        train={**RECIPE, "batch_size": 32, "updates": 10_000, "steps_per_epoch": 250},
-        paper_result="no number; not a task of the paper's",
     )
 )
 

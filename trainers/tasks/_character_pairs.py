@@ -12,11 +12,9 @@ from .._describe import verdict
 from .._evaluate import outputs_of
 from .._task import Listed
 from ..figures.text import drawn_saliency
+from ._pairs import END, INPUTS, MARKS, SIDES, UNKNOWN, lay_pairs
 from ._text import costs
 
-END, UNKNOWN = 0, 1
-MARKS = ("<end>", "<unk>")
-SIDES = ("source", "target")
 SHARE = 0.99
 
 
@@ -70,11 +68,7 @@ class CharacterPairs(Listed):
 
     @property
     def input_spec(self):
-        return {
-            "source": ((None,), "int32"),
-            "lengths": ((), "int32"),
-            "target": ((None,), "int32"),
-        }
+        return INPUTS
 
     @property
     def target_spec(self):
@@ -102,15 +96,10 @@ class CharacterPairs(Listed):
         """`(inputs, targets)` of pairs of texts, filled up to multiples of `steps`."""
         places = _places(tuple(self.alphabet))
         read, said = ([[places.get(c, UNKNOWN) for c in x] for x in side] for side in zip(*pairs))
-        lengths = np.array([len(x) for x in read], "int32")
-        sizes = max(lengths), 1 + max(map(len, said))
+        sizes = max(map(len, read)), 1 + max(map(len, said))
         sizes = [-(-n // step) * step for n, step in zip(sizes, steps or self.steps)]
-        source = np.zeros((len(pairs), sizes[0]), "int32")
-        right = np.full((len(pairs), sizes[1]), -1, "int32")
-        for row, (one, other) in enumerate(zip(read, said)):
-            source[row, : len(one)], right[row, : len(other) + 1] = one, [*other, END]
-        target = np.pad(np.maximum(right[:, :-1], 0), ((0, 0), (1, 0)))
-        return {"source": source, "lengths": lengths, "target": target}, {"character": right}
+        inputs, right = lay_pairs(read, said, sizes)
+        return inputs, {"character": right}
 
     def rows(self, chosen, split="train"):
         """`(inputs, targets)` of pairs by their numbers."""

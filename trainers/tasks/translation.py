@@ -17,11 +17,8 @@ from .._metrics import BitsPerCharacter, TargetError
 from .._task import Task
 from ..data import libreoffice_help
 from ..figures.text import drawn_influence
+from ._pairs import END, INPUTS, MARKS, SIDES, UNKNOWN, lay_pairs
 from ._text import costs
-
-END, UNKNOWN = 0, 1
-MARKS = ("<end>", "<unk>")
-SIDES = ("source", "target")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +67,7 @@ class Translation(Task):
 
     @property
     def input_spec(self):
-        return {
-            "source": ((None,), "int32"),
-            "lengths": ((), "int32"),
-            "target": ((None,), "int32"),
-        }
+        return INPUTS
 
     @property
     def target_spec(self):
@@ -119,17 +112,12 @@ class Translation(Task):
         """`(inputs, targets)` of pairs of words, for sides of at most `width` words."""
         width = self.longest if width is None else width
         places = [{word: i for i, word in enumerate(self.vocabulary(side))} for side in SIDES]
-        shape = (len(pairs), width)
-        source, words = np.zeros(shape, "int32"), np.full((len(pairs), width + 1), -1, "int32")
-        lengths = np.zeros(len(pairs), "int32")
-        for row, pair in enumerate(pairs):
-            read, said = (
-                [known.get(word, UNKNOWN) for word in text] for known, text in zip(places, pair)
-            )
-            source[row, : len(read)], lengths[row] = read, len(read)
-            words[row, : len(said) + 1] = [*said, END]
-        target = np.pad(np.maximum(words[:, :-1], 0), ((0, 0), (1, 0)))
-        return {"source": source, "lengths": lengths, "target": target}, {"word": words}
+        read, said = (
+            [[known.get(word, UNKNOWN) for word in pair[side]] for pair in pairs]
+            for side, known in enumerate(places)
+        )
+        inputs, words = lay_pairs(read, said, (width, width + 1))
+        return inputs, {"word": words}
 
     def batch(self, rng, size, difficulty=None, split="train"):
         low, high, _ = levels(self, difficulty)
