@@ -317,14 +317,19 @@ def serve(directory, grace=30.0, **options):
     unless a package requires it. Other options, and what it raises, as `Server`.
     """
     ended = threading.Event()
+    told, tell = os.pipe()
 
-    def end(number, _):
-        if ended.is_set():
-            os._exit(128 + number)  # asked twice: nothing is waited for
+    def obey():
+        os.read(told, 1)
         ended.set()
+        os._exit(128 + os.read(told, 1)[0])  # asked twice: nothing is waited for
 
+    # Python's own handlers run once for two signals, or late, while the main thread has no turn.
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, lambda *_: None)
+    threading.Thread(target=obey, daemon=True).start()
     # Who asks for the status has its turn soon, whatever else is read and written.
     sys.setswitchinterval(0.001)
     if not needs_xla(read_config(directory)):
