@@ -17,7 +17,7 @@ register(
     Entry(
         name="reinforce_catch",
         paper=PAPER,
-        task="catch",
+        task="falling_ball",
         build=build,
         config={"units": 32},
         train={

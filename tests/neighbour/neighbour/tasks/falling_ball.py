@@ -1,4 +1,4 @@
-"""Catch: a ball falls, and a paddle at the bottom must be under it (Mnih et al., 2014)."""
+"""A ball falls, and a paddle at the bottom must be under it (Mnih et al., 2014)."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ MOVES = (-1, 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Catch(Task):
+class FallingBall(Task):
     """A field of `size` by `size`; the reward of a game is 1 where the ball is caught, else -1.
 
     A game is `size - 1` steps. Inputs: `field`, `(batch, size, size)` float32. The model output

@@ -1,0 +1,86 @@
+"""Mazes that are seen from above (Vezhnevets et al., 2016, section 4.2)."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from ._acting import Acting
+
+WALLS, GOAL, PLAYER = range(3)
+MOVES = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Maze(Acting):
+    """Find the way to the goal of a maze that is never the same.
+
+    The field has `size` by `size` places, an odd number, of which every other one, across and down,
+    is a cell. Walls between cells are open along a spanning tree, so that exactly one way leads
+    from each cell to each other; start and goal are two cells. Walls, start and goal are drawn for
+    each game. A step costs `reward`, one against a wall twice as much and leads nowhere; reaching
+    the goal earns `reward` and ends the game, which is cut off after `most_steps`. A frame has a
+    plane each for walls, goal and player. See `Acting` for what goes in and comes out.
+
+    Raises:
+        ValueError: the size is even, or too small for two cells.
+    """
+
+    most_steps: int = 100
+    size: int = 11
+    reward: float = 1.0
+    actions = ("up", "right", "down", "left")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.size < 5 or self.size % 2 == 0:
+            raise ValueError(f"a maze has an odd size of 5 or more, got {self.size}")
+
+    @property
+    def shape(self):
+        return self.size, self.size, 3
+
+    def start(self, rng, rows):
+        (cells, pairs, between), game = _places(self.size), np.arange(rows)
+        walls = np.ones((rows, self.size, self.size), bool)
+        walls[:, cells[:, 0], cells[:, 1]] = False
+        # Prim's algorithm in all mazes at once: the tree of least weight, which chance decides.
+        weight, reached = rng.random((rows, len(pairs))), np.zeros((rows, len(cells)), bool)
+        reached[:, 0] = True
+        for _ in cells[1:]:
+            at_edge = reached[:, pairs[:, 0]] != reached[:, pairs[:, 1]]
+            best = np.where(at_edge, weight, np.inf).argmin(axis=1)
+            walls[game, *between[best].T] = False
+            reached[game[:, None], pairs[best]] = True
+        player, goal = rng.random((rows, len(cells))).argsort(axis=1)[:, :2].T
+        return {"walls": walls, "goal": cells[goal], "player": cells[player]}
+
+    def step(self, state, actions, rng):
+        walls, goal, player = (state[name] for name in ("walls", "goal", "player"))
+        there = player + MOVES[actions]
+        free = ~walls[np.arange(len(walls)), *there.T]
+        player = np.where(free[:, None], there, player)
+        over = (player == goal).all(axis=1)
+        reward = self.reward * np.where(over, 1.0, np.where(free, -1.0, -2.0))
+        state = {**state, "player": player}
+        return state, self.observation(state), reward, over
+
+    def observation(self, state):
+        rows = len(state["walls"])
+        field, game = np.zeros((rows, *self.shape), "uint8"), np.arange(rows)
+        field[..., WALLS] = 255 * state["walls"]
+        field[game, *state["goal"].T, GOAL] = 255
+        field[game, *state["player"].T, PLAYER] = 255
+        return field
+
+
+@functools.cache
+def _places(size):
+    """Places of the cells; pairs of neighbours, by their numbers; the places between those."""
+    side = size // 2
+    cells = 2 * np.indices((side, side)).reshape(2, -1).T + 1
+    number = np.arange(side * side).reshape(side, side)
+    beside = [number[:, :-1].ravel(), number[:, 1:].ravel()]
+    below = [number[:-1].ravel(), number[1:].ravel()]
+    pairs = np.concatenate([np.stack(beside, axis=1), np.stack(below, axis=1)])
+    return cells, pairs, cells[pairs].sum(axis=1) // 2
