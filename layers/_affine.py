@@ -10,6 +10,7 @@ import keras
 from keras import ops, tree
 
 from . import _backend as backend
+from ._budgeted import budgeted_recurrence
 from ._scan import recurrence
 
 
@@ -87,7 +88,7 @@ class AffineStep:
         return d_rows, (d_kernels, [None for _ in constants])
 
 
-def affine_recurrence(step, rows, kernels, constants, start, steps, save):
+def affine_recurrence(step, rows, kernels, constants, start, steps, save, budget=None):
     """Steps as `AffineStep` takes them, all of them, from a state that is the same for all rows.
 
     Args:
@@ -95,6 +96,7 @@ def affine_recurrence(step, rows, kernels, constants, start, steps, save):
         rows: `(steps, batch, ...)`, what the steps read.
         start: variables, the state of a row before the first step.
         steps, save: as of `recurrence`.
+        budget: bytes that what is saved may take, or None for as many as it takes.
 
     Returns:
         A list of the answers of all steps, `(batch, steps, ...)` each.
@@ -103,8 +105,11 @@ def affine_recurrence(step, rows, kernels, constants, start, steps, save):
     for variable in start:
         x = ops.cast(backend.value(variable), rows.dtype)
         state.append(ops.broadcast_to(x[None], (batch, *x.shape)))
-    given = AffineStep(step), rows, (kernels, constants), (state, constants), steps
-    answers, _ = recurrence(*given, save=save, jit=True)
+    given = AffineStep(step), rows, (kernels, constants), (state, constants)
+    if save and budget is not None:
+        answers, _ = budgeted_recurrence(*given, budget, jit=True)
+    else:
+        answers, _ = recurrence(*given, steps, save=save, jit=True)
     return [ops.moveaxis(x, 0, 1) for x in answers]
 
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from . import _chance, _filterbank
 from ._affine import affine_recurrence, kernel_and_bias
-from ._base import OwnDense, serializable, sum_dtype, whole
+from ._base import OwnDense, budget_of, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
 
 
@@ -30,6 +30,7 @@ class DRAW(keras.layers.Layer):
         latent_size: latents of a step.
         read_patch: N, filters along each side of what is looked at, or None for no attention.
         write_patch: the same of what is painted.
+        memory_budget: bytes that training may use to remember the steps, as in `PeepholeLSTM`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -72,6 +73,7 @@ class DRAW(keras.layers.Layer):
         latent_size: int,
         read_patch: int | None = None,
         write_patch: int | None = None,
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -86,6 +88,7 @@ class DRAW(keras.layers.Layer):
         attention = read_patch is not None
         self.read_patch = whole("read_patch", read_patch, 1) if attention else None
         self.write_patch = whole("write_patch", write_patch, 1) if attention else None
+        self.memory_budget = budget_of(memory_budget)
         dtype = self.dtype_policy
         self.encoder = keras.layers.LSTMCell(units, name="encoder", dtype=dtype)
         self.decoder = keras.layers.LSTMCell(units, name="decoder", dtype=dtype)
@@ -151,10 +154,7 @@ class DRAW(keras.layers.Layer):
             seen = ops.cast(ops.reshape(image, (-1, pixels)), kernel.dtype) @ kernel[:pixels]
             constants.append(ops.cast(seen, self._dtype))
         rows = ops.transpose(ops.cast(noise, self._dtype), (1, 0, 2))
-        start = [self.first_canvas, *self.first_state]
-        found = affine_recurrence(
-            self._encode, rows, weights, constants, start, self.steps, bool(training)
-        )
+        found = self._run(self._encode, rows, weights, constants, self.first_state, training)
         canvases, inferred, latents, *windows = found
         mean, log_deviation = ops.split(inferred, 2, axis=-1)
         return {
@@ -171,14 +171,15 @@ class DRAW(keras.layers.Layer):
         Latents of the standard normal distribution make new images. The layer must be built.
         """
         rows = ops.transpose(ops.cast(latents, self._dtype), (1, 0, 2))
-        weights, start = (
-            self._weights("decoder", "write"),
-            [self.first_canvas, *self.first_state[:2]],
-        )
-        canvases, *windows = affine_recurrence(
-            self._decode, rows, weights, [], start, self.steps, bool(training)
-        )
+        weights, start = self._weights("decoder", "write"), self.first_state[:2]
+        canvases, *windows = self._run(self._decode, rows, weights, [], start, training)
         return {"canvases": self._outside(canvases), **dict(zip(["write_windows"], windows))}
+
+    def _run(self, step, rows, weights, constants, start, training):
+        start = [self.first_canvas, *start]
+        return affine_recurrence(
+            step, rows, weights, constants, start, self.steps, bool(training), self.memory_budget
+        )
 
     # A step, as the equations have it.
 
@@ -256,4 +257,5 @@ class DRAW(keras.layers.Layer):
             "latent_size": self.latent_size,
             "read_patch": self.read_patch,
             "write_patch": self.write_patch,
+            "memory_budget": self.memory_budget,
         }

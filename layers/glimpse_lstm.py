@@ -7,7 +7,7 @@ from keras import ops
 
 from . import _filterbank
 from ._affine import affine_recurrence, kernel_and_bias
-from ._base import serializable, sum_dtype, whole
+from ._base import budget_of, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
 
 
@@ -22,6 +22,7 @@ class GlimpseLSTM(keras.layers.Layer):
         units: of the LSTM.
         glimpses: how often it looks.
         patch: N, filters along each side of a glimpse.
+        memory_budget: bytes that training may use to remember the steps, as in `PeepholeLSTM`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -49,11 +50,19 @@ class GlimpseLSTM(keras.layers.Layer):
         Generation", 2015, arXiv:1502.04623.
     """
 
-    def __init__(self, units: int, glimpses: int, patch: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        units: int,
+        glimpses: int,
+        patch: int,
+        memory_budget: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.units = whole("units", units, 1)
         self.glimpses = whole("glimpses", glimpses, 1)
         self.patch = whole("patch", patch, 1)
+        self.memory_budget = budget_of(memory_budget)
         self.cell = keras.layers.LSTMCell(units, name="cell", dtype=self.dtype_policy)
 
     def build(self, image_shape):
@@ -81,7 +90,14 @@ class GlimpseLSTM(keras.layers.Layer):
         }
         nothing = ops.zeros((self.glimpses, ops.shape(image)[0], 0), self._dtype)
         outputs, windows = affine_recurrence(
-            self._step, nothing, maps, [image], self.first_state, self.glimpses, bool(training)
+            self._step,
+            nothing,
+            maps,
+            [image],
+            self.first_state,
+            self.glimpses,
+            bool(training),
+            self.memory_budget,
         )
         return {"outputs": outputs, "windows": windows}
 
@@ -108,4 +124,5 @@ class GlimpseLSTM(keras.layers.Layer):
             "units": self.units,
             "glimpses": self.glimpses,
             "patch": self.patch,
+            "memory_budget": self.memory_budget,
         }

@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 from ponderzoo.export import _cli
 from ponderzoo.layers import (
+    DRAW,
     NTM,
     AssociativeLSTM,
     DeepLSTM,
+    GlimpseLSTM,
     GridLSTM,
     PeepholeLSTM,
     Reencoder,
@@ -159,6 +161,14 @@ def test_the_least_budget_for_a_slowdown_is_the_least():
         (lambda: PeepholeLSTM(3, memory_budget=0), "positive number of bytes or None; got 0"),
         (
             lambda: answers_of(PeepholeLSTM(3, memory_budget=9), tf.ones((1, 4, 2)), None),
+            "too small",
+        ),
+        (
+            lambda: DRAW(4, 2, 1, memory_budget=9)(tf.ones((1, 2, 2)), tf.range(1), training=True),
+            "too small",
+        ),
+        (
+            lambda: GlimpseLSTM(2, 4, 1, memory_budget=9)(tf.ones((1, 2, 2)), training=True),
             "too small",
         ),
         (lambda: RematRNN("lstm", 100), "cell must be a Keras layer with a state_size"),
@@ -332,6 +342,36 @@ def test_a_budget_changes_nothing_of_layers_over_two_sequences(cls, options, bud
             loss = tf.add_n([tf.reduce_sum(y**3) for y in outputs])
         weights = [v.value for v in layer.trainable_variables]
         found.append([*outputs, *tape.gradient(loss, [x, text, *weights])])
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "budget"),
+    [
+        (DRAW, {"latent_size": 2, "read_patch": 2, "write_patch": 2}, 10_000),
+        (DRAW, {"latent_size": 2}, 10_000),
+        (GlimpseLSTM, {"patch": 2}, 5000),
+    ],
+    ids=["attention", "whole", "glimpses"],
+)
+def test_a_budget_changes_nothing_of_layers_that_look_at_an_image(cls, options, budget):
+    image = tf.constant(np.random.default_rng(7).random((2, 4, 3)))
+    given, steps = [image], "glimpses"
+    if cls is DRAW:
+        given, steps = [image, tf.range(2)], "steps"
+    found = []
+    for memory_budget in (None, budget):
+        layer = cls(units=3, memory_budget=memory_budget, dtype="float64", **{steps: 7}, **options)
+        layer.build(image.shape)
+        for i, weight in enumerate(layer.trainable_variables):
+            weight.assign(np.random.default_rng(i).normal(size=weight.shape))
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            outputs = layer(*given, training=True)
+            loss = tf.add_n([tf.reduce_sum(y**3) for y in outputs.values()])
+        weights = [v.value for v in layer.trainable_variables]
+        found.append([*outputs.values(), *tape.gradient(loss, [image, *weights])])
     for a, b in zip(*found):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 

@@ -10,6 +10,8 @@ inputs on, compilation and answers included, and the least CPU seconds of some r
                   length (Chen et al., 2016): two nested `jax.lax.scan`, the inner one under
                   `jax.checkpoint`; on TensorFlow a `keras.layers.RNN` for each segment under
                   `keras.remat`, which is `tf.recompute_grad` there
+    scope         on TensorFlow, the same by a layer that was made within `keras.RematScope`, whose
+                  `call` takes no keyword: in a graph a `training` is refused
     keras         on TensorFlow, `keras.layers.RNN` over the whole sequence
 """
 
@@ -148,15 +150,25 @@ def in_tensorflow(variant, layer, cell, x, d_y):
 
     if variant == "keras":
         called = rnn()
-    elif variant == "checkpoint":
+    elif variant in ("checkpoint", "scope"):
         inner = rnn(return_state=True)
+
+        class Segment(keras.layers.Layer):
+            def call(self, part, *state):
+                return inner(part, initial_state=list(state))
+
+        with keras.RematScope("full"):
+            scoped = Segment()
+        again = (
+            scoped
+            if variant == "scope"
+            else keras.remat(lambda *given: inner(given[0], initial_state=given[1:]))
+        )
 
         def called(x, training):
             state, found = list(cell.get_initial_state(batch_size=len(x))), []
             for part in tf.split(x, segments()[0], axis=1):
-                y, *state = keras.remat(lambda part, *state: inner(part, initial_state=state))(
-                    part, *state
-                )
+                y, *state = again(part, *state)
                 found.append(y)
             return tf.concat(found, axis=1)
     else:
