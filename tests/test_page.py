@@ -636,6 +636,25 @@ def test_what_is_drawn_on_the_pad_is_sent_and_the_steps_of_the_answer_are_seen(p
     assert json.loads(stub.asked[-1][1])["inputs"] == {"image": [[[0] * 5] * 4], "seed": [7]}
 
 
+def test_images_in_colour_have_their_colours(page, stub):
+    image = {**tensor("int32", None, 1, 2, 3), "image": True, "levels": 16}
+    generate = {"seed": tensor("int32", None)}, {"image": image}, {"seed": [7, 8]}
+    described = card("patches", generate=generate)
+    stub.models.append({"name": "patches", "versions": [version(1)], "card": described})
+    pixels = [[[[15, 0, 3], [0, 15, 15]]]] * 2
+    stub.answers["patches", "generate"] = {"outputs": pixels}
+    page = page("patches", "generate")
+    send(page)
+    sheets = page.run("document.querySelectorAll('.images .sheet > figure').length")
+    assert sheets == 2 and page.texts(".images h3") == ["image"]
+    drawn = (
+        "(() => { const canvas = document.querySelector('.images canvas'); return [...canvas"
+        ".getContext('2d').getImageData(canvas.width * {}, canvas.height / 2, 1, 1).data]; })()"
+    )
+    found = [page.run(drawn.replace("* {}", f"* {x}")) for x in (0.2, 0.8)]
+    assert found == [[255, 0, 51, 255], [0, 255, 255, 255]]
+
+
 def test_an_error_is_shown_in_the_words_of_the_server(page, stub):
     page = page("act_addition")
     stub.error = "lengths must be 0 to [3], got [4 2]\n\t [[{{node serve/Assert}}]]"

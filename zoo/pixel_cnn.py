@@ -246,11 +246,12 @@ def _signatures(served, images, given=(), sample=()):
     chance = {"seed": np.array([1, 2], "int32"), "temperature": np.array([1, 0.7], "float32")}
     some = {"image": images, **sample}
     part = {**some, "rows": np.array([half, half - 1], "int32"), **chance}
-    shown = {"images": ("image",) if len(served.shape) == 3 else ()}
-    maps = {"images": ("image", "bits") if shown["images"] else ()}
+    coloured = len(served.shape) == 4
+    shown = {"images": ("image",), "levels": served.pixels.levels if coloured else 0}
+    maps = shown if coloured else {"images": ("image", "bits")}
     cost = {name: SCORED[name] for name in ("nats", served.unit)}
     told = {**cost, "bits": SCORED["bits"]}
-    if maps["images"]:
+    if not coloured:
         told["bits"] += ", in whose picture a bit or more is black"
     return {
         "serve": Signature(served.serve, seen, some, cost, **shown),

@@ -17,6 +17,8 @@ class Signature:
             called something.
         images: names of inputs and outputs that are images, `(batch, height, width)`, or outputs in
             steps, `(batch, steps, height, width)`, of pixels from 0 (paper) to 1 (ink).
+        levels: 0, or of how many levels the images' pixels have each of their colours, red, green
+            and blue along one more axis, the last: from 0 (dark) to levels - 1.
         over: name of an output that is windows, as `_windows` has them -> the image that they lie
             on, an output in as many steps or an input.
     """
@@ -27,6 +29,7 @@ class Signature:
     outputs: dict
     names: dict = dataclasses.field(default_factory=dict)
     images: tuple = ()
+    levels: int = 0
     over: dict = dataclasses.field(default_factory=dict)
 
 

@@ -29,7 +29,8 @@ def signatures(model, task, told):
         return {"nats": nats, "bits_per_dimension": nats / (math.prod(shape) * math.log(2))}
 
     sample = task.inputs_without_data(np.random.default_rng(0), 2)
-    return {"serve": Signature(serve, {"image": ((None, *shape), dtype)}, sample, COST)}
+    asked, shown = {"image": ((None, *shape), dtype)}, {"images": ("image",), "levels": task.levels}
+    return {"serve": Signature(serve, asked, sample, COST, **shown)}
 
 
 def notation(task):
