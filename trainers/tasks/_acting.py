@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from .._difficulty import levels
-from .._evaluate import evaluate, nothing, outputs_of, telling
+from .._evaluate import evaluate, nothing, outputs_of
 from .._task import SPLITS, Task
 
 FRAMES, VALUES, VALUE = "frames", "values", "value"
@@ -122,8 +122,7 @@ class Acting(Task):
         """Returns and steps, `(rows,)` each, of games of a model, None where all is chance."""
         rng = np.random.default_rng([SPLITS[split], rows])
         most = min(rows, self.evaluation_batch)
-        player = model and telling(model, VALUES)
-        parts = [played(self, player, most, epsilon, rng) for _ in range(0, rows, most)]
+        parts = [played(self, model, most, epsilon, rng) for _ in range(0, rows, most)]
         return [np.concatenate(part)[:rows] for part in zip(*parts)]
 
     def describe(self, inputs, targets, outputs):
@@ -152,7 +151,7 @@ class Acting(Task):
     def shown(self, model):
         """The frames of a game and what the model expects at each; the longest of a few games."""
         rng = np.random.default_rng(SPLITS["test"])
-        model, games = telling(model, VALUES), Games(self, SHOWN, rng)
+        games = Games(self, SHOWN, rng)
         playing, frames, values = np.ones(SHOWN, bool), [], []
         while playing.any():
             last = playing
