@@ -255,3 +255,42 @@ def test_steps_and_updates_keep_their_ratio(actors, steps_per_update, tmp_path, 
     due = 12 + steps_per_update * np.arange(1, 41)
     assert len(heads) == 40
     assert (heads >= due).all() and (heads < due + actors).all()
+
+
+def test_a_game_is_played_by_a_client_alone(tmp_path, monkeypatch, capsys):
+    """Its returns and actions are those of the model in this process."""
+    from PIL import Image
+    from ponderzoo.export import _cli, _gate, _package
+    from ponderzoo.export.server._server import Server
+    from ponderzoo.trainers.tasks._acting import Games
+
+    monkeypatch.setattr(_gate, "verify", lambda *given: None)  # `test_conformance.py` has it
+    monkeypatch.setattr(_package, "BATCH_SIZES", (1,))
+    entry = zoo.info("dqn_catch")
+    keras.utils.set_random_seed(0)
+    task, model = zoo.task_of(entry), zoo.build("dqn_catch")
+    _package.package(model, entry.signatures(model, task), "dqn_catch", str(tmp_path / "served"))
+
+    def ponderzoo(words):
+        code = _cli._run(_cli._parser().parse_args(words.split()))
+        return (code or 0, *capsys.readouterr())
+
+    with Server(str(tmp_path / "served")) as server:
+        play = f"--address {server.address} --output {tmp_path} --seed 3"
+        code, out, _ = ponderzoo(f"play dqn_catch {play}")
+        assert code == 0 and "over after 9 steps" in out
+        found = json.loads(ponderzoo(f"play dqn_catch {play} --json")[1])
+        others = json.loads(ponderzoo(f"play dqn_catch {play} --epsilon 1 --json")[1])
+        code, _, err = ponderzoo(f"play act_parity {play}")
+        assert code == 1 and "act_parity plays no games" in err
+    with Image.open(tmp_path / "dqn_catch.gif") as picture:
+        assert picture.n_frames >= 9
+    rng, actions = np.random.default_rng(3), []
+    games = Games(task, 1, rng)
+    for _ in range(9):
+        rng.integers(0, 2**31, 1)
+        actions.append(int(np.argmax(model({"frames": games.frames})["values"])))
+        reward, over, _ = games.step(actions[-1:], rng)
+    assert over.all() and found["return"] == reward[0] and found["over"]
+    assert found["actions"] == [task.actions[action] for action in actions]
+    assert others["actions"] != found["actions"]

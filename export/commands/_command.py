@@ -13,6 +13,7 @@ from .. import _outline
 from .._session import quiet
 
 PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
+PICTURES = "pictures"  # the folder of those that nobody names one for
 ERRORS = (ValueError, ArithmeticError, OSError, ImportError, RuntimeError)
 
 _commands = []
@@ -133,3 +134,16 @@ def print_values(values):
     """Prints a dict of plain values, one a line."""
     for key, value in values.items():
         print(f"  {key:24} {value:.6g}" if isinstance(value, float) else f"  {key:24} {value}")
+
+
+def write_pictures(pictures, folder, name):
+    """Writes `Picture`s as files of a folder, and prints their names."""
+    from ...trainers._files import write_file
+
+    for number, picture in enumerate(pictures, start=1):
+        stem = os.path.join(folder, name if len(pictures) == 1 else f"{name}-{number}")
+        write_file(f"{stem}.svg", picture.svg.encode())
+        write_file(f"{stem}.png", picture.png)
+        if picture.gif:
+            write_file(f"{stem}.gif", picture.gif)
+        print(f"picture   {stem}.svg and .png" + (", its steps .gif" if picture.gif else ""))

@@ -2,11 +2,8 @@
 
 import functools
 import json
-import os
 
-from ._command import argument, command, import_backend
-
-PICTURES = "pictures"
+from ._command import PICTURES, argument, command, import_backend, write_pictures
 
 
 @command(
@@ -68,7 +65,7 @@ def predict(arguments):
     else:
         print("\n\n".join(show(inputs, outputs)))
     if directory:
-        _write(picture(inputs, outputs), directory, name)
+        write_pictures(picture(inputs, outputs), directory, name)
 
 
 def _question(arguments):
@@ -123,19 +120,6 @@ def _change(inputs, pairs):
             inputs[key] = np.full_like(arrays[key], kind(value))
         except (ValueError, OverflowError) as error:
             raise ValueError(f"{key} must be of type {kind.__name__}, got {value!r}") from error
-
-
-def _write(pictures, folder, name):
-    """Writes pictures as files, and prints their names."""
-    from ...trainers._files import write_file
-
-    for number, picture in enumerate(pictures, start=1):
-        stem = os.path.join(folder, name if len(pictures) == 1 else f"{name}-{number}")
-        write_file(f"{stem}.svg", picture.svg.encode())
-        write_file(f"{stem}.png", picture.png)
-        if picture.gif:
-            write_file(f"{stem}.gif", picture.gif)
-        print(f"picture   {stem}.svg and .png" + (", its steps .gif" if picture.gif else ""))
 
 
 def _read_json(text):

@@ -67,13 +67,14 @@ def pen_png(strokes):
     return content.getvalue()
 
 
-def image_of(image, title="", steps=(), windows=()):
+def image_of(image, title="", steps=(), windows=(), pace=PACE):
     """The `Picture` of an image `(height, width)`, 0 (paper) to 1 (ink), its pixels as squares.
 
     An image `(height, width, 3)` is in colour, red, green and blue from 0 to 1.
 
     Where there are `steps`, `(steps, height, width)`, it has an animation of them, and of
-    `windows`, `(steps, 6)`, over them: what `SIDES` in `trainers/tasks/_images.py` says.
+    `windows`, `(steps, 6)`, over them: what `SIDES` in `trainers/tasks/_images.py` says. Each is
+    shown for `pace` milliseconds.
     """
     content, large = io.BytesIO(), _squares(image)
     large.save(content, "PNG", optimize=True)
@@ -85,7 +86,7 @@ def image_of(image, title="", steps=(), windows=()):
         f'height="{height}" role="img">{name}<image width="{width}" height="{height}" '
         f'href="data:image/png;base64,{data}"/></svg>\n',
         png,
-        _animation(image, steps, windows) if len(steps) else b"",
+        _animation(image, steps, windows, pace) if len(steps) else b"",
     )
 
 
@@ -96,7 +97,7 @@ def _squares(image):
     return Image.fromarray(light.repeat(PIXEL, axis=0).repeat(PIXEL, axis=1))
 
 
-def _animation(image, steps, windows):
+def _animation(image, steps, windows, pace):
     """A GIF of steps, and of what came of them."""
     frames = [_squares(step).convert("RGB") for step in steps]
     for frame, (left, top, right, bottom, deviation, _) in zip(frames, windows):
@@ -105,7 +106,7 @@ def _animation(image, steps, windows):
         width = max(1, round(float(PIXEL * deviation / 2)))
         ImageDraw.Draw(frame).rectangle(box, outline=WINDOW, width=width)
     frames, content = [*frames, _squares(image).convert("RGB")], io.BytesIO()
-    paces = [PACE] * len(steps) + [REST]
+    paces = [pace] * len(steps) + [REST]
     first, *others = frames
     first.save(content, "GIF", save_all=True, append_images=others, duration=paces, loop=0)
     return content.getvalue()
