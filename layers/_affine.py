@@ -6,7 +6,6 @@ were, so that no product is taken twice: one with each transposed kernel, and be
 all steps for its gradient.
 """
 
-import keras
 from keras import ops, tree
 
 from . import _backend as backend
@@ -114,12 +113,12 @@ def affine_recurrence(step, rows, kernels, constants, start, steps, save, budget
 
 
 def kernel_and_bias(layer, dtype):
-    """What `AffineStep` takes of a `Dense` layer, or of an LSTM cell for its gates.
+    """What `AffineStep` takes of a `Dense` layer, or of a recurrent cell.
 
     The inputs of the latter end with the cell's own output, whose kernel stands below the other.
     """
     kernels = [layer.kernel]
-    if isinstance(layer, keras.layers.LSTMCell):
+    if hasattr(layer, "recurrent_kernel"):
         kernels.append(layer.recurrent_kernel)
     kernels = [ops.cast(backend.value(x), dtype) for x in kernels]
     return ops.concatenate(kernels) if len(kernels) > 1 else kernels[0], backend.value(layer.bias)

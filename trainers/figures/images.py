@@ -37,8 +37,8 @@ def in_steps(images, windows=None, inches=INCHES):
 
     Args:
         images: `(count, steps, height, width)`, 0 (paper) to 1 (ink).
-        windows: `(count, steps, 6)`, the `SIDES` of `trainers/tasks/_images.py`. The line of a
-            window is the thicker the wider its filters are.
+        windows: `(count, steps, 6)`, the `SIDES` of `trainers/tasks/_images.py`, or `(count, steps,
+            windows, 6)`. The line of a window is the thicker the wider its filters are.
         inches: of a step across.
     """
     count, steps, height, width = np.shape(images)
@@ -48,8 +48,9 @@ def in_steps(images, windows=None, inches=INCHES):
     if windows is None:
         return figure
     points = 72 * inches / (width + GAP)
-    for line, step in np.ndindex(count, steps):
-        left, top, right, bottom, deviation, _ = windows[line][step]
+    windows = np.reshape(windows, (count, steps, -1, np.shape(windows)[-1]))
+    for line, step, number in np.ndindex(windows.shape[:3]):
+        left, top, right, bottom, deviation, _ = windows[line][step][number]
         # A pixel's middle is a whole number to a panel.
         corner = left + step * (width + GAP) - 0.5, top + line * (height + GAP) - 0.5
         style = {"edgecolor": COLOURS[1], "linewidth": max(0.5, points * deviation / 2)}

@@ -17,6 +17,7 @@ from ..data._store import without_last
 VALIDATION = 12  # the last twelfth of MNIST's images of training
 SEED = 1607  # of the fixed binarisation
 PART = 5000  # images that are compared at once
+REPORTED = 10_000  # rows that a report is of
 LOOKED = 8  # images in a figure of where they were looked at
 SETS = {
     "mnist": "MNIST",
@@ -29,7 +30,8 @@ BINARY = "binarized_mnist", "glyphs", "omniglot"  # in black and white
 SIZE = 28
 SIDES = ("left", "top", "right", "bottom", "deviation", "intensity")
 """What windows are told by: the middles of their outer filters, in pixels from the image's upper
-left corner, the deviation of the filters, and the intensity."""
+left corner, the deviation of the filters, and the intensity. A step has one or, along an axis
+before that of the sides, several."""
 
 
 def part_of(files, split):
@@ -282,6 +284,8 @@ class Digits(Listed):
         "confusion": "How often each digit of the test split got each answer.",
         "glimpses": "Where images of the test split were looked at, glimpse by glimpse: what lies "
         "between the outer filters, with a line the thicker the wider the filters.",
+        "answers": "How many would be wrong if they were given after so many glimpses; and if the "
+        "places to look at were drawn, once, as in training.",
     }
 
     @property
@@ -316,6 +320,25 @@ class Digits(Listed):
             said = f"answered {answer} ({chance:.2f}){mark}{after(outputs, row)}"
             lines.append(f"image{truth}; {said}")
         return lines
+
+    def report(self, model):
+        """`answers`: the errors after each step, and by chance, of models that tell them."""
+        from .._evaluate import answers
+
+        answered = {"probability_steps": "after step {}", "drawn_digit": "places drawn"}
+        told, wrong = [name for name in answered if name in model.output], {}
+        if not told:
+            return {}
+        stream = self.dataset("test", self.evaluation_batch, -(-REPORTED // self.evaluation_batch))
+        batches = (stream[i] for i in range(len(stream)))
+        for _, targets, outputs in answers(telling(model, *told), batches, REPORTED):
+            for name in told:
+                missed = targets["digit"] != outputs[name].argmax(axis=-1).T
+                for step, some in enumerate(np.atleast_2d(missed), 1):
+                    wrong.setdefault(answered[name].format(step), []).append(some)
+        return {
+            "answers": {k: {"error": float(np.concatenate(v).mean())} for k, v in wrong.items()}
+        }
 
     def figures(self, model, rows=10_000, batch_size=250):
         """Matplotlib figures by name: `digits`, `confusion`, and `mistakes` where there are any.

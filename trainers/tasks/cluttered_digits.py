@@ -18,9 +18,9 @@ class ClutteredDigits(Digits):
 
     A digit of MNIST is put somewhere in a square of `size` pixels, and with it `pieces` of 8 by 8
     pixels, each cut somewhere out of some other digit of its split: with 4 on 60 pixels and 8 on
-    100 it is "cluttered translated MNIST", with 0 "translated MNIST". The larger of two inks counts
-    where they meet. Images of training are made anew whenever they are seen; those of validation
-    and test, one for each of MNIST's, are always the same.
+    100 it is "cluttered translated MNIST", with 0 "translated MNIST", or on 28 MNIST itself. The
+    larger of two inks counts where they meet. Images of training are made anew whenever they are
+    seen; those of validation and test, one for each of MNIST's, are always the same.
 
     `root` is a directory with files of the user's own, in the form of MNIST's; without it they are
     those that `ponderzoo data fetch mnist` downloads. The last twelfth of the training images is
@@ -29,7 +29,9 @@ class ClutteredDigits(Digits):
     Inputs: `image`, `(batch, size, size)` float32, rows from the top, 0 (paper) to 1 (ink).
     Targets: `digit`, `(batch,)` int32. The model output `digit` is logits, `(batch, 10)`. A model
     that looks at the image in steps may give `read_windows`, `(batch, steps, 6)`, what it looked at
-    in each: the `SIDES` of `_images`.
+    in each: the `SIDES` of `_images`; and `probability_steps`, `(batch, steps, 10)`, its answers
+    after each. One that draws by chance where it looks may give `drawn_digit`, logits, where
+    `digit` goes without chance.
 
     Raises:
         FileNotFoundError: the images are not there.
@@ -47,7 +49,9 @@ class ClutteredDigits(Digits):
     @property
     def corpus(self):
         name = super().corpus
-        return f"{name} on {self.size} by {self.size} pixels with {self.pieces} pieces of others"
+        if self.size > 28:
+            name += f" on {self.size} by {self.size} pixels"
+        return f"{name} with {self.pieces} pieces of others" if self.pieces else name
 
     @property
     def input_spec(self):

@@ -10,7 +10,8 @@ _SAID = (
     + ", ".join(SIDES[:4])
     + (
         " in pixels from the upper left corner, the deviation of the filters in pixels, and the "
-        f"intensity, (batch, steps, {len(SIDES)})"
+        f"intensity, (batch, steps, {len(SIDES)}), or where it is by several windows at once "
+        f"(batch, steps, windows, {len(SIDES)})"
     )
 )
 MEANINGS = {
