@@ -88,22 +88,27 @@ class AffineStep:
 
 
 def affine_recurrence(step, rows, kernels, constants, start, steps, save, budget=None):
-    """Steps as `AffineStep` takes them, all of them, from a state that is the same for all rows.
+    """`affine_loop` from a state that is the same for all rows, of variables `start`."""
+    batch, state = ops.shape(rows)[1], []
+    for variable in start:
+        x = ops.cast(backend.value(variable), rows.dtype)
+        state.append(ops.broadcast_to(x[None], (batch, *x.shape)))
+    return affine_loop(step, rows, kernels, constants, state, steps, save, budget)
+
+
+def affine_loop(step, rows, kernels, constants, state, steps, save, budget=None):
+    """Steps as `AffineStep` takes them, all of them.
 
     Args:
         step, kernels, constants: as of `AffineStep`.
         rows: `(steps, batch, ...)`, what the steps read.
-        start: variables, the state of a row before the first step.
+        state: tensors `(batch, ...)` before the first step.
         steps, save: as of `recurrence`.
         budget: bytes that what is saved may take, or None for as many as it takes.
 
     Returns:
         A list of the answers of all steps, `(batch, steps, ...)` each.
     """
-    batch, state = ops.shape(rows)[1], []
-    for variable in start:
-        x = ops.cast(backend.value(variable), rows.dtype)
-        state.append(ops.broadcast_to(x[None], (batch, *x.shape)))
     given = AffineStep(step), rows, (kernels, constants), (state, constants)
     if save and budget is not None:
         answers, _ = budgeted_recurrence(*given, budget, jit=True)

@@ -7,10 +7,9 @@ from keras import ops
 
 from . import _backend as backend
 from . import _chance, _filterbank
-from ._affine import AffineStep, kernel_and_bias
-from ._base import OwnDense, serializable, sum_dtype, whole
+from ._affine import affine_loop, kernel_and_bias
+from ._base import OwnDense, budget_of, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
-from ._scan import recurrence
 
 CORES = "relu", "lstm"
 POLICIES = "learned", "random", "centre"
@@ -100,6 +99,7 @@ class RAM(keras.layers.Layer):
         policy: "learned"; or for comparison "random", where all places are drawn uniformly, or
             "centre", where all are the middle of the image. These two have no means and baselines.
         deviation: standard deviation of places, where half of the image is 1.
+        memory_budget: bytes that training may use to remember the steps, as in `PeepholeLSTM`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -145,6 +145,7 @@ class RAM(keras.layers.Layer):
         core: str = "relu",
         policy: str = "learned",
         deviation: float = 0.1,
+        memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -158,6 +159,7 @@ class RAM(keras.layers.Layer):
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
         self.core_kind, self.policy = core, policy
         self.deviation = _above("deviation", deviation)
+        self.memory_budget = budget_of(memory_budget)
         named = {"dtype": self.dtype_policy}
         self.maps = {
             "what": OwnDense(self.glimpse_units, name="what", **named),
@@ -211,17 +213,18 @@ class RAM(keras.layers.Layer):
         if self.policy == "learned":
             # Kept out of the step, which is one for both: without chance a place is its mean.
             chance = self.deviation * chance if drawn else ops.zeros_like(chance)
-        answers, _ = recurrence(
-            AffineStep(self._step),
+        answers = affine_loop(
+            self._step,
             ops.swapaxes(chance, 0, 1),
-            (self._weights(), [image]),
-            ([*self.first_state(batch), first], [image]),
+            self._weights(),
+            [image],
+            [*self.first_state(batch), first],
             self.glimpses,
-            save=training,
-            jit=True,
+            training,
+            self.memory_budget,
         )
         names = "outputs", "places", "glimpses", "means", "samples", "baselines"
-        found = dict(zip(names, (ops.swapaxes(x, 0, 1) for x in answers)))
+        found = dict(zip(names, answers))
         for name in ("means", "samples", "baselines"):
             if name in found:
                 found[name] = found[name][:, :-1]  # nobody looks where the last ones lead
@@ -330,6 +333,7 @@ class RAM(keras.layers.Layer):
             "core": self.core_kind,
             "policy": self.policy,
             "deviation": self.deviation,
+            "memory_budget": self.memory_budget,
         }
 
 

@@ -10,6 +10,7 @@ from ponderzoo.export import _cli
 from ponderzoo.layers import (
     DRAW,
     NTM,
+    RAM,
     AssociativeLSTM,
     DeepLSTM,
     GlimpseLSTM,
@@ -352,14 +353,14 @@ def test_a_budget_changes_nothing_of_layers_over_two_sequences(cls, options, bud
         (DRAW, {"latent_size": 2, "read_patch": 2, "write_patch": 2}, 10_000),
         (DRAW, {"latent_size": 2}, 10_000),
         (GlimpseLSTM, {"patch": 2}, 5000),
+        (RAM, {"patch": 2, "glimpse_units": 3}, 5000),
     ],
-    ids=["attention", "whole", "glimpses"],
+    ids=["attention", "whole", "glimpses", "places"],
 )
 def test_a_budget_changes_nothing_of_layers_that_look_at_an_image(cls, options, budget):
     image = tf.constant(np.random.default_rng(7).random((2, 4, 3)))
-    given, steps = [image], "glimpses"
-    if cls is DRAW:
-        given, steps = [image, tf.range(2)], "steps"
+    given = [image] if cls is GlimpseLSTM else [image, tf.range(2)]
+    steps = "steps" if cls is DRAW else "glimpses"
     found = []
     for memory_budget in (None, budget):
         layer = cls(units=3, memory_budget=memory_budget, dtype="float64", **{steps: 7}, **options)
