@@ -134,7 +134,7 @@ DRAW = card(
             "mean": PIXELS,
             "steps": {**tensor("float32", None, 2, 4, 5), "image": True},
             "write_windows": {**tensor("float32", None, 2, 6), **SIDES, "over": "steps"},
-            "read_windows": {**tensor("float32", None, 2, 6), **SIDES, "over": "image"},
+            "read_windows": {**tensor("float32", None, 2, 2, 6), **SIDES, "over": "image"},
         },
         {"image": np.ones((2, 4, 5)).tolist(), "seed": [7, 8]},
     ),
@@ -182,7 +182,9 @@ ANSWERS = {
             "mean": [np.eye(4, 5).tolist()],
             "steps": np.stack([[np.zeros((4, 5)), np.ones((4, 5))]]).tolist(),
             "write_windows": [[[1, 1, 3, 3, 0.5, 1]] * 2],
-            "read_windows": [[[0, 0, 5, 4, 0.5, 1], [2, 1, 3, 3, 0.5, 1]]],
+            "read_windows": [
+                [[[2, 1, 3, 3, 0.5, 1], [1, 2, 4, 4, 1, 1]], [[0, 0, 5, 4, 0.5, 1]] * 2],
+            ],
         }
     },
     ("speech", "serve"): {
@@ -625,8 +627,10 @@ def test_what_is_drawn_on_the_pad_is_sent_and_the_steps_of_the_answer_are_seen(p
     # What is sent is black above, and the window's left side lies over the paper of the steps.
     strip = color.replace("([canvas])", "([, canvas])")
     assert page.run(strip.format(0.5, 0.1, "read_windows"))[0] < 10
-    red, green, blue, _ = page.run(strip.format(0.2, 0.5, "steps"))
-    assert red > green > blue
+    # So it does where a step has two windows, over what was sent.
+    for place in ((0.2, 0.5, "steps"), (0.4, 0.4, "read_windows"), (0.2, 0.8, "read_windows")):
+        red, green, blue, _ = page.run(strip.format(*place))
+        assert red > green > blue
     # The large canvas goes from step to step, from paper to ink.
     page.until(f"({color.format(0.9, 0.9, 'steps')})[0] === 255")
     page.until(f"({color.format(0.9, 0.9, 'steps')})[0] === 0")

@@ -354,7 +354,9 @@ def test_what_is_drawn_is_a_row_and_the_rest_keeps_its_first():
 def test_images_and_windows_are_known_by_the_card():
     image, steps = np.zeros((2, 6, 8)).tolist(), np.zeros((2, 3, 6, 8)).tolist()
     windows, few = np.zeros((2, 3, 6)).tolist(), np.zeros((2, 2, 6)).tolist()
-    view = "understand({ image }, outputs, signature)"
+    # A map is no JSON.
+    view = "((view) => ({ ...view, images: [...view.images.keys()] }))"
+    view += "(understand({ image }, outputs, signature))"
     outputs = {
         "mean": image,
         "steps": steps,
@@ -368,6 +370,10 @@ def test_images_and_windows_are_known_by_the_card():
     assert told["pictures"] == ["plain", "lost_windows"]
     told = run(view, image=image, outputs={**outputs, "write_windows": few}, signature=IMAGES)
     assert told["pictures"] == ["plain", "write_windows", "lost_windows"]
+    # A step may have several windows.
+    several = np.zeros((2, 3, 2, 6)).tolist()
+    told = run(view, image=image, outputs={**outputs, "read_windows": several}, signature=IMAGES)
+    assert told["pictures"] == ["plain", "lost_windows"] and told["rest"] == []
 
 
 def test_images_do_not_count_among_what_a_page_can_bear():
