@@ -116,3 +116,29 @@ register(
         small={"units": 8},
     )
 )
+
+register(
+    Entry(
+        name="dqn_pong",
+        paper=PAPER,
+        task="atari",
+        build=build,
+        config={"network": "2013", "units": 256},
+        train={
+            **TRAIN,
+            "discount": 0.99,
+            "learning_rate": 2.5e-4,
+            "updates": 200_000,
+            "steps_per_epoch": 5000,
+            "steps_per_update": 4,
+            "replay_start": 5000,
+            "replay_capacity": 100_000,
+            "epsilon_frames": 600_000,
+            "validation_rows": 8,
+            "evaluation_rows": 32,
+        },
+        paper_result="20, mean score",
+        measures=_measures,
+        small={"units": 8},
+    )
+)

@@ -36,7 +36,7 @@ def signatures(model, task, told):
         return {**answer, "best": answer["action"], "action": chosen}
 
     given = {"frames": ((None, *shape), "uint8")}
-    sample = task.batch(np.random.default_rng(0), 2)[0]
+    sample = task.inputs_without_data(np.random.default_rng(0), 2)
     named = ", ".join(f"{number} {name}" for number, name in enumerate(task.actions))
     best = f"that of the largest value: {named}, (batch,)"
     worth = {**WORTH, **told}

@@ -1,0 +1,5 @@
+"""Screens of Atari games in, actions out."""
+
+from ._acting import notation, signatures
+
+__all__ = ["notation", "signatures"]
