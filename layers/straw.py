@@ -236,7 +236,7 @@ class STRAW(keras.layers.Layer):
         return ops.cast(mean, self.compute_dtype), kl
 
     def _start(self, initial_state, batch):
-        shapes = self._state_shapes
+        shapes = [*self.state_shapes.values()]
         if initial_state is None:
             return [ops.zeros((batch, *shape), self._dtype) for shape in shapes]
         state = [ops.cast(x, self._dtype) for x in initial_state]
@@ -248,8 +248,9 @@ class STRAW(keras.layers.Layer):
         return state
 
     @property
-    def _state_shapes(self):
-        return [(self.rows, self.horizon), (self.horizon,), (5,)]
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the state by name, without the batch."""
+        return dict(zip(STATES, [(self.rows, self.horizon), (self.horizon,), (5,)]))
 
     def _step(self, affine, row, state, constants):
         """Algorithm 1, and section 3.2."""
@@ -331,7 +332,7 @@ class STRAW(keras.layers.Layer):
         sizes |= dict.fromkeys(["kl"] * bool(self.noise), ())
         shapes = {name: (batch, steps, *size) for name, size in sizes.items()}
         if self.return_state:
-            shapes |= {name: (batch, *x) for name, x in zip(STATES, self._state_shapes)}
+            shapes |= {name: (batch, *shape) for name, shape in self.state_shapes.items()}
         return {name: keras.KerasTensor(shape, self._dtype) for name, shape in shapes.items()}
 
     def compute_mask(self, sequence, mask=None):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ponderzoo.layers import STRAW, _chance
+from ponderzoo.trainers.tasks.letters import WORDS, Letters, planning
 
 SIZES = {"actions": 3, "horizon": 7, "patch": 3, "units": 4}
 
@@ -252,3 +253,52 @@ def test_the_least_of_everything(shape):
 def test_what_cannot_be_is_told(wrong, told):
     with pytest.raises(ValueError, match=told):
         wrong()
+
+
+def test_eight_words_cost_what_their_source_costs():
+    """No two begin alike: log2 8 bits a word, and nothing for its other letters."""
+    task = Letters(data="eight_words")
+    text = task.text().tobytes().decode()
+    words = text.split()
+    assert {*words} == {*WORDS} and len({word[0] for word in words}) == 8
+    counts = np.array([words.count(word) for word in WORDS]) / len(words)
+    bits = -np.sum(counts * np.log2(counts)) * len(words) / len(text)
+    np.testing.assert_allclose(bits, task.entropy, 0.005)
+
+
+class Speller(keras.Model):
+    """Knows every word from its first letter on, and plans there, at 0.9, and nowhere else."""
+
+    output = dict.fromkeys(("next", "replanned", "chance"))
+    input = dict.fromkeys(["sequence"])
+
+    def call(self, inputs, training=False):
+        sequence = np.asarray(inputs["sequence"])
+        said, planned = np.zeros((*sequence.shape, 256), "float32"), np.zeros(sequence.shape)
+        for row, line in enumerate(sequence):
+            text = bytes(line.astype("uint8")).decode()
+            for place in range(len(text)):
+                begun = text[: place + 1].rpartition(" ")[2]
+                fits = [word + " " for word in WORDS if begun and (word + " ").startswith(begun)]
+                said[row, place, ord(fits[0][len(begun)]) if fits else ord("a")] = 9
+                planned[row, place] = place == 0 or len(begun) == 1
+        chance = np.where(np.arange(sequence.shape[1]) == 0, 1, 0.9 * planned)
+        found = {"next": said, "replanned": planned, "chance": chance}
+        return {name: tf.constant(x, "float32") for name, x in found.items()}
+
+
+def test_where_a_speller_plans_is_told():
+    task = Letters(data="eight_words", length=60)
+    model = Speller()
+    model.run_eagerly = True
+    found = planning(model, task, rows=50)
+    np.testing.assert_allclose(found["chance_behind_first_letters"], 0.9, 1e-6)
+    assert found["chance_elsewhere"] == 0
+    np.testing.assert_allclose(found["length"], 4.5, 0.1)
+    # From one plan to the next it says the rest of a word, a space, and the likeliest beginning.
+    assert {*found["most_frequent"].split(" | ")[:2]} == {"ee a", "oy a"}
+
+
+def test_letters_that_cannot_be_are_told():
+    with pytest.raises(ValueError, match="data must be one of"):
+        Letters(data="nine_words")

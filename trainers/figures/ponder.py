@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 from ._panels import COLOURS, GREY, subplots
 
 
-def ponder_over_text(text, updates, rho, bits, entropy):
+def ponder_over_text(text, updates, rho, bits, entropy, words="updates N\nline: N + R"):
     """Three aligned rows above a text: N as bars with N + R as a line, surprise, and entropy.
 
     Args:
@@ -15,11 +15,12 @@ def ponder_over_text(text, updates, rho, bits, entropy):
         rho: `(bytes,)`, N + R at each byte.
         bits: `(bytes,)`, -log2 of the probability that the following byte was given.
         entropy: `(bytes,)`, entropy of the prediction of the following byte, in bits.
+        words: what the first row shows.
     """
     place = np.arange(len(text))
     width = max(6.0, 0.115 * len(text) + 1.0)
     figure, panels = subplots(3, 1, size=(width, 4.8), sharex=True)
-    words = ("updates N\nline: N + R", "surprise\nin bits", "entropy\nin bits")
+    words = words, "surprise\nin bits", "entropy\nin bits"
     for panel, values, word, colour in zip(panels, (rho, bits, entropy), words, COLOURS):
         for gap in place[[byte in b" \n" for byte in text]]:
             panel.axvspan(gap - 0.5, gap + 0.5, color="#f0f0f0", lw=0)
