@@ -31,17 +31,21 @@ def retina(image: Any, place: Any, patch: int, scales: int = 1) -> Any:
 
     Returns:
         `(batch, scales, patch, patch)`, the narrowest square first, with colours behind where the
-        image has them.
+        image has them; float64 for float64 and float32 for all other dtypes.
 
     Raises:
-        ValueError: an image has another rank or no known size.
+        ValueError: `patch` or `scales` is no whole number from 1 on, or an image has another rank
+            or no known size.
 
     Example:
         >>> retina(keras.ops.ones((2, 9, 7)), keras.ops.zeros((2, 2)), patch=3, scales=2).shape
         TensorShape([2, 2, 3, 3])
     """
     shape = _filterbank.image_shape("retina", image.shape)
-    seen = _seen(_filterbank.rows_of(image), place, patch, scales, *shape[:2])
+    patch, scales = whole("patch", patch, 1), whole("scales", scales, 1)
+    dtype = sum_dtype(image.dtype)
+    rows, place = _filterbank.rows_of(ops.cast(image, dtype)), ops.cast(place, dtype)
+    seen = _seen(rows, place, patch, scales, *shape[:2])
     return _as_squares(seen, patch, scales, shape)
 
 
@@ -171,17 +175,12 @@ class RAM(keras.layers.Layer):
                 else keras.layers.SimpleRNNCell(self.units, "relu", name="core", **named)
             ),
         }
-        if self._learns:
+        if policy == "learned":
             little = keras.initializers.RandomNormal(stddev=0.01)
             self.maps |= {
                 "mean": OwnDense(2, kernel_initializer=little, name="mean", **named),
                 "baseline": OwnDense(1, name="baseline", **named),
             }
-
-    @property
-    def _learns(self):
-        """Whether there are places that a policy chooses."""
-        return self.policy == "learned" and self.glimpses > 1
 
     @property
     def _dtype(self):
@@ -203,33 +202,32 @@ class RAM(keras.layers.Layer):
         drawn = training if drawn is None else drawn
         batch, shape = ops.shape(image)[0], (self.glimpses, 2)
         image = _filterbank.rows_of(ops.cast(image, self._dtype))
+        places = 2 * _chance.uniform(_chance.fold(seed, "places"), shape, dtype=self._dtype) - 1
         if self.policy == "centre":
-            first = ops.zeros((batch, 2), self._dtype)
-            chance = ops.zeros((batch, *shape), self._dtype)
+            places = ops.zeros_like(places)
+        if self.policy == "learned" and drawn:
+            noise = _chance.normal(_chance.fold(seed, "policy"), shape, dtype=self._dtype)
+            following = self.deviation * noise
+        elif self.policy == "learned":
+            following = ops.zeros_like(places)
         else:
-            first = 2 * _chance.uniform(_chance.fold(seed, "first"), (2,), dtype=self._dtype) - 1
-            draw = _chance.normal if self.policy == "learned" else _chance.uniform
-            chance = draw(_chance.fold(seed, "places"), shape, dtype=self._dtype)
-        if self.policy == "learned":
-            # Kept out of the step, which is one for both: without chance a place is its mean.
-            chance = self.deviation * chance if drawn else ops.zeros_like(chance)
+            following = ops.roll(places, -1, axis=1)
         answers = affine_loop(
             self._step,
-            ops.swapaxes(chance, 0, 1),
+            ops.swapaxes(following, 0, 1),
             self._weights(),
             [image],
-            [*self.first_state(batch), first],
+            [*self.first_state(batch), places[:, 0]],
             self.glimpses,
             training,
             self.memory_budget,
         )
         names = "outputs", "places", "glimpses", "means", "samples", "baselines"
         found = dict(zip(names, answers))
-        for name in ("means", "samples", "baselines"):
-            if name in found:
-                found[name] = found[name][:, :-1]  # nobody looks where the last ones lead
-        if "baselines" in found:
-            found["baselines"] = found["baselines"][..., 0]
+        if self.policy == "learned":
+            # Nobody looks where the last ones lead.
+            found |= {name: found[name][:, :-1] for name in ("means", "samples")}
+            found["baselines"] = found["baselines"][:, :-1, 0]
         of_image = self.patch, self.scales, self.image_shape
         found["glimpses"] = _as_squares(found["glimpses"], *of_image, self.glimpses)
         return found
@@ -266,26 +264,24 @@ class RAM(keras.layers.Layer):
         image = _filterbank.rows_of(ops.cast(image, self._dtype))
         place = ops.clip(ops.cast(place, self._dtype), -1, 1)
         state, _ = self._taken_in(affine, image, place, state)
-        if not self._learns:
+        if self.policy != "learned":
             return state, None, None
         mean, baseline = self._heads(affine, state[0])
         return state, mean, baseline[:, 0]
 
     # A glimpse, as the paper has it.
 
-    def _step(self, affine, chance, state, constants):
+    def _step(self, affine, following, state, constants):
+        """`following` is the next place, or how far a learned policy goes beside its mean."""
         (*state, place), (image,) = state, constants
         place = ops.stop_gradient(place)
         state, seen = self._taken_in(affine, image, place, state)
         answers = [state[0], place, seen]
-        if self.policy == "random":
-            place = 2 * chance - 1
-        elif self._learns:
-            mean, baseline = self._heads(affine, state[0])
-            sample = ops.stop_gradient(mean) + chance
-            answers += [mean, sample, baseline]
-            place = ops.clip(sample, -1, 1)
-        return [*state, place], answers
+        if self.policy != "learned":
+            return [*state, following], answers
+        mean, baseline = self._heads(affine, state[0])
+        sample = ops.stop_gradient(mean) + following
+        return [*state, ops.clip(sample, -1, 1)], [*answers, mean, sample, baseline]
 
     def _taken_in(self, affine, image, place, state):
         """The state behind a glimpse, and what was seen."""
@@ -315,7 +311,7 @@ class RAM(keras.layers.Layer):
             "places": (steps, 2),
             "glimpses": (steps, self.scales, self.patch, self.patch, *colours),
         }
-        if self._learns:
+        if self.policy == "learned":
             sizes |= {"means": (steps - 1, 2), "samples": (steps - 1, 2), "baselines": (steps - 1,)}
         return {
             name: keras.KerasTensor((image.shape[0], *size), dtype=self._dtype)
