@@ -132,7 +132,7 @@ TRAIN = {
     "learning_rate": 1e-3,
     "learning_rate_schedule": "linear",
     "clipnorm": 10.0,
-    "updates": 40_000,
+    "updates": 80_000,
     "steps_per_epoch": 500,
 }
 TOLD = {
