@@ -67,7 +67,6 @@ TRAIN = {
     "learning_rate_schedule": "linear",
     "clipnorm": 0.0,
     "actors": 8,
-    "jit_compile": False,
     "evaluation_rows": 1000,
 }
 

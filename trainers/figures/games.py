@@ -23,7 +23,7 @@ def coloured(frame):
 
 
 def drawn_game(task, frames, values):
-    """Frames of a game, evenly spaced, and over all of it what was expected.
+    """Frames of a game, evenly spaced, and over all of it what its model expected.
 
     So the paper on DQN draws values (Mnih et al., 2013, figure 3).
 
@@ -47,5 +47,5 @@ def drawn_game(task, frames, values):
     below.plot(np.arange(len(values)), values, color=COLOURS[0], lw=1.4)
     below.plot(shown, values[shown], "o", color=COLOURS[0], markersize=4)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    below.set(xlabel="step", ylabel="expected return")
+    below.set(xlabel="step", ylabel="largest value")
     return figure
