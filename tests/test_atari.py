@@ -69,6 +69,18 @@ def test_a_game_is_that_of_the_emulator_and_of_nobody_beside_it():
     assert scored
 
 
+def test_a_lost_life_is_told_and_ends_no_game():
+    task = trainers.task("atari", game="breakout")
+    games, lives, lost = Games(task, 2, rng()), 5, 0
+    for step in range(150):
+        before = games.state
+        _, over, _ = games.step(np.array([1 + step % 2, 0]), rng())
+        assert not over.any() and not task.lost(before, games.state)[1]
+        lost += task.lost(before, games.state)[0]
+        assert games.state["lives"].tolist() == [lives - lost, lives]
+    assert lost > 1
+
+
 def test_games_go_on_from_their_arrays_and_begin_by_chance():
     task = trainers.task("atari", no_ops=30, sticky=0.25)
     games = Games(task, 2, rng(1))

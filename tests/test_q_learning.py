@@ -294,3 +294,19 @@ def test_a_game_is_played_by_a_client_alone(tmp_path, monkeypatch, capsys):
     assert over.all() and found["return"] == reward[0] and found["over"]
     assert found["actions"] == [task.actions[action] for action in actions]
     assert others["actions"] != found["actions"]
+
+
+@pytest.mark.parametrize("lives", [False, True])
+def test_a_lost_life_ends_what_is_to_come_where_that_is_asked_for(lives, tmp_path, monkeypatch):
+    ends, sample = [], q_learning.Replay.sample
+
+    def watched(replay, rng, size):
+        found = sample(replay, rng, size)
+        ends.append(found["over"].mean())
+        return found
+
+    monkeypatch.setattr(q_learning.Replay, "sample", watched)
+    monkeypatch.setattr(Catch, "lost", lambda self, before, after: after["row"] >= 2)
+    run(tmp_path, lives=lives, validation_rows=0, jit_compile=False)
+    # A game is four steps, of which the last ends it; what they lead to is in rows 1, 2 and 3.
+    assert np.mean(ends) == pytest.approx(0.75 if lives else 0.25, abs=0.1)

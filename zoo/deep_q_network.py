@@ -56,7 +56,7 @@ def build(task, network, units):
 
 
 def _measures(model):
-    return {"value": [MeanOutput("value", "largest value, mean of states of a random player")]}
+    return {"value": [MeanOutput("value", "largest value, mean of states met at random")]}
 
 
 TRAIN = {

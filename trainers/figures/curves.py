@@ -122,7 +122,8 @@ def learning_curves(histories, metric=None, words=None):
             if points:
                 axis.plot(*zip(*points), color=colour, label=name, lw=1.4)
         axis.set_xlabel("updates")
-        axis.set_ylim(bottom=0)
+        if axis.dataLim.ymin >= 0:  # returns of games may be less
+            axis.set_ylim(bottom=0)
         axis.xaxis.set_major_formatter(_thousands)
     axes[0].set_ylabel(spelled(panels[0]))
     if panels[0].endswith(("error", "error_rate")):

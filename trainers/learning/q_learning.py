@@ -39,6 +39,8 @@ class Recipe(_recipe.Recipe):
             line from the first to the last over so many frames of the world, and stays there.
         clip_rewards: whether to learn of a reward no more than its sign. Measured are the rewards.
         clip_errors: whether errors beyond 1 have the gradient of an error of 1 (2015).
+        lives: whether nothing is to come for the value of an action after which a life was lost,
+            though the game goes on (2015).
         target_every: updates after which the network that targets come from is made the same as
             the one that learns (2015); 0 for the one that learns itself.
         double: whether the network that learns chooses the action by which the other one's values
@@ -66,6 +68,7 @@ class Recipe(_recipe.Recipe):
     epsilon_frames: int = 1_000_000
     clip_rewards: bool = True
     clip_errors: bool = False
+    lives: bool = False
     target_every: int = 0
     double: bool = False
     validation_rows: int = 100
@@ -184,8 +187,10 @@ class Remembered:
         games, chance = self.games, self.chance(PLAYING, self.replay.head)
         values = outputs_of(self.model, {FRAMES: games.frames})[VALUES]
         action = epsilon_greedy(values, self.epsilon, chance)
-        frame, age = games.frames[..., -self.task.shape[-1] :], games.steps
+        frame, age, before = games.frames[..., -self.task.shape[-1] :], games.steps, games.state
         reward, over, cut = games.step(action, chance)
+        if self.recipe.lives:
+            over = over | (self.task.lost(before, games.state) & ~cut)
         self.replay.add(frame, action, reward, over, cut, age)
         self.returns += games.finished.tolist()
 

@@ -81,6 +81,10 @@ class Acting(Task):
         """What is seen of a state, `(rows, *shape)` uint8."""
         raise NotImplementedError
 
+    def lost(self, before, after):
+        """Which games have lost a life between two states, `(rows,)` bool, but may go on."""
+        return np.zeros(len(next(iter(after.values()))), bool)
+
     @property
     def corpus(self):
         return f"games by the rules of the task `{self.name}`"

@@ -65,14 +65,19 @@ class Atari(Acting):
         return f"the game {self.game} of the Atari 2600, as ale-py emulates it"
 
     def start(self, rng, rows):
-        emulator, states, screens = _emulator(self.game), [], []
+        emulator, states, screens, lives = _emulator(self.game), [], [], []
         for wait in rng.integers(0, self.no_ops + 1, rows):
             emulator.reset_game()
             for _ in range(wait):
                 emulator.act(0)
             states.append(_state_of(emulator))
             screens.append(small_screen(emulator.getScreenGrayscale()))
-        return {"emulator": np.stack(states), "screen": np.stack(screens)}
+            lives.append(emulator.lives())
+        return {
+            "emulator": np.stack(states),
+            "screen": np.stack(screens),
+            "lives": np.array(lives),
+        }
 
     def step(self, state, actions, rng):
         from ale_py import ALEState
@@ -87,10 +92,14 @@ class Atari(Acting):
             over[row] = emulator.game_over()
             after["emulator"][row] = _state_of(emulator)
             after["screen"][row] = small_screen(emulator.getScreenGrayscale())
+            after["lives"][row] = emulator.lives()
         return after, self.observation(after), rewards, over
 
     def observation(self, state):
         return state["screen"][..., None]
+
+    def lost(self, before, after):
+        return after["lives"] < before["lives"]
 
     def inputs_without_data(self, rng, size):
         """Screens of chance, which need no emulator."""
