@@ -101,8 +101,7 @@ register(
         config={"network": "small", "units": 128},
         train={
             **TRAIN,
-            "discount": 0.99,
-            "learning_rate": 2.5e-4,
+            "learning_rate": 1e-3,
             "updates": 200_000,
             "steps_per_epoch": 2000,
             "steps_per_update": 2,
