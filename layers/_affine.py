@@ -30,13 +30,11 @@ class AffineStep:
 
     def forward(self, weights, row, state):
         (kernels, _), (state, constants), values = weights, state, []
-        self.names = []
+        self.names, taken = [], affine_of(kernels)
 
         def affine(name, *parts):
             self.names.append(name)
-            kernel, bias = kernels[name]
-            x = ops.concatenate(parts, axis=-1)
-            values.append(_product(x, kernel) + ops.cast(bias, x.dtype))
+            values.append(taken(name, *parts))
             return values[-1]
 
         new, answers = self.step(affine, row, state, constants)
@@ -93,7 +91,7 @@ def affine_recurrence(step, rows, kernels, constants, start, steps, save, budget
     for variable in start:
         x = ops.cast(backend.value(variable), rows.dtype)
         state.append(ops.broadcast_to(x[None], (batch, *x.shape)))
-    return affine_loop(step, rows, kernels, constants, state, steps, save, budget)
+    return affine_loop(step, rows, kernels, constants, state, steps, save, budget)[0]
 
 
 def affine_loop(step, rows, kernels, constants, state, steps, save, budget=None):
@@ -107,14 +105,25 @@ def affine_loop(step, rows, kernels, constants, state, steps, save, budget=None)
         budget: bytes that what is saved may take, or None for as many as it takes.
 
     Returns:
-        A list of the answers of all steps, `(batch, steps, ...)` each.
+        A list of the answers of all steps, `(batch, steps, ...)` each, and the state behind them.
     """
     given = AffineStep(step), rows, (kernels, constants), (state, constants)
     if save and budget is not None:
-        answers, _ = budgeted_recurrence(*given, budget, jit=True)
+        answers, (state, _) = budgeted_recurrence(*given, budget, jit=True)
     else:
-        answers, _ = recurrence(*given, steps, save=save, jit=True)
-    return [ops.moveaxis(x, 0, 1) for x in answers]
+        answers, (state, _) = recurrence(*given, steps, save=save, jit=True)
+    return [ops.moveaxis(x, 0, 1) for x in answers], state
+
+
+def affine_of(kernels):
+    """The `affine` of a step that is taken alone, whose gradient is the backend's."""
+
+    def affine(name, *parts):
+        kernel, bias = kernels[name]
+        x = ops.concatenate(parts, axis=-1)
+        return _product(x, kernel) + ops.cast(bias, x.dtype)
+
+    return affine
 
 
 def kernel_and_bias(layer, dtype):

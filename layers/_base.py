@@ -147,6 +147,13 @@ def bound(name, value):
     return float(value)
 
 
+def not_negative(name, value):
+    """An argument as a float. Raises `ValueError` where it is below 0, or no number."""
+    if not value >= 0:
+        raise ValueError(f"{name} must be 0 or more; got {value!r}")
+    return float(value)
+
+
 def is_whole(value):
     """Whether an argument is a number without a fraction, and no boolean."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)

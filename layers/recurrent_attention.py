@@ -7,8 +7,8 @@ from keras import ops
 
 from . import _backend as backend
 from . import _chance, _filterbank
-from ._affine import affine_loop, kernel_and_bias
-from ._base import OwnDense, budget_of, serializable, sum_dtype, whole
+from ._affine import affine_loop, affine_of, kernel_and_bias
+from ._base import OwnDense, budget_of, not_negative, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
 
 CORES = "relu", "lstm"
@@ -212,7 +212,7 @@ class RAM(keras.layers.Layer):
             following = ops.zeros_like(places)
         else:
             following = ops.roll(places, -1, axis=1)
-        answers = affine_loop(
+        answers, _ = affine_loop(
             self._step,
             ops.swapaxes(following, 0, 1),
             self._weights(),
@@ -254,13 +254,7 @@ class RAM(keras.layers.Layer):
             The state behind this glimpse; and of a learned policy the mean of the next place,
             `(batch, 2)`, and the baseline, `(batch,)`, else None for both.
         """
-        weights = self._weights()
-
-        def affine(name, *parts):
-            kernel, bias = weights[name]
-            x = ops.cast(ops.concatenate(parts, axis=-1), kernel.dtype)
-            return ops.cast(x @ kernel, self._dtype) + ops.cast(bias, self._dtype)
-
+        affine = affine_of(self._weights())
         image = _filterbank.rows_of(ops.cast(image, self._dtype))
         place = ops.clip(ops.cast(place, self._dtype), -1, 1)
         state, _ = self._taken_in(affine, image, place, state)
@@ -381,9 +375,7 @@ class Reinforce(keras.layers.Layer):
     def __init__(self, deviation: float, policy_weight: float = 1.0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.deviation = _above("deviation", deviation)
-        if not policy_weight >= 0:
-            raise ValueError(f"policy_weight must be 0 or more; got {policy_weight!r}")
-        self.policy_weight = float(policy_weight)
+        self.policy_weight = not_negative("policy_weight", policy_weight)
 
     def build(self, *shapes):
         pass

@@ -8,12 +8,10 @@ from keras import ops
 
 from . import _backend as backend
 from . import _chance
-from ._affine import AffineStep, kernel_and_bias
-from ._base import OwnDense, budget_of, serializable, sum_dtype, whole
-from ._budgeted import budgeted_recurrence
+from ._affine import affine_loop, affine_of, kernel_and_bias
+from ._base import OwnDense, budget_of, not_negative, serializable, sum_dtype, whole
 from ._filterbank import MOST_LOG
 from ._padding import RealSteps, at_least_one
-from ._scan import recurrence
 
 SURE = 40.0
 """The constant that a commitment-plan is written with (section 3.2)."""
@@ -21,6 +19,7 @@ SURE = 40.0
 WIDEST = 2.0
 """Most deviation of the filter that writes it, in steps: of a wider one the peak would be no 1."""
 
+COMMITMENTS = {"learned": None, "random": 0.25, "none": 1.0}
 STATES = "plan", "commitment", "left"
 MAPS = "attend", "read", "think", "write", "commit"
 
@@ -45,8 +44,14 @@ class STRAW(keras.layers.Layer):
         patch: K, filters along the time of the action-plan, 2 or more.
         units: of both hidden layers of the planner.
         valued: whether one more row of the action-plan is the value of the state.
+        commitment: "learned"; or for comparison, and to learn plans before it is known when to make
+            them, "random", a plan at every step with the same chance of 1 in 4; or "none", one at
+            every step.
         noise: size of the channel of chance that what is seen passes when a plan is made, which
             makes it STRAWe; 0 for none.
+        clip_plan: bound of the action-plan's numbers, or 0 for none, as in the paper. Straight
+            through, a coin's gradient is what planning again would have added, however sure the
+            plan was already; a bound makes an end to that.
         replan_penalty: lambda, what a planned probability of planning again adds to the loss.
         noise_penalty: alpha, what a nat of the channel adds at each step that plans.
         return_state: whether to return the state behind the last step.
@@ -97,7 +102,9 @@ class STRAW(keras.layers.Layer):
         patch: int = 5,
         units: int = 64,
         valued: bool = False,
+        commitment: str = "learned",
         noise: int = 0,
+        clip_plan: float = 0.0,
         replan_penalty: float = 0.0,
         noise_penalty: float = 0.0,
         return_state: bool = False,
@@ -110,9 +117,14 @@ class STRAW(keras.layers.Layer):
         self.patch = whole("patch", patch, 2)
         self.units = whole("units", units, 1)
         self.valued = bool(valued)
+        if commitment not in COMMITMENTS:
+            known = ", ".join(COMMITMENTS)
+            raise ValueError(f"commitment must be one of {known}; got {commitment!r}")
+        self.commitment = commitment
         self.noise = whole("noise", noise, 0)
-        self.replan_penalty = _penalty("replan_penalty", replan_penalty)
-        self.noise_penalty = _penalty("noise_penalty", noise_penalty)
+        self.clip_plan = not_negative("clip_plan", clip_plan)
+        self.replan_penalty = not_negative("replan_penalty", replan_penalty)
+        self.noise_penalty = not_negative("noise_penalty", noise_penalty)
         self.return_state = bool(return_state)
         self.memory_budget = budget_of(memory_budget)
         self.rows = self.actions + self.valued
@@ -188,12 +200,13 @@ class STRAW(keras.layers.Layer):
         rows = ops.transpose(ops.concatenate([window, seen, *flags], axis=-1), (1, 0, 2))
         start = self._start(initial_state, batch)
         early = ops.cast(backend.value(self.early), self._dtype)
-        given = AffineStep(self._step), rows, (weights, [early]), (start, [early])
-        if training and self.memory_budget is not None:
-            found, (end, _) = budgeted_recurrence(*given, self.memory_budget, jit=True)
+        if isinstance(steps, int) and steps == 1:
+            end, found = self._step(affine_of(weights), rows[0], start, [early])
+            found = [x[:, None] for x in found]
         else:
-            found, (end, _) = recurrence(*given, steps, save=bool(training), jit=True)
-        logits, told = (real.finish(ops.transpose(x, (1, 0, 2)), True) for x in found)
+            given = self._step, rows, weights, [early], start, steps
+            found, end = affine_loop(*given, bool(training), self.memory_budget)
+        logits, told = (real.finish(x, True) for x in found)
         outputs = {
             "logits": logits[..., : self.actions],
             "replanned": told[..., 0],
@@ -260,7 +273,10 @@ class STRAW(keras.layers.Layer):
         plan, commitment, left = (_by_row(1 - anew, x) * x for x in before)
         forced, nothing = left[:, :1] <= 0, ops.zeros_like(coin)
         # Straight through: the coin's gradient is its probability's, where there was a choice.
-        free = ops.where(forced, nothing, commitment[:, 1:2])
+        chance = commitment[:, 1:2]
+        if self.commitment != "learned":
+            chance = nothing + COMMITMENTS[self.commitment]
+        free = ops.where(forced, nothing, chance)
         fallen = ops.logical_or(forced, coin < free)
         gate = ops.cast(fallen, plan.dtype)
         passing = gate + free - ops.stop_gradient(free)
@@ -271,6 +287,8 @@ class STRAW(keras.layers.Layer):
         thought = ops.relu(affine("think", ops.relu(affine("read", read) + seen)))
         patch = ops.reshape(affine("write", thought), (-1, self.rows, self.patch))
         plan = _moved(plan) + passing[..., None] * (patch @ filters)
+        if self.clip_plan:
+            plan = ops.clip(plan, -self.clip_plan, self.clip_plan)
 
         raw = affine("commit", ops.stop_gradient(window), ops.stop_gradient(thought))
         raw = ops.concatenate([raw[:, :1], nothing, raw[:, 1:]], axis=-1)
@@ -346,18 +364,14 @@ class STRAW(keras.layers.Layer):
             "patch": self.patch,
             "units": self.units,
             "valued": self.valued,
+            "commitment": self.commitment,
             "noise": self.noise,
+            "clip_plan": self.clip_plan,
             "replan_penalty": self.replan_penalty,
             "noise_penalty": self.noise_penalty,
             "return_state": self.return_state,
             "memory_budget": self.memory_budget,
         }
-
-
-def _penalty(name, value):
-    if not value >= 0:
-        raise ValueError(f"{name} must be 0 or more; got {value!r}")
-    return float(value)
 
 
 def _by_row(flag, x):

@@ -93,8 +93,9 @@ def test_a_world_is_measured_by_whole_games_the_same_ones_each_time(name):
     task = trainers.task(name, most_steps=30)
     one, other = (task.play(None, 300, 1.0) for _ in range(2))
     np.testing.assert_array_equal(one, other)
-    returns, steps = one
+    returns, steps, over = one
     assert returns.shape == steps.shape == (300,) and steps.min() >= 1 and steps.max() <= 30
+    assert over[steps < 30].all()
     assert not np.array_equal(returns, task.play(None, 300, 1.0, "validation")[0])
 
 
@@ -264,7 +265,7 @@ def test_breakout_at_random_and_by_one_who_follows_the_ball():
         ball = frames[..., 1].any(axis=1).argmax(axis=1)
         return np.sign(ball - frames[:, -1, :, 0].argmax(axis=1)) + 1
 
-    returns, steps = played(task, player(follow), 50, 0.0, rng())
+    returns, steps, _ = played(task, player(follow), 50, 0.0, rng())
     assert returns.mean() > 5 and steps.mean() > 50
 
 

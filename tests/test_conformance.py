@@ -23,8 +23,9 @@ from ponderzoo import layers, trainers, zoo
 from ponderzoo.export import _package
 from ponderzoo.layers._base import OwnDense, SequenceLayer
 from ponderzoo.trainers import _rooms, data
+from ponderzoo.trainers._evaluate import asked
 from ponderzoo.trainers._metrics import MeanLoss, OwnLoss
-from ponderzoo.trainers._task import NATS, seeds
+from ponderzoo.trainers._task import NATS
 from ponderzoo.trainers.tasks._images import SIDES
 from ponderzoo.zoo._registry import PRETRAINED
 
@@ -556,16 +557,14 @@ def small():
 
 @pytest.fixture(scope="session")
 def batch_of(root, small):
-    """Task and batch of an entry, with seeds where its model takes chance."""
+    """Task and batch of an entry, with seeds and a state where its model takes them."""
 
     def draw(name):
         entry = zoo.info(name)
         fields = zoo.task_of(entry).__dataclass_fields__
         task = zoo.task_of(entry, **{**with_data(fields, root), **entry.small_task})
         inputs, targets = task.batch(np.random.default_rng(0), ROWS)
-        if "seed" in small(name).input:
-            inputs = {"seed": seeds(ROWS, 0), **inputs}
-        return task, inputs, targets
+        return task, asked(small(name), inputs), targets
 
     return draw
 

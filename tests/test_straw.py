@@ -156,6 +156,19 @@ def test_at_first_a_plan_lasts_as_long_as_its_filters_reach():
     np.testing.assert_allclose(found["ahead"][0, :6], [5, 4, 3, 2, 1, 5], 0.1)
 
 
+@pytest.mark.parametrize("commitment, share", [("random", 0.25), ("none", 1.0)])
+def test_without_a_commitment_plan_chance_decides_or_nothing(commitment, share):
+    layer = layer_of(commitment=commitment, horizon=1000, replan_penalty=1.0)
+    sequence = np.random.default_rng(0).normal(size=(20, 200, 2))
+    with tf.GradientTape() as tape:
+        found = layer(sequence, tf.range(20), training=True)
+        loss = tf.reduce_sum(found["logits"] ** 2) + layer.losses[0]
+    np.testing.assert_array_equal(found["chance"][:, 1:], share)
+    np.testing.assert_allclose(found["replanned"].numpy()[:, 1:].mean(), share, 0.05)
+    learnt = tape.gradient(loss, [layer.early.value, layer.commit.kernel.value])
+    assert not any(d is not None and np.any(d) for d in learnt)
+
+
 @pytest.mark.parametrize("noise", [0, 3])
 def test_it_goes_on_from_its_state(noise):
     layer, sequence = layer_of(return_state=True, noise=noise, valued=True), given()
@@ -242,6 +255,7 @@ def test_the_least_of_everything(shape):
         (lambda: STRAW(0), "actions must be a whole number from 1 on; got 0"),
         (lambda: STRAW(3, horizon=1), "horizon must be a whole number from 2 on; got 1"),
         (lambda: STRAW(3, patch=1), "patch must be a whole number from 2 on; got 1"),
+        (lambda: STRAW(3, commitment="some"), "commitment must be one of learned, random, none"),
         (lambda: STRAW(3, replan_penalty=-1), "replan_penalty must be 0 or more; got -1"),
         (lambda: STRAW(3)(keras.ops.ones((2, 3)), None), r"\(batch, time, features\)"),
         (

@@ -91,12 +91,36 @@ def difficulty_sweep(model, task, rows=1000, batch_size=None, seed=0, measures=n
 def outputs_of(model, inputs, seed=0):
     """The outputs of a model for a batch, a dict of numpy arrays.
 
-    A Keras model gets those of the inputs that it has; where it takes chance, `seed`, and the
-    inputs have none, the rows get seeds that `seed` decides.
+    A Keras model gets what `asked` says.
     """
-    if isinstance(model, keras.Model):
-        inputs = suited(inputs, model.input, seed)
+    inputs = asked(model, inputs, seed)
     return {name: np.asarray(value) for name, value in model.predict_on_batch(inputs).items()}
+
+
+def asked(model, inputs, seed=0):
+    """What a model is asked with, by name.
+
+    A Keras model gets those of the inputs that it has; where it takes chance, `seed`, and the
+    inputs have none, the rows get seeds that `seed` decides; and where it keeps a state that they
+    do not have, it begins anew.
+    """
+    if not isinstance(model, keras.Model):
+        return inputs
+    inputs = {**no_state(model, len(next(iter(inputs.values())))), **inputs}
+    return suited(inputs, model.input, seed)
+
+
+def no_state(model, rows):
+    """What a model begins with that keeps a state: zeros for each of its inputs that it puts out.
+
+    Such a model takes a step, `(batch, ...)`, and gives for the next one what it gets here.
+    """
+    inputs, outputs = (getattr(model, name, None) for name in ("input", "output"))
+    if not (isinstance(inputs, dict) and isinstance(outputs, dict)):
+        return {}
+    shapes = {name: tuple(x.shape[1:]) for name, x in inputs.items() if name in outputs}
+    known = {name: shape for name, shape in shapes.items() if None not in shape}
+    return {name: np.zeros((rows, *shape), "float32") for name, shape in known.items()}
 
 
 def telling(model, *names):

@@ -11,7 +11,7 @@ import shutil
 import keras
 import numpy as np
 
-from ..trainers._evaluate import drawn_difficulty, measure, outputs_of, suited, words_of
+from ..trainers._evaluate import asked, drawn_difficulty, measure, outputs_of, words_of
 from ..trainers._events import EVENTS
 from ..trainers._files import write_file, write_json
 from ..trainers._machine import DIRTY
@@ -327,9 +327,7 @@ def golden(model, task):
     Returns:
         Dict of arrays: `input/<name>` and, in float32, `output/<name>`.
     """
-    inputs = task.inputs_without_data(np.random.default_rng(0), GOLDEN_ROWS)
-    if isinstance(model, keras.Model):
-        inputs = suited(inputs, model.input, 0)
+    inputs = asked(model, task.inputs_without_data(np.random.default_rng(0), GOLDEN_ROWS))
     outputs = outputs_of(model, inputs)
     return {
         **{f"input/{name}": value for name, value in inputs.items()},

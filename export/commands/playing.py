@@ -53,11 +53,13 @@ def play(arguments):
     games, frames, actions, worth, reward, ended = Games(task, 1, rng), [], [], [], 0.0, False
     epsilon = np.array([arguments.epsilon], "float32")
     with Client(arguments.address, certificate=arguments.certificate) as client:
+        state = _no_state(client.metadata(name, arguments.version, arguments.label))
         while not ended:
-            seen = {"frames": games.frames, "epsilon": epsilon}
+            seen = {"frames": games.frames, "epsilon": epsilon, **state}
             seen["seed"] = rng.integers(0, 2**31, 1, "int32")
-            asked = arguments.version, arguments.label, ("action", "value")
+            asked = arguments.version, arguments.label, ("action", "value", *state)
             answer = client.predict(name, seen, "act", *asked)
+            state = {name: answer[name] for name in state}
             frames.append(coloured(games.frames[0, ..., -task.shape[-1] :]))
             actions.append(task.actions[answer["action"][0]])
             worth.append(float(answer["value"][0]))
@@ -70,3 +72,12 @@ def play(arguments):
         how = "over" if over[0] else "cut off"
         print(f"return    {reward:g}, {how} after {len(actions)} steps")
         write_pictures([image_of(frames[-1], name, frames, pace=PACE)], arguments.output, name)
+
+
+def _no_state(metadata):
+    """What a model keeps from step to step, before the first: zeros for what goes in and out."""
+    import numpy as np
+
+    inputs, outputs = metadata["act"]["inputs"], metadata["act"]["outputs"]
+    kept = {name: x for name, x in inputs.items() if name in outputs}
+    return {name: np.zeros((1, *shape[1:]), dtype) for name, (dtype, shape) in kept.items()}

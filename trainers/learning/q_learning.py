@@ -8,14 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from ...layers import jit_in_graphs, q_loss, q_target
+from ...layers import q_loss, q_target
 from .. import _recipe
-from .._callbacks import Clock, StopAtNaN
 from .._evaluate import outputs_of
-from .._events import Board
 from .._machine import keep_freed_memory
+from .._playing import begun, learn
 from .._replay import Replay
-from .._weights import take_weights
 from ..tasks._acting import FRAMES, VALUES, Acting, Games, epsilon_greedy
 
 STARTING, PLAYING, DRAWING = range(3)  # what chance is for
@@ -183,6 +181,10 @@ class Remembered:
         """The share of actions at random."""
         return self.recipe.epsilon(self.replay.head * self.recipe.actors * self.task.skip)
 
+    def logs(self):
+        """Plain numbers of an epoch."""
+        return {"epsilon": self.epsilon}
+
     def _play(self):
         games, chance = self.games, self.chance(PLAYING, self.replay.head)
         values = outputs_of(self.model, {FRAMES: games.frames})[VALUES]
@@ -199,54 +201,14 @@ def train(build, task, recipe, run):
     """`fit` of a run that is not finished yet, which this process holds."""
     keep_freed_memory()
     keras.utils.set_random_seed(recipe.seed)
-    model = build()
-    if run.is_new:
-        for name in filter(None, recipe.start.split(",")):
-            take_weights(model, run.find(name.strip()))
-    learner = Learner(model, recipe)
-    learner.compile(recipe.make_optimizer(), jit_compile=recipe.jit_compile)
-    learner.optimizer.build(learner.trainable_variables)
-    variables = [*learner.variables, *learner.optimizer.variables]
-    steps = Remembered(model, task, recipe, run)
-    clock, guard = Clock(steps, run.record), StopAtNaN(recipe.steps)
-    board = Board(run, task, recipe)
-    board.set_model(model)
-    steps.begin(run.begin(recipe, variables))
-    board.on_train_begin()
-    jit = jit_in_graphs(recipe.jit_compile)
-    try:
-        for epoch in range(run.record["epoch"], recipe.epochs):
-            clock.on_epoch_begin(epoch)
-            guard.on_epoch_begin(epoch)
-            learner.reset_metrics()
-            for index in range(recipe.steps):
-                loss = learner.train_on_batch(steps[index])
-                guard.on_train_batch_end(index, {"loss": loss})
-                if (
-                    recipe.target_every
-                    and (epoch * recipe.steps + index + 1) % recipe.target_every == 0
-                ):
-                    learner.follow()
-            logs = {"loss": float(loss), "epsilon": steps.epsilon, **_played(steps)}
-            if recipe.validation_rows:
-                found = task.measure(model, "validation", recipe.validation_rows, run.measures)
-                logs |= {f"validation_{name}": value for name, value in found.items()}
-            clock.on_epoch_end(epoch, logs)
-            board.on_epoch_end(epoch, logs)
-            steps.save(variables)
-            told = "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
-            print(f"update {(epoch + 1) * recipe.steps}  {told}", flush=True)
-    except FloatingPointError as error:
-        run.fail(recipe, error)
-        raise
-    finally:
-        jit_in_graphs(jit)
+    model = begun(build(), recipe, run)
+    learner, steps = Learner(model, recipe), Remembered(model, task, recipe, run)
+
+    def after(update):
+        if recipe.target_every and (update + 1) % recipe.target_every == 0:
+            learner.follow()
+
+    learn(learner, steps, model, task, recipe, run, after)
     metrics = run.finish(model, task, recipe)
     steps.replay.remove()
     return metrics
-
-
-def _played(steps):
-    """The mean return of the games that have ended in an epoch, where there are any."""
-    returns, steps.returns = steps.returns, []
-    return {"mean_return": float(np.mean(returns))} if returns else {}

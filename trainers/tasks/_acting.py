@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 
 from .._difficulty import levels
-from .._evaluate import evaluate, nothing, outputs_of
+from .._evaluate import count, evaluate, no_state, nothing, outputs_of, read
 from .._task import SPLITS, Task
 
-FRAMES, VALUES, VALUE = "frames", "values", "value"
+FRAMES, VALUES, VALUE, POLICY = "frames", "values", "value", "policy"
 WALK = 20  # steps at random, within which states are shown
 SHOWN = 8  # games in a figure's choice of one
 
@@ -31,13 +31,18 @@ class Acting(Task):
     Inputs: `frames`, `(batch, height, width, planes * frames)` uint8, the last frames of a game,
     the newest last; before the first one of a game come others that are the same. There are no
     targets. The model output `values` is what each action is worth, `(batch, actions)`; actions are
-    those of the largest. `value`, `(batch,)`, is the largest itself.
+    those of the largest. `value`, `(batch,)`, is the largest itself. Or a model gives a `policy`,
+    `(batch, actions)` logits, and `value` is what it expects. A model that keeps a state has it
+    among its inputs and, for the next step, among its outputs, by the same names; games begin with
+    zeros.
 
-    A model is measured by whole games, `rows` of them, with `epsilon` of the actions at random.
+    A model is measured by whole games, `rows` of them, with `epsilon` of the actions at random; or,
+    where it has a policy, with actions that are drawn from it, unless `epsilon` is 0.
 
     Attributes:
         frames: how many of the last frames are seen at once.
-        epsilon: share of the actions that are chosen at random where a model is measured.
+        epsilon: share of the actions that are chosen at random where a model is measured by its
+            values.
         sticky: chance of each action to be forgotten, and the one before taken again.
         most_steps: after which a game is cut off.
         actions: what they are called, in their order.
@@ -114,19 +119,24 @@ class Acting(Task):
     def measure(self, model, split="test", rows=10_000, measures=None):
         """The mean and the best return of games, their mean length, and what the model tells.
 
-        The latter of as many states of a player that plays at random.
+        The latter of as many states of a player that plays at random; or, where the model keeps a
+        state, of its own games.
         """
-        measures = measures or nothing
-        returns, steps = self.play(model, rows, self.epsilon, split)
-        found = (returns.mean(), returns.max(), steps.mean())
-        told = evaluate(model, self, split, rows, measures=measures) if measures(model) else {}
-        return {**dict(zip(self.measured, map(float, found))), **told}
+        told, keeps = (measures or nothing)(model), bool(no_state(model, 1))
+        games = self.play(model, rows, self.epsilon, split, _counting(told if keeps else {}))
+        if told and not keeps:
+            return {**self.summary(*games), **evaluate(model, self, split, rows, measures=measures)}
+        return {**self.summary(*games), **read(told)}
 
-    def play(self, model, rows, epsilon, split="test"):
-        """Returns and steps, `(rows,)` each, of games of a model, None where all is chance."""
+    def summary(self, returns, steps, over):
+        """The numbers of games, as `measured` names them, of `(rows,)` each."""
+        return dict(zip(self.measured, map(float, (returns.mean(), returns.max(), steps.mean()))))
+
+    def play(self, model, rows, epsilon, split="test", watch=None):
+        """Games of a model, None where all is chance, as `played` has them, `(rows,)` each."""
         rng = np.random.default_rng([SPLITS[split], rows])
         most = min(rows, self.evaluation_batch)
-        parts = [played(self, model, most, epsilon, rng) for _ in range(0, rows, most)]
+        parts = [played(self, model, most, epsilon, rng, watch) for _ in range(0, rows, most)]
         return [np.concatenate(part)[:rows] for part in zip(*parts)]
 
     def describe(self, inputs, targets, outputs):
@@ -134,16 +144,15 @@ class Acting(Task):
         return [
             f"{self.actions[row.argmax()]}: "
             + ", ".join(f"{name} {value:.2f}" for name, value in zip(self.actions, row))
-            for row in outputs[VALUES]
+            for row in outputs[VALUES if VALUES in outputs else POLICY]
         ]
 
     def report(self, model):
         """`players`: mean and best return without chance, and of chance alone."""
         found = {}
         for name, player in (("the model", model), ("chance", None)):
-            returns, steps = self.play(player, self.evaluation_batch, 0.0 if player else 1.0)
-            numbers = map(float, (returns.mean(), returns.max(), steps.mean()))
-            found[name] = dict(zip(self.measured, numbers))
+            games = self.play(player, self.evaluation_batch, 0.0 if player else 1.0)
+            found[name] = self.summary(*games)
         return {"players": found}
 
     def figures(self, model):
@@ -155,14 +164,15 @@ class Acting(Task):
     def shown(self, model):
         """The frames of a game and what the model expects at each; the longest of a few games."""
         rng = np.random.default_rng(SPLITS["test"])
-        games = Games(self, SHOWN, rng)
+        games, player = Games(self, SHOWN, rng), Player(model, SHOWN)
         playing, frames, values = np.ones(SHOWN, bool), [], []
         while playing.any():
             last = playing
             frames.append(games.frames[..., -self.shape[-1] :])
-            found = outputs_of(model, {FRAMES: games.frames})[VALUES]
-            values.append(found.max(axis=-1))
-            _, over, cut = games.step(found.argmax(axis=-1), rng)
+            action, found = player.act(games.frames, 0.0, rng)
+            values.append(found[VALUE])
+            _, over, cut = games.step(action, rng)
+            player.begin(over | cut)
             playing = playing & ~(over | cut)
         row = last.argmax()
         return np.stack(frames)[:, row], np.stack(values)[:, row]
@@ -241,18 +251,83 @@ class Games:
         self.state = {name: arrays[f"state/{name}"] for name in self.state}
 
 
-def played(task, model, rows, epsilon, rng):
-    """Returns and steps of games that a model plays to their ends, `(rows,)` each."""
+def _counting(metrics):
+    """A `watch` of `played` that updates metrics, lists by the name of an output; None for none."""
+    if not metrics:
+        return None
+
+    def watch(games, found, playing):
+        count(metrics, {}, {name: found[name][playing] for name in metrics})
+
+    return watch
+
+
+def played(task, model, rows, epsilon, rng, watch=None):
+    """Games that a model plays to their ends.
+
+    Args:
+        task, rows, rng: as of `Games`.
+        model: None for one that knows nothing.
+        epsilon: as the task has it.
+        watch: `watch(games, outputs, playing)` is called before each step with what the model puts
+            out and which games, `(rows,)` bool, have not ended yet.
+
+    Returns:
+        `(rows,)` each: their returns, their steps, and which were over and not cut off.
+    """
     games, playing = Games(task, rows, rng), np.ones(rows, bool)
-    returns, steps = np.zeros(rows), np.zeros(rows, "int64")
+    returns, steps, ended = np.zeros(rows), np.zeros(rows, "int64"), np.zeros(rows, bool)
     nothing_known = np.zeros((rows, len(task.actions)))
+    player = Player(model, rows) if model else None
     while playing.any():
-        values = outputs_of(model, {FRAMES: games.frames})[VALUES] if model else nothing_known
-        reward, over, cut = games.step(epsilon_greedy(values, epsilon, rng), rng)
+        if player:
+            action, found = player.act(games.frames, epsilon, rng)
+            if watch:
+                watch(games, found, playing)
+        else:
+            action = epsilon_greedy(nothing_known, epsilon, rng)
+        reward, over, cut = games.step(action, rng)
+        if player:
+            player.begin(over | cut)
         returns += playing * reward
         steps += playing
+        ended |= playing & over
         playing &= ~(over | cut)
-    return returns, steps
+    return returns, steps, ended
+
+
+class Player:
+    """A model that plays so many games at once, and the state that it keeps of each.
+
+    Attributes:
+        state: what goes into the next step, arrays by name, `(rows, ...)`.
+    """
+
+    def __init__(self, model, rows):
+        self.model, self.state = model, no_state(model, rows)
+
+    def look(self, frames, seed):
+        """What the model puts out for frames, with seeds `(rows,)`; its state goes on."""
+        found = outputs_of(self.model, {FRAMES: frames, "seed": seed, **self.state})
+        self.state = {name: np.array(found[name]) for name in self.state}
+        return found
+
+    def act(self, frames, epsilon, rng):
+        """Actions, `(rows,)`, as the task has them chosen, and all that the model puts out."""
+        found = self.look(frames, rng.integers(0, 2**31, len(frames), "int32"))
+        if POLICY not in found:
+            return epsilon_greedy(found[VALUES], epsilon, rng), found
+        return drawn(found[POLICY], rng) if epsilon else found[POLICY].argmax(axis=-1), found
+
+    def begin(self, ended):
+        """Forgets the games that have ended, `(rows,)` bool."""
+        for array in self.state.values():
+            array[ended] = 0
+
+
+def drawn(logits, rng):
+    """An action for each row, `(rows,)`, by the logits of a policy."""
+    return (logits + rng.gumbel(size=logits.shape)).argmax(axis=-1)
 
 
 def epsilon_greedy(values, epsilon, rng):

@@ -22,6 +22,10 @@ class Maze(Acting):
     the goal earns `reward` and ends the game, which is cut off after `most_steps`. A frame has a
     plane each for walls, goal and player. See `Acting` for what goes in and comes out.
 
+    `reached` is the share of the games in which the goal is reached. `report` has `planning`, where
+    a model tells at which steps it `replanned`: the share of the steps that did, at `corners` (and
+    where three ways meet or one ends) and in `corridors`, but for the first of a game.
+
     Raises:
         ValueError: the size is even, or too small for two cells.
     """
@@ -30,6 +34,7 @@ class Maze(Acting):
     size: int = 11
     reward: float = 1.0
     actions = ("up", "right", "down", "left")
+    called = {"reached": "goals reached"}
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,6 +70,33 @@ class Maze(Acting):
         state = {**state, "player": player}
         return state, self.observation(state), reward, over
 
+    @property
+    def measured(self):
+        return "reached", *super().measured
+
+    def summary(self, returns, steps, over):
+        found = returns.mean(), returns.max(), steps.mean()
+        return dict(zip(self.measured, map(float, (over.mean(), *found))))
+
+    def report(self, model):
+        found = super().report(model)
+        if "replanned" in model.output:
+            found["planning"] = self.planning(model)
+        return found
+
+    def planning(self, model):
+        """How often a model plans by the kind of place where it is; see the class."""
+        sums = {"corners": [0, 0], "corridors": [0, 0]}
+
+        def watch(games, found, playing):
+            chosen, corridor = playing & (games.steps > 0), in_corridor(games.state)
+            for name, here in (("corners", ~corridor), ("corridors", corridor)):
+                sums[name][0] += int((chosen & here).sum())
+                sums[name][1] += int(found["replanned"][chosen & here].sum())
+
+        self.play(model, self.evaluation_batch, 0.0, watch=watch)
+        return {f"replanned_at_{name}": done / max(of, 1) for name, (of, done) in sums.items()}
+
     def observation(self, state):
         rows = len(state["walls"])
         field, game = np.zeros((rows, *self.shape), "uint8"), np.arange(rows)
@@ -72,6 +104,14 @@ class Maze(Acting):
         field[game, *state["goal"].T, GOAL] = 255
         field[game, *state["player"].T, PLAYER] = 255
         return field
+
+
+def in_corridor(state):
+    """Whether two ways that are opposite, and no others, lead from where the player is."""
+    beside = state["player"][:, None] + MOVES
+    free = ~state["walls"][np.arange(len(beside))[:, None], beside[..., 0], beside[..., 1]]
+    up, right, down, left = free.T
+    return (up & down & ~right & ~left) | (right & left & ~up & ~down)
 
 
 @functools.cache
