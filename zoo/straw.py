@@ -205,7 +205,7 @@ register(
         **SHARED,
         name="straw_words",
         task_config={"data": "eight_words", "length": 50},
-        config={**CONFIG, "units": 64, "alphabet": " abcdefijklmnoty"},
+        config={**CONFIG, "units": 64, "replan_penalty": 1.0, "alphabet": " abcdefijklmnoty"},
         train=TRAIN,
     )
 )
