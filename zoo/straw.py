@@ -243,8 +243,10 @@ register(
         },
         train={
             "learning": "actor_critic",
-            "learning_rate": 7e-4,
+            "learning_rate": 1e-3,
             "learning_rate_schedule": "linear",
+            "discount": 0.95,
+            "value_weight": 0.25,
             "batch_size": 32,
             "updates": 20_000,
             "steps_per_epoch": 500,
