@@ -9,7 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 
 .PHONY: help demo test test-entries fuzz soak lint bench-act bench-serving bench-memory bench-grid \
 	bench-recurrent bench-ctc bench-transduction bench-handwriting bench-draw \
-	bench-pixelcnn judge-pixelcnn bench-bytenet clean
+	bench-pixelcnn judge-pixelcnn bench-bytenet bench-agents clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 20
@@ -80,6 +80,9 @@ judge-pixelcnn: .venv/developer ## tells which images of RUN=pixelcnn_classes, a
 
 bench-bytenet: .venv/developer ## times text of ByteNet, a character at a time, against a whole pass a character
 	$(BIN)/python tests/benchmarks/byte_net.py
+
+bench-agents: .venv/developer ## times a step of deep Q-learning on Pong, by its parts
+	$(BIN)/python tests/benchmarks/agents.py
 
 bench-handwriting: .venv/developer ## times a training step of handwriting synthesis at the paper's size
 	$(BIN)/python tests/benchmarks/handwriting.py
