@@ -107,6 +107,11 @@ def affine_loop(step, rows, kernels, constants, state, steps, save, budget=None)
     Returns:
         A list of the answers of all steps, `(batch, steps, ...)` each, and the state behind them.
     """
+    if isinstance(steps, int) and steps == 1:
+        # A step alone needs no loop, nor a gradient of its own.
+        row = tree.map_structure(lambda x: x[0], rows)
+        state, answers = step(affine_of(kernels), row, state, constants)
+        return [x[:, None] for x in answers], state
     given = AffineStep(step), rows, (kernels, constants), (state, constants)
     if save and budget is not None:
         answers, (state, _) = budgeted_recurrence(*given, budget, jit=True)

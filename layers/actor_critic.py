@@ -36,6 +36,7 @@ def actor_critic_loss(
     entropy_weight: float = 0.0,
     value_weight: float = 0.5,
     most_advantage: float | None = None,
+    log_chance: Any = 0.0,
 ) -> Any:
     """What a step costs: `-log p(action) * advantage - entropy + (target - value)^2`, weighted.
 
@@ -50,16 +51,18 @@ def actor_critic_loss(
         value_weight: of the squared error of the value.
         most_advantage: where advantages are cut on both sides, for the policy alone; None for
             nowhere. 1 for STRAW.
+        log_chance: `(...)`, the log-probability of what else was chosen in the step, which is
+            rewarded as the action is.
 
     Returns:
         `(...)`.
     """
-    log_chance = ops.log_softmax(logits)
+    log_chances = ops.log_softmax(logits)
     chosen = ops.one_hot(action, logits.shape[-1], dtype=logits.dtype)
     error = target - value
     advantage = ops.stop_gradient(error)
     if most_advantage is not None:
         advantage = ops.clip(advantage, -most_advantage, most_advantage)
-    entropy = -ops.sum(ops.exp(log_chance) * log_chance, axis=-1)
-    told = ops.sum(chosen * log_chance, axis=-1) * advantage
+    entropy = -ops.sum(ops.exp(log_chances) * log_chances, axis=-1)
+    told = (ops.sum(chosen * log_chances, axis=-1) + log_chance) * advantage
     return value_weight * ops.square(error) - told - entropy_weight * entropy

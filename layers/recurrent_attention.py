@@ -7,7 +7,7 @@ from keras import ops
 
 from . import _backend as backend
 from . import _chance, _filterbank
-from ._affine import affine_loop, affine_of, kernel_and_bias
+from ._affine import affine_loop, kernel_and_bias
 from ._base import OwnDense, budget_of, not_negative, serializable, sum_dtype, whole
 from ._recurrent_loop import lstm_step
 
@@ -103,6 +103,7 @@ class RAM(keras.layers.Layer):
         policy: "learned"; or for comparison "random", where all places are drawn uniformly, or
             "centre", where all are the middle of the image. These two have no means and baselines.
         deviation: standard deviation of places, where half of the image is 1.
+        return_state: whether to return the state behind the last glimpse.
         memory_budget: bytes that training may use to remember the steps, as in `PeepholeLSTM`.
         **kwargs: of `keras.layers.Layer`.
 
@@ -111,6 +112,8 @@ class RAM(keras.layers.Layer):
         seed: `(batch,)` integers, the chance of each row (the same for the same seed in any batch).
         drawn: whether places are drawn, or are the means themselves, but for the first; None for
             the former in training alone.
+        place: `(batch, 2)`, x and y of the first glimpse; without it, that is drawn.
+        initial_state: list of the core's state as it is returned; zeros without it.
         training: whether to store what the gradient needs; without it, it is computed again where
             one is asked for.
 
@@ -122,6 +125,9 @@ class RAM(keras.layers.Layer):
         and of a learned policy, of all places but the first, `means` and `samples`, `(batch,
         glimpses - 1, 2)`, and `baselines`, `(batch, glimpses - 1)`, the reward that is expected
         before the place is drawn. The samples are those before they are taken to the border.
+        With `return_state`, the core's `h` and, of an LSTM, `c`, `(batch, units)`; and of a learned
+        policy, of where it would look next, `next_mean`, `next_sample`, `(batch, 2)`, and
+        `next_baseline`, `(batch,)`.
 
     Raises:
         ValueError: an argument is no whole number from 1 on, there is no such core or policy,
@@ -149,6 +155,7 @@ class RAM(keras.layers.Layer):
         core: str = "relu",
         policy: str = "learned",
         deviation: float = 0.1,
+        return_state: bool = False,
         memory_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -163,6 +170,7 @@ class RAM(keras.layers.Layer):
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
         self.core_kind, self.policy = core, policy
         self.deviation = _above("deviation", deviation)
+        self.return_state = bool(return_state)
         self.memory_budget = budget_of(memory_budget)
         named = {"dtype": self.dtype_policy}
         self.maps = {
@@ -186,7 +194,7 @@ class RAM(keras.layers.Layer):
     def _dtype(self):
         return sum_dtype(self.compute_dtype)
 
-    def build(self, image_shape, seed_shape=None):
+    def build(self, image_shape, seed_shape=None, place_shape=None, initial_state_shape=None):
         self.image_shape = _filterbank.image_shape("RAM", image_shape)
         *_, colours = (*self.image_shape, 1)[:3]
         sizes = {
@@ -197,7 +205,7 @@ class RAM(keras.layers.Layer):
         for name, layer in self.maps.items():
             layer.build((None, sizes.get(name, self.units)))
 
-    def call(self, image, seed, drawn=None, training=False):
+    def call(self, image, seed, drawn=None, place=None, initial_state=None, training=False):
         training = bool(training)
         drawn = training if drawn is None else drawn
         batch, shape = ops.shape(image)[0], (self.glimpses, 2)
@@ -212,56 +220,46 @@ class RAM(keras.layers.Layer):
             following = ops.zeros_like(places)
         else:
             following = ops.roll(places, -1, axis=1)
-        answers, _ = affine_loop(
+        first = places[:, 0] if place is None else ops.clip(ops.cast(place, self._dtype), -1, 1)
+        answers, state = affine_loop(
             self._step,
             ops.swapaxes(following, 0, 1),
             self._weights(),
             [image],
-            [*self.first_state(batch), places[:, 0]],
+            [*self._start(initial_state, batch), first],
             self.glimpses,
             training,
             self.memory_budget,
         )
         names = "outputs", "places", "glimpses", "means", "samples", "baselines"
-        found = dict(zip(names, answers))
+        found, told = dict(zip(names, answers)), {}
+        if self.return_state:
+            told = dict(zip(("h", "c"), state[:-1]))
         if self.policy == "learned":
+            if self.return_state:
+                told |= {f"next_{x}": found[f"{x}s"][:, -1] for x in ("mean", "sample")}
+                told["next_baseline"] = found["baselines"][:, -1, 0]
             # Nobody looks where the last ones lead.
             found |= {name: found[name][:, :-1] for name in ("means", "samples")}
             found["baselines"] = found["baselines"][:, :-1, 0]
         of_image = self.patch, self.scales, self.image_shape
         found["glimpses"] = _as_squares(found["glimpses"], *of_image, self.glimpses)
-        return found
+        return {**found, **told}
 
-    def first_state(self, batch):
-        """The core's state before the first glimpse, a list of `(batch, units)` zeros.
+    @property
+    def _states(self):
+        return 2 if self.core_kind == "lstm" else 1
 
-        The first of them is the core's output.
-        """
-        count = 2 if self.core_kind == "lstm" else 1
-        return [ops.zeros((batch, self.units), self._dtype) for _ in range(count)]
-
-    def look(self, image, place, state):
-        """A single glimpse, for whoever moves the image or the place itself.
-
-        The layer must be built.
-
-        Args:
-            image: as in a call.
-            place: `(batch, 2)`, where to look; beyond the border means at the border.
-            state: the state behind the glimpse before, or `first_state`.
-
-        Returns:
-            The state behind this glimpse; and of a learned policy the mean of the next place,
-            `(batch, 2)`, and the baseline, `(batch,)`, else None for both.
-        """
-        affine = affine_of(self._weights())
-        image = _filterbank.rows_of(ops.cast(image, self._dtype))
-        place = ops.clip(ops.cast(place, self._dtype), -1, 1)
-        state, _ = self._taken_in(affine, image, place, state)
-        if self.policy != "learned":
-            return state, None, None
-        mean, baseline = self._heads(affine, state[0])
-        return state, mean, baseline[:, 0]
+    def _start(self, initial_state, batch):
+        if initial_state is None:
+            return [ops.zeros((batch, self.units), self._dtype) for _ in range(self._states)]
+        state = [ops.cast(x, self._dtype) for x in initial_state]
+        if len(state) != self._states:
+            raise ValueError(
+                f"RAM with a core of {self.core_kind} takes an initial state of {self._states} "
+                f"tensors; got {len(state)}"
+            )
+        return state
 
     # A glimpse, as the paper has it.
 
@@ -296,7 +294,9 @@ class RAM(keras.layers.Layer):
             name: kernel_and_bias(layer, self.compute_dtype) for name, layer in self.maps.items()
         }
 
-    def compute_output_spec(self, image, seed, drawn=None, training=False):
+    def compute_output_spec(
+        self, image, seed, drawn=None, place=None, initial_state=None, training=False
+    ):
         if not self.built:
             self.build(image.shape)
         steps, colours = self.glimpses, self.image_shape[2:]
@@ -307,6 +307,10 @@ class RAM(keras.layers.Layer):
         }
         if self.policy == "learned":
             sizes |= {"means": (steps - 1, 2), "samples": (steps - 1, 2), "baselines": (steps - 1,)}
+        if self.return_state:
+            sizes |= dict.fromkeys(["h", "c"][: self._states], (self.units,))
+        if self.return_state and self.policy == "learned":
+            sizes |= {"next_mean": (2,), "next_sample": (2,), "next_baseline": ()}
         return {
             name: keras.KerasTensor((image.shape[0], *size), dtype=self._dtype)
             for name, size in sizes.items()
@@ -323,6 +327,7 @@ class RAM(keras.layers.Layer):
             "core": self.core_kind,
             "policy": self.policy,
             "deviation": self.deviation,
+            "return_state": self.return_state,
             "memory_budget": self.memory_budget,
         }
 

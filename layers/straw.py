@@ -8,7 +8,7 @@ from keras import ops
 
 from . import _backend as backend
 from . import _chance
-from ._affine import affine_loop, affine_of, kernel_and_bias
+from ._affine import affine_loop, kernel_and_bias
 from ._base import OwnDense, budget_of, not_negative, serializable, sum_dtype, whole
 from ._filterbank import MOST_LOG
 from ._padding import RealSteps, at_least_one
@@ -200,12 +200,8 @@ class STRAW(keras.layers.Layer):
         rows = ops.transpose(ops.concatenate([window, seen, *flags], axis=-1), (1, 0, 2))
         start = self._start(initial_state, batch)
         early = ops.cast(backend.value(self.early), self._dtype)
-        if isinstance(steps, int) and steps == 1:
-            end, found = self._step(affine_of(weights), rows[0], start, [early])
-            found = [x[:, None] for x in found]
-        else:
-            given = self._step, rows, weights, [early], start, steps
-            found, end = affine_loop(*given, bool(training), self.memory_budget)
+        given = self._step, rows, weights, [early], start, steps
+        found, end = affine_loop(*given, bool(training), self.memory_budget)
         logits, told = (real.finish(x, True) for x in found)
         outputs = {
             "logits": logits[..., : self.actions],

@@ -51,13 +51,15 @@ def test_a_loss_is_of_actor_critic_and_entropy(most, advantage):
     told = -np.log(chance[0]) * advantage - 0.1 * -(chance * np.log(chance)).sum() + 0.25 * 9
     given = tf.constant(logits), tf.constant(-1.0, "float64"), 0, tf.constant(2.0, "float64")
     np.testing.assert_allclose(actor_critic_loss(*given, 0.1, 0.25, most), told)
+    other = actor_critic_loss(*given, 0.1, 0.25, most, log_chance=-0.7)
+    np.testing.assert_allclose(other, told + 0.7 * advantage)
 
 
 def recipe(**changes):
     return actor_critic.Recipe(**{"updates": 8, "steps_per_epoch": 2, "unroll": 4, **changes})
 
 
-MACHINES = "straw", "strawe", "lstm", "feedforward"
+MACHINES = "straw", "strawe", "lstm", "feedforward", "ram"
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +69,11 @@ def built():
 
     def build(machine):
         if machine not in found:
-            entry = zoo.info("straw_maze")
+            entry = zoo.info("ram_catch" if machine == "ram" else "straw_maze")
             keras.utils.set_random_seed(3)
             task = zoo.task_of(entry, **entry.small_task, most_steps=6)
             settings = {**entry.small, "machine": machine, "replan_penalty": 0.1}
+            settings = {k: x for k, x in settings.items() if k in entry.config}
             found[machine] = entry.build(task, **{**entry.config, **settings}), task
         return found[machine]
 
@@ -94,7 +97,7 @@ def test_a_stretch_costs_what_its_steps_cost_one_by_one(machine, built):
     for index in range(3):
         stretch = stream[index]
         found = np.asarray(learner(stretch, training=True))
-        player, logits, values, costs = Player(model, 5), [], [], []
+        player, logits, values, costs, chances = Player(model, 5), [], [], [], []
         player.state = {name: stretch[name].copy() for name in player.state}
         for step in range(told.unroll + 1):
             player.begin(stretch["begins"][:, step] > 0)
@@ -102,17 +105,17 @@ def test_a_stretch_costs_what_its_steps_cost_one_by_one(machine, built):
             logits.append(seen["policy"])
             values.append(seen["value"])
             costs.append(seen.get("cost", np.zeros(5)))
+            chances.append(seen.get("log_chance", np.zeros(5)))
         done, reward, over = (stretch[name].T for name in ("action", "reward", "over"))
         target = returns(tf.constant(reward), over, values[-1], told.discount)
-        loss = actor_critic_loss(
-            np.stack(logits[:-1]), np.stack(values[:-1]), done, target, 0.1, 0.5, 1.0
-        )
+        made = [np.stack(x[:-1]) for x in (logits, values, chances)]
+        loss = actor_critic_loss(*made[:2], done, target, 0.1, 0.5, 1.0, made[2])
         expected = np.sum(loss + np.stack(costs[:-1]), axis=0)
         np.testing.assert_allclose(found, expected, 1e-4, 1e-4)
     assert stretch["begins"].any() and stretch["over"].shape == (5, 4)
 
 
-@pytest.mark.parametrize("machine", ["strawe", "lstm"])
+@pytest.mark.parametrize("machine", ["strawe", "lstm", "ram"])
 def test_the_gradient_goes_through_all_steps_of_a_stretch(machine, built):
     """Beside the same steps one by one on a tape."""
     model, task = built(machine)
@@ -138,7 +141,9 @@ def test_the_gradient_goes_through_all_steps_of_a_stretch(machine, built):
         done, reward, over = (stretch[name].T for name in ("action", "reward", "over"))
         target = returns(tf.constant(reward), over, values[-1], told.discount)
         logits = tf.stack([x["policy"] for x in seen[:-1]])
-        parts = actor_critic_loss(logits, tf.stack(values[:-1]), done, target, 1e-2, 0.5, 1.0)
+        chance = tf.stack([x.get("log_chance", tf.zeros(3)) for x in seen[:-1]])
+        given = logits, tf.stack(values[:-1]), done, target, 1e-2, 0.5, 1.0, chance
+        parts = actor_critic_loss(*given)
         cost = sum(x.get("cost", tf.zeros(3)) for x in seen[:-1])
         loss = tf.reduce_sum(parts) + tf.reduce_sum(cost)
     for a, b in zip(found, tape.gradient(loss, weights), strict=True):

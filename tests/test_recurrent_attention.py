@@ -284,15 +284,22 @@ def test_an_image_and_its_seed_decide_whatever_stands_beside_them():
 def test_a_glimpse_alone_is_one_of_the_loop(core):
     layer, (image, seed) = layer_of(core), given()
     found = layer(image, seed, drawn=True)
-    state = layer.first_state(len(seed))
+    one = layer_of(core, glimpses=1, return_state=True)
+    one.set_weights(layer.get_weights())
+    state, names = None, ["h", "c"] if core == "lstm" else ["h"]
     for t in range(3):
-        state, mean, baseline = layer.look(image, found["places"][:, t], state)
-        np.testing.assert_allclose(state[0], found["outputs"][:, t], atol=1e-12)
+        told = one(image, seed, place=found["places"][:, t], initial_state=state)
+        state = [told[name] for name in names]
+        np.testing.assert_allclose(told["outputs"][:, 0], found["outputs"][:, t], atol=1e-12)
+        np.testing.assert_array_equal(state[0], told["outputs"][:, 0])
         if t < 2:
-            np.testing.assert_allclose(mean, found["means"][:, t], atol=1e-12)
-            np.testing.assert_allclose(baseline, found["baselines"][:, t], atol=1e-12)
-    far = layer.look(image, 5 * tf.ones((3, 2)), state)[0]
-    np.testing.assert_allclose(far[0], layer.look(image, tf.ones((3, 2)), state)[0][0])
+            for name in ("mean", "baseline"):
+                behind = found[f"{name}s"][:, t]
+                np.testing.assert_allclose(told[f"next_{name}"], behind, atol=1e-12)
+    far, edge = (one(image, seed, place=x * tf.ones((3, 2)))["outputs"] for x in (5, 1))
+    np.testing.assert_array_equal(far, edge)
+    with pytest.raises(ValueError, match="takes an initial state of"):
+        one(image, seed, initial_state=[*state, state[0]])
 
 
 @pytest.mark.parametrize("batch, glimpses", [(0, 2), (1, 1)])
@@ -453,11 +460,15 @@ def test_the_policy_gets_the_gradient_of_the_expected_reward():
     image, readout = rng.random((1, 6, 6)), rng.normal(size=(6, 3))
     readout -= readout.mean(axis=0)
 
+    one = RAM(1, 2, units=6, glimpse_units=6, dtype="float64")
+    one.build((None, 6, 6))
+
     def right(places):
         """Whether the answer is 1 after a glimpse at `(count, 2)`."""
-        images = np.repeat(image, len(places), axis=0)
-        state = layer.look(images, places, layer.first_state(len(places)))[0]
-        return np.argmax(state[0] @ readout, axis=-1) == 1
+        one.set_weights(layer.get_weights())
+        images, seeds = np.repeat(image, len(places), axis=0), np.zeros(len(places), "int32")
+        seen = one(images, seeds, place=places)["outputs"][:, 0]
+        return np.argmax(seen @ readout, axis=-1) == 1
 
     def integral(power):
         """Of the density's slope times the reward, over places up to 5 deviations away."""

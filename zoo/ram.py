@@ -84,6 +84,51 @@ def build(
     )
 
 
+def build_acting(task, patch, scales, units, glimpse_units, policy, deviation):
+    """An agent that sees of a frame what it looks at (section 4.2).
+
+    A game begins with a glimpse at the middle.
+
+    Args:
+        task: an `Acting` task of frames with one plane.
+        patch, scales, glimpse_units, policy, deviation: as of `RAM`.
+        units: of the glimpse vector and of the core, an LSTM.
+
+    Returns:
+        `keras.Model`, a step: `frames`, `seed` and the state, `h`, `c` and where a learned policy
+        looks, `place`, in; `policy`, `value`, the state, `looked`, where it looked, and of a
+        learned policy `log_chance` out.
+    """
+    shape, dtype = task.input_spec["frames"]
+    frames = keras.Input(shape, dtype=dtype, name="frames")
+    seed = keras.Input((), dtype="int32", name="seed")
+    learned, ink = policy == "learned", keras.layers.Rescaling(1 / 255, name="ink")
+    sizes = patch, scales, units, glimpse_units
+    ram = RAM(1, *sizes, "lstm", policy, deviation, return_state=True, name="ram")
+    state = {"h": (units,), "c": (units,), **({"place": (2,)} if learned else {})}
+    state = {name: keras.Input(size, name=name) for name, size in state.items()}
+    found = ram(
+        ink(frames)[..., 0],
+        seed,
+        drawn=True,
+        place=state.get("place"),
+        initial_state=[state["h"], state["c"]],
+    )
+    hidden, after = found["outputs"][:, 0], {name: found[name] for name in ("h", "c")}
+    told = {"looked": found["places"][:, 0]}
+    if learned:
+        sample, mean = ops.stop_gradient(found["next_sample"]), found["next_mean"]
+        told["log_chance"] = -ops.sum(ops.square((sample - mean) / deviation), axis=-1) / 2
+        after["place"], value = ops.clip(sample, -1, 1), found["next_baseline"]
+    else:
+        value = keras.layers.Dense(1, name="value")(ops.stop_gradient(hidden))[:, 0]
+    logits = keras.layers.Dense(len(task.actions), name="policy", dtype="float32")(hidden)
+    return keras.Model(
+        {"frames": frames, "seed": seed, **state},
+        {"policy": logits, "value": value, **told, **after},
+    )
+
+
 def _whole_image(machine, image, units):
     """The last hidden layer of a network without attention."""
     layers = keras.layers
@@ -183,5 +228,36 @@ register(
         task_config={"size": 60, "pieces": 4},
         config=CONFIG,
         paper_result="4.08 % wrong with 6 glimpses; 8.09 % of a convolutional network",
+    )
+)
+
+register(
+    Entry(
+        name="ram_catch",
+        paper=PAPER,
+        task="catch",
+        task_config={"frames": 1},
+        build=build_acting,
+        config={name: CONFIG[name] for name in ("scales", "units", "glimpse_units", "policy")}
+        | {"patch": 6, "deviation": 0.1},
+        train={
+            "learning": "actor_critic",
+            "learning_rate": 1e-3,
+            "learning_rate_schedule": "linear",
+            "batch_size": 64,
+            "unroll": 23,
+            "discount": 1.0,
+            "most_advantage": 0.0,
+            "updates": 20_000,
+            "steps_per_epoch": 500,
+            "clipnorm": 1.0,
+            "evaluation_rows": 1000,
+        },
+        baseline="random places",
+        plain={"policy": "random"},
+        told={"looked": "where it looked, x and y from -1 to 1, (batch, 2)"},
+        paper_result="about 85 % of the balls caught",
+        small={"patch": 2, "units": 8, "glimpse_units": 4},
+        small_task={"size": 8},
     )
 )

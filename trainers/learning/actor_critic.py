@@ -19,7 +19,7 @@ from .._playing import begun, learn
 from ..tasks._acting import FRAMES, POLICY, VALUE, Acting, Games, Player, drawn
 
 STARTING, PLAYING = range(2)  # what chance is for
-COST = "cost"
+COST, LOG_CHANCE = "cost", "log_chance"
 MOST_SEED = 2**24  # a seed goes through the loop as a float32
 
 
@@ -66,8 +66,9 @@ class Learner(keras.Model):
     """A model that takes steps, and what a stretch of them costs.
 
     What the model itself adds to the loss of a step is its output `cost`, `(batch,)`, if it has
-    one. Where it keeps a state, a stretch begins with that of its first step; elsewhere it sees all
-    steps at once.
+    one, and the log-probability of what it chose beside the action its output `log_chance`. Where
+    it keeps a state, a stretch begins with that of its first step; elsewhere it sees all steps at
+    once.
     """
 
     def __init__(self, model, recipe):
@@ -93,7 +94,7 @@ class Learner(keras.Model):
         else:
             found, _ = self.cell(_flat(rows, 2, 1), [], training=training)
             found = ops.reshape(found, (-1, recipe.unroll + 1, found.shape[-1]))
-        logits, value, cost = self.cell.told(ops.swapaxes(found, 0, 1))
+        logits, value, cost, log_chance = self.cell.told(ops.swapaxes(found, 0, 1))
         action, reward, over = (
             ops.swapaxes(stretch[name], 0, 1) for name in ("action", "reward", "over")
         )
@@ -106,6 +107,7 @@ class Learner(keras.Model):
             recipe.entropy_weight,
             recipe.value_weight,
             recipe.most_advantage or None,
+            log_chance[:-1],
         )
         return ops.sum(loss + cost[:-1], axis=0)
 
@@ -126,7 +128,7 @@ class _Step(keras.layers.Layer):
         self.shapes = [tuple(model.input[name].shape[1:]) for name in self.kept]
         self.state_size = [math.prod(shape) for shape in self.shapes]
         self.actions = model.output[POLICY].shape[-1]
-        self.output_size = self.actions + 2
+        self.output_size = self.actions + 3
 
     def row_of(self, stretch):
         """What a step gets, `(batch, time, size)`."""
@@ -134,8 +136,8 @@ class _Step(keras.layers.Layer):
         return ops.concatenate([ops.cast(_flat(stretch[FRAMES], 2), "float32"), *numbers], axis=-1)
 
     def told(self, found):
-        """Logits, values and costs of what the steps put out."""
-        return found[..., : self.actions], found[..., -2], found[..., -1]
+        """Logits, values, costs and log-probabilities of what the steps put out."""
+        return found[..., : self.actions], *(found[..., i] for i in (-3, -2, -1))
 
     def call(self, row, state, training=False):
         goes_on = 1 - row[:, -1:]
@@ -148,8 +150,9 @@ class _Step(keras.layers.Layer):
         if "seed" in self.model.input:
             given["seed"] = ops.cast(row[:, -2], "int32")
         found = self.model(given, training=training)
-        cost = found.get(COST, ops.zeros_like(found[VALUE]))
-        answer = [found[POLICY], found[VALUE][:, None], cost[:, None]]
+        nothing = ops.zeros_like(found[VALUE])
+        numbers = found[VALUE], found.get(COST, nothing), found.get(LOG_CHANCE, nothing)
+        answer = [found[POLICY], *(x[:, None] for x in numbers)]
         after = [_flat(ops.cast(found[name], row.dtype), 1) for name in self.kept]
         return ops.concatenate([ops.cast(x, row.dtype) for x in answer], axis=-1), after
 
