@@ -205,7 +205,7 @@ register(
         **SHARED,
         name="straw_words",
         task_config={"data": "eight_words", "length": 50},
-        config={**CONFIG, "units": 64, "replan_penalty": 1.0, "alphabet": " abcdefijklmnoty"},
+        config={**CONFIG, "units": 64, "replan_penalty": 1.0, "alphabet": "a bcdefijklmnoty"},
         train=TRAIN,
     )
 )
@@ -215,7 +215,7 @@ register(
         **SHARED,
         name="straw_characters",
         task_config={"data": "addresses", "length": 50},
-        config={**CONFIG, "alphabet": "\n $%&'-<>Nabcdefghijklmnopqrstuvwxyz"},
+        config={**CONFIG, "alphabet": "$\n %&'-<>Nabcdefghijklmnopqrstuvwxyz"},
         train=TRAIN,
     )
 )
