@@ -14,6 +14,7 @@ from keras import ops
 
 from ...layers import RematRNN, actor_critic_loss, returns
 from .. import _recipe
+from .._evaluate import no_state
 from .._machine import keep_freed_memory
 from .._playing import begun, learn
 from ..tasks._acting import FRAMES, POLICY, VALUE, Acting, Games, Player, drawn
@@ -92,7 +93,8 @@ class Learner(keras.Model):
             state = [_flat(stretch[name], 1) for name in self.cell.kept]
             found = self.loop(rows, initial_state=state, training=training)
         else:
-            found, _ = self.cell(_flat(rows, 2, 1), [], training=training)
+            rows = ops.reshape(rows, (-1, rows.shape[-1]))
+            found, _ = self.cell(rows, [], training=training)
             found = ops.reshape(found, (-1, recipe.unroll + 1, found.shape[-1]))
         logits, value, cost, log_chance = self.cell.told(ops.swapaxes(found, 0, 1))
         action, reward, over = (
@@ -124,7 +126,7 @@ class _Step(keras.layers.Layer):
     def __init__(self, model):
         super().__init__(name="step")
         self.model = model
-        self.kept = [name for name in model.input if name in model.output]
+        self.kept = list(no_state(model, 1))
         self.shapes = [tuple(model.input[name].shape[1:]) for name in self.kept]
         self.state_size = [math.prod(shape) for shape in self.shapes]
         self.actions = model.output[POLICY].shape[-1]
@@ -157,10 +159,9 @@ class _Step(keras.layers.Layer):
         return ops.concatenate([ops.cast(x, row.dtype) for x in answer], axis=-1), after
 
 
-def _flat(x, axes, before=None):
-    """The axes from `axes` on as one; those in front as they are, or as one."""
-    front = (-1,) if before or axes == 1 else (-1, *x.shape[1:axes])
-    return ops.reshape(x, (*front, math.prod(x.shape[axes:])))
+def _flat(x, axes):
+    """The axes behind the first ones, so many, as one."""
+    return ops.reshape(x, (-1, *x.shape[1:axes], math.prod(x.shape[axes:])))
 
 
 class Stretches:
