@@ -107,14 +107,21 @@ def filters(grid, size, height, width):
     reads the border.
     """
     x, y, stride, deviation = (grid[:, i, None, None] for i in range(4))
-    offsets = ops.reshape(ops.arange(size, dtype=grid.dtype) - (size - 1) / 2, (-1, 1))
+    return tuple(along(z, stride, deviation, size, n) for z, n in ((y, height), (x, width)))
 
-    def along(centre, length):
-        pixels = ops.arange(1, length + 1, dtype=grid.dtype)
-        distance = (pixels - (centre + offsets * stride)) / deviation
-        return ops.softmax(-ops.square(distance) / 2, axis=-1)
 
-    return along(y, height), along(x, width)
+def along(centre, stride, deviation, size, length):
+    """Filters along an axis whose places are 1 to `length`, `(batch, size, length)`.
+
+    Args:
+        centre, stride, deviation: of the filters, `(batch, 1, 1)`.
+        size: how many there are.
+        length: of the axis.
+    """
+    offsets = ops.reshape(ops.arange(size, dtype=centre.dtype) - (size - 1) / 2, (-1, 1))
+    places = ops.arange(1, length + 1, dtype=centre.dtype)
+    distance = (places - (centre + offsets * stride)) / deviation
+    return ops.softmax(-ops.square(distance) / 2, axis=-1)
 
 
 def look(image, of_y, of_x):

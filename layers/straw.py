@@ -10,7 +10,7 @@ from . import _backend as backend
 from . import _chance
 from ._affine import affine_loop, kernel_and_bias
 from ._base import OwnDense, budget_of, not_negative, serializable, sum_dtype, whole
-from ._filterbank import MOST_LOG
+from ._filterbank import MOST_LOG, along
 from ._padding import RealSteps, at_least_one
 
 SURE = 40.0
@@ -323,11 +323,7 @@ class STRAW(keras.layers.Layer):
 
     def _filters(self, grid, size):
         """F, `(batch, size, horizon)`, whose rows sum to 1."""
-        centre, stride, deviation = (grid[:, i, None, None] for i in range(3))
-        places = ops.arange(1, self.horizon + 1, dtype=grid.dtype)
-        offsets = ops.reshape(ops.arange(size, dtype=grid.dtype) - (size - 1) / 2, (-1, 1))
-        distance = (places - (centre + offsets * stride)) / deviation
-        return ops.softmax(-ops.square(distance) / 2, axis=-1)
+        return along(*(grid[:, i, None, None] for i in range(3)), size, self.horizon)
 
     def compute_output_spec(
         self,

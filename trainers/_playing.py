@@ -5,15 +5,6 @@ import numpy as np
 from ..layers import jit_in_graphs
 from ._callbacks import Clock, StopAtNaN
 from ._events import Board
-from ._weights import take_weights
-
-
-def begun(model, recipe, run):
-    """A model with the weights that the recipe has it begin with."""
-    if run.is_new:
-        for name in filter(None, recipe.start.split(",")):
-            take_weights(model, run.find(name.strip()))
-    return model
 
 
 def learn(learner, stream, model, task, recipe, run, after=lambda update: None):

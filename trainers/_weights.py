@@ -7,6 +7,7 @@ import zipfile
 import keras
 
 from ..layers._noisy import NoisyWeights
+from ._machine import keep_freed_memory
 
 
 def read_model(path):
@@ -29,6 +30,21 @@ def read_model(path):
         raise ValueError(
             f"{path} holds no model that can be loaded ({type(error).__name__}: {text[:300]})"
         ) from error
+
+
+def begun(build, task, recipe, run):
+    """The model that a run learns, as it begins where the run is new.
+
+    It is prepared by its task, and has the weights that the recipe names (`take_weights`).
+    """
+    keep_freed_memory()
+    keras.utils.set_random_seed(recipe.seed)
+    model = build()
+    if run.is_new:
+        task.prepare(model)
+        for name in filter(None, recipe.start.split(",")):
+            take_weights(model, run.find(name.strip()))
+    return model
 
 
 def take_weights(model, start):

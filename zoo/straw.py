@@ -117,9 +117,9 @@ def build_acting(
         inputs.update(states)
         return list(states.values())
 
-    noise, costs = whole("noise", noise, 1), (replan_penalty, noise_penalty)
-    names = "replan_penalty", "noise_penalty"
-    replan_penalty, noise_penalty = (not_negative(*pair) for pair in zip(names, costs))
+    noise = whole("noise", noise, 1)
+    replan_penalty = not_negative("replan_penalty", replan_penalty)
+    noise_penalty = not_negative("noise_penalty", noise_penalty)
     if machine in ("straw", "strawe"):
         noise = noise if machine == "strawe" else 0
         sizes = {"horizon": horizon, "patch": patch, "units": planner, "noise": noise}

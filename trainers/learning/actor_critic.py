@@ -15,8 +15,8 @@ from keras import ops
 from ...layers import RematRNN, actor_critic_loss, returns
 from .. import _recipe
 from .._evaluate import no_state
-from .._machine import keep_freed_memory
-from .._playing import begun, learn
+from .._playing import learn
+from .._weights import begun
 from ..tasks._acting import FRAMES, POLICY, VALUE, Acting, Games, Player, drawn
 
 STARTING, PLAYING = range(2)  # what chance is for
@@ -233,9 +233,7 @@ class Stretches:
 
 def train(build, task, recipe, run):
     """`fit` of a run that is not finished yet, which this process holds."""
-    keep_freed_memory()
-    keras.utils.set_random_seed(recipe.seed)
-    model = begun(build(), recipe, run)
+    model = begun(build, task, recipe, run)
     stream = Stretches(model, task, recipe, run)
     learn(Learner(model, recipe), stream, model, task, recipe, run)
     return run.finish(model, task, recipe)

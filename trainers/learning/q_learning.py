@@ -11,9 +11,9 @@ from keras import ops
 from ...layers import q_loss, q_target
 from .. import _recipe
 from .._evaluate import outputs_of
-from .._machine import keep_freed_memory
-from .._playing import begun, learn
+from .._playing import learn
 from .._replay import Replay
+from .._weights import begun
 from ..tasks._acting import FRAMES, VALUES, Acting, Games, epsilon_greedy
 
 STARTING, PLAYING, DRAWING = range(3)  # what chance is for
@@ -199,9 +199,7 @@ class Remembered:
 
 def train(build, task, recipe, run):
     """`fit` of a run that is not finished yet, which this process holds."""
-    keep_freed_memory()
-    keras.utils.set_random_seed(recipe.seed)
-    model = begun(build(), recipe, run)
+    model = begun(build, task, recipe, run)
     learner, steps = Learner(model, recipe), Remembered(model, task, recipe, run)
 
     def after(update):

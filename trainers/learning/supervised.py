@@ -12,11 +12,10 @@ from .. import _recipe
 from .._callbacks import Best, Checkpoint, Clock, Noise, StopAtNaN
 from .._evaluate import suited
 from .._events import Board
-from .._machine import keep_freed_memory
 from .._metrics import MeanLoss, OwnLoss
 from .._syllabus import Lessons
 from .._task import NATS
-from .._weights import take_weights
+from .._weights import begun
 
 LOOKED_AT = 12  # batches, for shapes that differ
 
@@ -101,13 +100,7 @@ def train(build, task, recipe, run, learner=lambda model: model):
 
     `learner(model)` has the model's weights, and learns in its place.
     """
-    keep_freed_memory()
-    keras.utils.set_random_seed(recipe.seed)
-    model = build()
-    if run.is_new:
-        task.prepare(model)
-        for name in filter(None, recipe.start.split(",")):
-            take_weights(model, run.find(name.strip()))
+    model = begun(build, task, recipe, run)
     learner = learner(model)
     compile_model(learner, task, recipe, run.measures(model))
     syllabus = task.syllabus(recipe)

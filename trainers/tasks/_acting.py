@@ -130,7 +130,11 @@ class Acting(Task):
 
     def summary(self, returns, steps, over):
         """The numbers of games, as `measured` names them, of `(rows,)` each."""
-        return dict(zip(self.measured, map(float, (returns.mean(), returns.max(), steps.mean()))))
+        return {
+            "mean_return": float(returns.mean()),
+            "best_return": float(returns.max()),
+            "mean_steps": float(steps.mean()),
+        }
 
     def play(self, model, rows, epsilon, split="test", watch=None):
         """Games of a model, None where all is chance, as `played` has them, `(rows,)` each."""

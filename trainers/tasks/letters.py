@@ -9,7 +9,7 @@ import numpy as np
 from .._evaluate import outputs_of
 from .._task import SPLITS
 from .characters import Characters, trace
-from .running_words import words_of
+from .running_words import letters_of, words_of
 
 DATA = "addresses", "eight_words"
 WORDS = "at", "bee", "cold", "dance", "if", "joy", "knot", "lemon"
@@ -103,7 +103,7 @@ class Letters(Characters):
 @functools.cache
 def _text(data, split, root):
     if data == "addresses":
-        return np.frombuffer(words_of(split, root)[1].encode(), np.uint8)
+        return letters_of(split, root)
     rng = np.random.default_rng([len(WORDS), SPLITS[split]])
     chosen = rng.integers(0, len(WORDS), WRITTEN[split])
     return np.frombuffer("".join(WORDS[i] + " " for i in chosen).encode(), np.uint8)

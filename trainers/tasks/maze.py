@@ -75,8 +75,7 @@ class Maze(Acting):
         return "reached", *super().measured
 
     def summary(self, returns, steps, over):
-        found = returns.mean(), returns.max(), steps.mean()
-        return dict(zip(self.measured, map(float, (over.mean(), *found))))
+        return {"reached": float(over.mean()), **super().summary(returns, steps, over)}
 
     def report(self, model):
         found = super().report(model)

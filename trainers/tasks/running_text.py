@@ -1,14 +1,11 @@
 """Text prediction, a byte at a time, as a text runs on (Graves, 2013, section 3)."""
 
 import dataclasses
-import functools
-
-import numpy as np
 
 from .._metrics import BitsPerCharacter, Perplexity, TargetError
 from ._running import Running
 from .characters import Characters
-from .running_words import words_of
+from .running_words import letters_of, words_of
 
 DATA = "wikipedia", "words"
 
@@ -57,7 +54,7 @@ class RunningText(Running):
 
     def codes(self, split):
         if self.data == "words":
-            return _letters(split, self.root)
+            return letters_of(split, self.root)
         return self._wikipedia.text(split)
 
     def metrics(self):
@@ -67,8 +64,3 @@ class RunningText(Running):
     def describe(self, inputs, targets, outputs):
         """`"the French Rev" -> "o" (0.97), was "o"; 2.31 bits per character`."""
         return Characters().describe(inputs, targets, outputs)
-
-
-@functools.cache
-def _letters(split, root):
-    return np.frombuffer(words_of(split, root)[1].encode(), np.uint8)

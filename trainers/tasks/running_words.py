@@ -127,3 +127,9 @@ def _codes(split, root, words):
     known = [*MARKS, *_frequent(root)][:words]
     places = {word: place for place, word in enumerate(known)}
     return np.array([places.get(word, 0) for word in _listed(split, root)], "int32")
+
+
+@functools.cache
+def letters_of(split, root=""):
+    """The text of `words_of` as bytes, a uint8 array."""
+    return np.frombuffer(words_of(split, root)[1].encode(), np.uint8)
