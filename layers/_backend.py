@@ -4,6 +4,8 @@ differentiable      a function with its own gradient
 vjp                 outputs, and the map from their cotangents to those of the arguments
 vjp_and_more        the same of a function that says more, which has no cotangents
 vjp_and_uses        the same, and what the weights are multiplied with
+updating            a function that assigns to variables, as one compiled step
+value_and_gradients of a function of variables
 instead             the values of one function with the gradient of another
 lstm_kernel         an LSTM over a sequence as one operation of the runtime, where it has one
 taken               steps of sequences by their numbers
@@ -145,6 +147,27 @@ if keras.backend.backend() == "tensorflow":
                 return None
         return uses
 
+    def updating(function, variables, compiled):
+        """`function(*arguments)` as one step, which XLA compiles where it is to be `compiled`.
+
+        Args:
+            function: of nests of arrays; all that it reads and assigns to is in `variables`.
+        """
+        return tf.function(function, autograph=False, jit_compile=compiled)
+
+    def value_and_gradients(function, variables, others):
+        """`function()`, a scalar, and its gradients by `variables`, 0 where it has none of one.
+
+        It may assign to `others`, and is called once.
+        """
+        with tf.GradientTape() as tape:
+            answer = function()
+        return answer, tape.gradient(
+            answer,
+            [variable.value for variable in variables],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+
     def instead(fast, exact):
         """`fast` as a function whose gradient is that of `exact`, of the same tensors."""
 
@@ -273,6 +296,37 @@ else:
     def vjp_and_uses(function, weights, *primals):
         outputs, pull = jax.vjp(lambda *primals: function(weights, *primals), *primals)
         return outputs, lambda cotangents: (pull(cotangents), None)
+
+    def updating(function, variables, compiled):
+        def step(values, *arguments):
+            mapping = zip(variables, values)
+            with keras.StatelessScope(mapping, collect_losses=True) as scope:
+                answer = function(*arguments)
+                return answer, [scope.get_current_value(variable) for variable in variables]
+
+        if compiled:
+            step = jax.jit(step)
+
+        def update(*arguments):
+            answer, values = step([variable.value for variable in variables], *arguments)
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+            return answer
+
+        return update
+
+    def value_and_gradients(function, variables, others):
+        def stateless(values, rest):
+            mapping = [*zip(variables, values), *zip(others, rest)]
+            with keras.StatelessScope(mapping, collect_losses=True) as scope:
+                answer = function()
+                return answer, [scope.get_current_value(variable) for variable in others]
+
+        values, rest = ([variable.value for variable in some] for some in (variables, others))
+        (answer, rest), gradients = jax.value_and_grad(stateless, has_aux=True)(values, rest)
+        for variable, value in zip(others, rest):
+            variable.assign(value)
+        return answer, gradients
 
     def has_lstm_kernel(dtype):
         return False

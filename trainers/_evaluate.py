@@ -88,6 +88,19 @@ def difficulty_sweep(model, task, rows=1000, batch_size=None, seed=0, measures=n
     return points
 
 
+def lesson_errors(model, task, lessons, rows=100, seed=0):
+    """The task's first metric on fresh rows of every lesson, `(lessons,)`."""
+    errors, size = [], min(rows, task.evaluation_batch)
+    for number, lesson in enumerate(lessons):
+        rng = np.random.default_rng([seed, SPLITS["validation"], number])
+        batches = (task.batch(rng, size, lesson, "validation") for _ in range(0, rows, size))
+        metrics = task.metrics()
+        for _, targets, outputs in answers(model, batches, rows):
+            count(metrics, targets, outputs)
+        errors.append(next(iter(read(metrics).values())))
+    return np.array(errors)
+
+
 def outputs_of(model, inputs, seed=0):
     """The outputs of a model for a batch, a dict of numpy arrays.
 

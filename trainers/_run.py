@@ -167,8 +167,12 @@ class Run:
         failed = {"failed": str(error), "seed": recipe.seed}
         write_checked_json(self.place("metrics.json"), failed)
 
-    def finish(self, model, task, recipe):
+    def finish(self, model, task, recipe, told=(), drawn=()):
         """Writes weights, measures the model, draws, and writes the metrics, last of all.
+
+        Args:
+            told, drawn: further metrics and matplotlib figures by name, which the way of learning
+                has of the run.
 
         Returns:
             The metrics, as in `metrics.json`.
@@ -177,7 +181,8 @@ class Run:
 
         save(model, self.directory)
         metrics, figures = _measured(model, task, recipe, self.measures)
-        metrics |= facts(recipe, self.record)
+        metrics |= {**dict(told), **facts(recipe, self.record)}
+        figures |= dict(drawn) if recipe.figures else {}
         for name, figure in figures.items():
             write_file(self.place("figures", f"{name}.png"), small_png(figure))
             self.events.figure(f"figures/{name}", figure, recipe.updates)

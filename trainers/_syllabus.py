@@ -1,5 +1,8 @@
 """What a model is shown, and when: a syllabus is asked for lessons and told how they went."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 
@@ -18,7 +21,7 @@ class Syllabus:
         raise NotImplementedError
 
     def report(self, before, after, cost):
-        """Takes the error before and after a lesson (None where unknown), and its updates."""
+        """Takes the error before and after a lesson (None where unknown), and what it took."""
         raise NotImplementedError
 
     def told(self):
@@ -79,3 +82,41 @@ class Lessons(keras.callbacks.Callback):
 
     def _error(self, logs):
         return next(logs[name] for name in self.names if name in logs)
+
+
+class Curriculum(keras.callbacks.Callback):
+    """Has a teacher choose a lesson for every epoch of `fit`, of whatever model.
+
+    Progress is what the lesson did to the loss on a fresh batch of it: the self prediction gain of
+    Graves et al. (2017).
+
+    Args:
+        teacher: a `Teacher`.
+        show: called with a lesson, which the data are to be of from then on.
+        probe: called with a lesson, gives a batch of it, `(x, y)`.
+
+    Example:
+        >>> model.fit(data, epochs=50, callbacks=[Curriculum(teacher, data.show, data.batch)])
+    """
+
+    def __init__(
+        self,
+        teacher: Syllabus,
+        show: Callable[[Any], None],
+        probe: Callable[[Any], tuple[Any, Any]],
+    ) -> None:
+        super().__init__()
+        self.teacher, self.show, self.probe = teacher, show, probe
+
+    def on_epoch_begin(self, epoch, logs=None):
+        lesson = self.teacher.next(epoch)
+        self.show(lesson)
+        self._batch = self.probe(lesson)
+        self._before = self._loss()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.teacher.report(self._before, self._loss(), self.params["steps"] or 1)
+
+    def _loss(self):
+        x, y = self._batch
+        return self.model.evaluate(x, y, verbose=0, return_dict=True)["loss"]

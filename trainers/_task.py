@@ -34,6 +34,8 @@ class Task:
         continues: whether the rows of a stream's batch go on where those of the batch before ended.
         captions: what the pictures and the tables of `report` show, by their names.
         called: what cards call a number, by its name.
+        grid: what both numbers of a lesson count, in words, and how many of each there are, where
+            lessons are the points of a grid.
         least: the least value of whole numbers among the fields. Where none is given it is 1, and 0
             for a field whose default is 0.
     """
@@ -43,6 +45,7 @@ class Task:
     continues = False
     captions = {}
     called = {}
+    grid = {}
     least = {}
 
     @property
@@ -74,6 +77,26 @@ class Task:
         """Levels, easy to hard, that sweeps and curricula walk along; none where there are none."""
         return ()
 
+    @property
+    def lessons(self):
+        """What a teacher chooses from: dict, what a lesson is called -> its difficulty for `batch`.
+
+        They come from easy to hard, and the last one is the target. By default there is one for
+        each level.
+        """
+        return {str(level): (level, level) for level in self.difficulties}
+
+    def duration(self, inputs):
+        """What a batch takes: the steps of its longest row, 1 where there is no time."""
+        if "lengths" in inputs:
+            return max(1, int(np.max(inputs["lengths"])))
+        times = [
+            inputs[name].shape[1 + shape.index(None)]
+            for name, (shape, _) in self.input_spec.items()
+            if None in shape and name in inputs
+        ]
+        return max([1, *times])
+
     def batch(self, rng, size, difficulty=None, split="train"):
         """Draws a batch.
 
@@ -82,8 +105,8 @@ class Task:
             size: rows in the batch.
             difficulty: None for the paper's distribution; one of `difficulties` for sweeps, where
                 every row has exactly that difficulty (and the paper's fixed sequence length, where
-                it names one); or what the task's syllabus says, by default a pair `(low, high)` of
-                levels to narrow the distribution.
+                it names one); a pair `(low, high)` of levels to narrow the distribution; or what
+                else the task's syllabus or its `lessons` say.
             split: only data sets with real splits look at it.
 
         Returns:

@@ -1,6 +1,7 @@
 """Repeat copy (Graves, Wayne and Danihelka, 2014, section 4.2)."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -16,6 +17,7 @@ class RepeatCopy(MemoryTask):
     channel, how often the sequence is asked for: 1 to `repeats` times, as a number of mean 0 and
     variance 1. At the step after the last repetition a further output is 1, the end marker.
     Difficulty is the most of both: a range draws vectors and repeats from it, each for itself.
+    Lessons are all pairs of them, a grid (Graves et al., 2017, section 5.2).
 
     The paper's text says eight bits. Its count of LSTM parameters is that of 8 inputs and 7
     outputs, so of 6 bits.
@@ -43,7 +45,22 @@ class RepeatCopy(MemoryTask):
     def difficulties(self):
         return tuple(range(1, max(self.length, self.repeats) + 1))
 
+    @property
+    def grid(self):
+        return {"vectors": self.length, "repeats": self.repeats}
+
+    @property
+    def lessons(self):
+        counts = itertools.product(range(1, self.length + 1), range(1, self.repeats + 1))
+        return {f"{n} x {k}": {"length": n, "repeats": k} for n, k in counts}
+
     def batch(self, rng, size, difficulty=None, split="train"):
+        if isinstance(difficulty, dict):
+            counts = {name: np.full(size, count) for name, count in difficulty.items()}
+            steps = difficulty["length"] * (difficulty["repeats"] + 1) + 2
+            # A step of training is compiled for every length: rows of a few lengths are enough.
+            most = self.length * (self.repeats + 1) + 2
+            return self.draw(rng, **counts, steps=halved(most, steps))
         low, high, _ = levels(self, difficulty)
         length, repeats = (
             rng.integers(min(low, most), min(high, most) + 1, size)
@@ -121,6 +138,12 @@ class RepeatCopy(MemoryTask):
             f"{n} vectors, {k} times": answer(model, self, length=n, repeats=k) for n, k in pairs
         }
         return {"repeats": answers(examples)}
+
+
+def halved(most, least):
+    """`most` or, as long as that is enough for `least`, a half of it, a quarter, ..."""
+    half = -(-most // 2)
+    return most if half < least or half == most else halved(half, least)
 
 
 def _up_to_twice(most):
