@@ -9,6 +9,7 @@ from ponderzoo import trainers, zoo
 from ponderzoo.layers import (
     GaussianSample,
     KanervaMemory,
+    RolledNoise,
     _chance,
     kanerva_root,
     kanerva_write,
@@ -417,6 +418,25 @@ def test_streams_tell_the_chance_of_two_samples_apart():
 def test_a_prior_without_width_is_refused():
     with pytest.raises(ValueError, match="prior_deviation must be above 0; got -1"):
         GaussianSample(-1)
+
+
+def test_each_image_of_an_episode_has_noise_of_its_own():
+    """It is standard normal times the deviation, and a row's does not depend on those beside it."""
+    images, seed = np.ones((64, 5, 12, 12), "float32"), np.arange(64)
+    noise = RolledNoise(0.3, stream="a")(images, seed).numpy() - 1
+    assert scipy.stats.kstest(noise[:, 0].ravel() / 0.3, "norm").pvalue > 1e-3
+    pairs = np.corrcoef(np.moveaxis(noise, 1, 0).reshape(5, -1))
+    assert np.abs(pairs - np.eye(5)).max() < 0.05
+    between = np.corrcoef(noise.reshape(64, -1))
+    assert np.abs(between - np.eye(64)).max() < 0.45
+    for image in range(5):
+        np.testing.assert_allclose(np.sort(noise[:, image].ravel()), np.sort(noise[:, 0].ravel()))
+    alone = RolledNoise(0.3, stream="a")(images[:1, :2], seed[7:8]) - 1
+    np.testing.assert_array_equal(alone[0], noise[7, :2])
+    np.testing.assert_array_equal(RolledNoise(0.0)(images, seed), images)
+    assert RolledNoise(0.3)(images[:, :0], seed).shape == (64, 0, 12, 12)
+    with pytest.raises(ValueError, match="deviation must be 0 or more; got -1"):
+        RolledNoise(-1)
 
 
 # The machine.

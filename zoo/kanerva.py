@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..layers import GaussianSample, KanervaMemory
+from ..layers import GaussianSample, KanervaMemory, RolledNoise
 from ..layers._base import whole
 from ..layers._distributions import bernoulli
 from ..trainers._files import read_arrays, write_arrays
@@ -45,6 +45,12 @@ class _Machine:
 
     def draw(self, stream, *parameters):
         return self.layers[stream](*parameters)
+
+    def sought(self, image, hidden, seed):
+        """The sample of the addresses where images are looked for, its KL and its log-weight."""
+        if "pixel_noise" in self.layers:
+            hidden = self.encoded(self.layers["pixel_noise"](image, seed))
+        return self.draw("read_address", *self.gaussian("address", hidden), seed)
 
     def stored(self, hidden):
         """Codes, and the addresses where they are written: means, without chance."""
@@ -97,11 +103,13 @@ class _Machine:
         return ops.sigmoid(self.drawn(self.draw("fresh_code", read, 0 * read, seed)[0]))
 
 
-def build(task, slots, code_size, address_size, units, kl_share):
+def build(task, slots, code_size, address_size, units, kl_share, pixel_noise=0.0):
     """An autoencoder whose codes are read from a memory that its episode was written to.
 
     What is written, and where, are means. The paper draws both, which is a bound as well, but puts
     the noise of the addresses into the memory: 8 nats behind after 1,000 updates of small networks.
+    Images look for their own addresses through noise; what is said of an image is then a mixture
+    over that noise, and the bound holds.
 
     Args:
         task: `ImageEpisodes`.
@@ -111,6 +119,8 @@ def build(task, slots, code_size, address_size, units, kl_share):
         address_size: S, numbers of an address.
         units: of both hidden layers of encoder and decoder.
         kl_share: of the memory's KL that is part of the loss, 0 in the paper.
+        pixel_noise: standard deviation of the noise through which addresses are looked for; the
+            paper's is 0.2.
 
     Returns:
         `keras.Model`: `image`, `seed` and, with a memory, `written` in; the outputs that the task
@@ -121,12 +131,12 @@ def build(task, slots, code_size, address_size, units, kl_share):
     image = keras.Input((None, SIDE, SIDE), name="image")
     written = keras.Input((None,), name="written")
     seed = keras.Input((), dtype="int32", name="seed")
-    machine = _Machine(_layers(slots, code_size, address_size, units, kl_share))
+    machine = _Machine(_layers(slots, code_size, address_size, units, kl_share, pixel_noise))
     hidden = machine.encoded(image)
     if not slots:
         return keras.Model({"image": image, "seed": seed}, _without(machine, image, hidden, seed))
     memory = machine.layers["memory"]
-    query = machine.draw("read_address", *machine.gaussian("address", hidden), seed)
+    query = machine.sought(image, hidden, seed)
     found = memory(*machine.stored(hidden), query[0], seed, written=written)
     state = found["mean"], found["covariance"]
     kl_memory = found["kl"] / ops.maximum(ops.sum(written, axis=1), 1)
@@ -169,7 +179,7 @@ def _outputs(cost, kl_memory):
     return {"nats": nats, **cost, "kl_memory": kl_memory, "joint_nats": nats + kl_memory}
 
 
-def _layers(slots, code_size, address_size, units, kl_share):
+def _layers(slots, code_size, address_size, units, kl_share, pixel_noise):
     """The layers by their names."""
     dense, single = keras.layers.Dense, {"dtype": "float32"}
     hidden = [[dense(units, "relu", name=f"{x}_{i}") for i in range(2)] for x in ("see", "draw")]
@@ -195,6 +205,8 @@ def _layers(slots, code_size, address_size, units, kl_share):
             dense(REFINED, use_bias=False, name="of_read"),
             dense(2 * code_size, kernel_initializer=little, name="correction", **single),
         ]
+    if slots and pixel_noise:
+        layers.append(RolledNoise(pixel_noise, stream="pixels", name="pixel_noise", **single))
     return {layer.name: layer for layer in layers}
 
 
@@ -289,7 +301,7 @@ def signatures(model, task):
         check_readings(readings, 1)
         state, image = state_of(memory_mean, memory_covariance), image[:, None]
         hidden = machine.encoded(image)
-        query = machine.draw("read_address", *machine.gaussian("address", hidden), seed)
+        query = machine.sought(image, hidden, seed)
         found = memory(None, None, query[0], seed, memory=state)
         cost = machine.cost(image, hidden, found, query, seed)
         steps, weights = read_again(image[:, 0], state, readings)
@@ -375,6 +387,7 @@ SHARED = {
         "address_size": 25,
         "units": 320,
         "kl_share": 0.03,
+        "pixel_noise": 0.2,
     },
     "train": {
         "batch_size": 8,
