@@ -1,11 +1,19 @@
 """Worlds to act in: their rules by games that are played by hand, and games of many at once."""
 
 import collections
+import io
 
+import keras
 import numpy as np
 import pytest
-from ponderzoo import trainers
-from ponderzoo.trainers.tasks._acting import Games, epsilon_greedy, played
+import tensorflow as tf
+from keras import ops
+from PIL import Image
+from ponderzoo import trainers, zoo
+from ponderzoo.layers import _chance
+from ponderzoo.trainers.figures.games import coloured
+from ponderzoo.trainers.tasks._acting import Games, Player, epsilon_greedy, played
+from ponderzoo.zoo.signatures._playing import Chance
 
 SLOW = ("atari",)  # which has a file of its own
 ACTING = [name for name in trainers.tasks() if hasattr(trainers.task(name), "observation")]
@@ -97,6 +105,45 @@ def test_a_world_is_measured_by_whole_games_the_same_ones_each_time(name):
     assert returns.shape == steps.shape == (300,) and steps.min() >= 1 and steps.max() <= 30
     assert over[steps < 30].all()
     assert not np.array_equal(returns, task.play(None, 300, 1.0, "validation")[0])
+
+
+IN_GRAPHS = [name for name in WORLDS if trainers.task(name).in_graphs]
+
+
+@pytest.mark.parametrize("name", IN_GRAPHS)
+def test_a_world_is_the_same_in_a_graph(name):
+    """From games that begin there, by actions of chance: every state, frame, reward and end."""
+    task = trainers.task(name)
+    actions = rng(2).integers(0, len(task.actions), (12, 40))
+
+    @tf.function
+    def begin(seed):
+        return task.start(Chance(seed), tf.shape(seed)[0], ops)
+
+    step = tf.function(lambda state, action: task.step(state, action, None, ops))
+    state = {key: x.numpy() for key, x in begin(tf.range(40)).items()}
+    like = task.start(rng(), 40)
+    assert {k: (x.dtype, x.shape) for k, x in state.items()} == {
+        k: (x.dtype, x.shape) for k, x in like.items()
+    }
+    for action in actions:
+        found = keras.tree.map_structure(np.asarray, step(state, action))
+        state, *seen = task.step(state, action, None)
+        for one, other in zip(keras.tree.flatten(found), keras.tree.flatten((state, *seen))):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_mazes_that_begin_in_a_graph_are_trees_and_balls_fall_everywhere():
+    maze, catch = trainers.task("maze", size=9), trainers.task("catch", size=6)
+    state = {k: x.numpy() for k, x in maze.start(Chance(tf.range(30)), 30, ops).items()}
+    for walls, goal, start in zip(state["walls"], state["goal"], state["player"]):
+        assert (~walls).sum() == 16 + 15 and len(ways(walls, tuple(goal))) == 31
+        assert tuple(goal) != tuple(start) and not walls[tuple(start)]
+    assert len({walls.tobytes() for walls in state["walls"]}) == 30
+    state = catch.start(Chance(tf.range(600)), 600, ops)
+    for key, least, most in (("column", 0, 5), ("drift", -1, 1), ("paddle", 0, 4)):
+        counts = np.bincount(state[key].numpy() - least)
+        assert len(counts) == most - least + 1 and counts.min() > 0.7 * counts.mean()
 
 
 # Games.
@@ -328,3 +375,84 @@ def test_a_wall_costs_twice_and_leads_nowhere():
         state, seen, found, ended = task.step(state, np.array([action]), rng())
         assert (tuple(state["player"][0]), found[0], ended[0]) == (place, reward, over)
         assert np.argwhere(seen[0, :, :, 2]).tolist() == [list(place)]
+
+
+# Games that a package plays.
+
+
+@pytest.mark.parametrize(
+    "name, task, model",
+    [
+        ("dqn_catch", {"size": 8, "frames": 2}, {"units": 8}),
+        ("dqn_breakout_small", {"most_steps": 9}, {}),
+        ("straw_maze", {"size": 7, "most_steps": 12}, {"filters": 2, "units": 16}),
+    ],
+)
+def test_games_that_are_played_in_a_graph_are_those_of_the_model(name, task, model):
+    """Step by step as in this process, with the same world and the same chance."""
+    entry = zoo.info(name)
+    task = trainers.task(entry.task, **{**entry.task_config, **task})
+    keras.utils.set_random_seed(1)
+    model = entry.build(task, **{**entry.config, **model})
+    seed, steps = np.array([5, 6, 7], "int32"), np.array([12, 9, 3], "int32")
+    steps = steps.clip(max=task.most_steps)
+    play = tf.function(entry.signatures(model, task)["play"].function)
+    found = {k: x.numpy() for k, x in play(steps, np.zeros(3, "float32"), seed).items()}
+    most = steps.max()
+    assert found["frames"].shape == (3, most + 1, *task.shape[:2], 3)
+    assert found["actions"].shape == found["rewards"].shape == found["values"].shape == (3, most)
+
+    state = {k: x.numpy() for k, x in task.start(Chance(tf.constant(seed)), 3, ops).items()}
+    games, player, playing = Games(task, 3, rng()), Player(model, 3), np.ones(3, bool)
+    games.state, games.frames = state, np.tile(task.observation(state), task.frames)
+    length, over = np.zeros(3, int), np.zeros(3, bool)
+    for number in range(most):
+        chance = _chance.fold(seed, number).numpy()[:, 0].view("int32")
+        drawn = coloured(games.frames[..., -task.shape[-1] :])
+        shown = np.rint(255 * drawn).astype("uint8")
+        np.testing.assert_array_equal(found["frames"][playing, number], shown[playing])
+        told = player.look(games.frames, chance)
+        action = told["values" if "values" in told else "policy"].argmax(axis=1)
+        reward, ended, cut = games.step(action, rng())
+        player.begin(ended | cut)
+        np.testing.assert_array_equal(found["actions"][:, number], np.where(playing, action, -1))
+        earned = np.where(playing, reward, 0).astype("float32")
+        np.testing.assert_array_equal(found["rewards"][:, number], earned)
+        value = np.where(playing, told["value"], 0)
+        np.testing.assert_allclose(found["values"][:, number], value, rtol=1e-4, atol=1e-5)
+        length, over = length + playing, over | (playing & ended)
+        playing = playing & ~ended & (number + 1 < steps)
+    np.testing.assert_array_equal(found["length"], length)
+    np.testing.assert_array_equal(found["over"], over)
+
+
+def test_a_game_in_a_graph_says_what_is_wrong():
+    entry = zoo.info("dqn_catch")
+    task = trainers.task("catch", size=6, most_steps=5)
+    play = entry.signatures(entry.build(task, **entry.config), task)["play"].function
+    for steps, epsilon in ((6, 0.0), (0, 0.0), (2, 1.5)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="must be"):
+            play(tf.constant([steps]), tf.constant([epsilon]), tf.constant([1]))
+
+
+def test_a_game_is_read_as_text_and_seen_as_an_animation():
+    task = trainers.task("catch", size=6)
+    notation = zoo.info("dqn_catch").notation(task)["play"]
+    assert notation.read(["-3"])["seed"].tolist() == [-3]
+    with pytest.raises(ValueError, match="the seed of a game; got 'x'"):
+        notation.read(["x"])
+    frames = np.arange(6, dtype="uint8")[:, None, None, None] * np.full(
+        (1, 1, 6, 6, 3), 40, "uint8"
+    )
+    outputs = {
+        "frames": frames,
+        "actions": np.array([[0, 1, 2, -1, -1]]),
+        "rewards": np.array([[0, 0, 1.0, 0, 0]]),
+        "length": np.array([3]),
+        "over": np.array([True]),
+    }
+    inputs = {"seed": np.array([7])}
+    assert notation.show(inputs, outputs) == ["return 1, over after 3 steps: left stay right"]
+    (picture,) = notation.picture(inputs, outputs)
+    with Image.open(io.BytesIO(picture.gif)) as gif:
+        assert gif.n_frames == 4 and gif.size == (48, 48)

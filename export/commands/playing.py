@@ -11,8 +11,6 @@ from ._command import (
     write_pictures,
 )
 
-PACE = 120  # milliseconds of a step
-
 
 @command(
     "play",
@@ -41,6 +39,7 @@ def play(arguments):
     from ...trainers.tasks._acting import Acting, Games
     from ...zoo._trained import Trained
     from ...zoo.signatures._drawing import image_of
+    from ...zoo.signatures._playing import PACE
     from ..client import Client
 
     trained = Trained.find(arguments.name)

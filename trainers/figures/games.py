@@ -9,16 +9,17 @@ from ._panels import COLOURS, subplots
 MOST = 10  # frames that are shown
 
 
-def coloured(frame):
-    """A picture `(height, width, 3)`, 0 to 1, of a frame `(height, width, planes)` uint8.
+def coloured(frames):
+    """Pictures `(..., height, width, 3)`, 0 to 1, of frames `(..., height, width, planes)` uint8.
 
-    One plane is drawn as ink on paper, of several planes each in a colour of its own.
+    One plane is drawn as ink on paper, of several planes each in a colour of its own. The frames
+    may be tensors.
     """
-    ink = np.asarray(frame, float)[..., None] / 255
-    colours = [(0, 0, 0)] if frame.shape[-1] == 1 else [*map(to_rgb, COLOURS)]
-    picture = np.ones((*frame.shape[:2], 3))
-    for plane, colour in enumerate(np.resize(colours, (frame.shape[-1], 3))):
-        picture += ink[:, :, plane] * (colour - picture)
+    planes = frames.shape[-1]
+    colours = [(0, 0, 0)] if planes == 1 else [*map(to_rgb, COLOURS)]
+    ink, picture = frames / 255, np.ones(3)
+    for plane, colour in enumerate(np.resize(colours, (planes, 3))):
+        picture = picture + ink[..., plane, None] * (colour - picture)
     return picture
 
 

@@ -25,6 +25,9 @@ class Acting(Task):
       float, and which games are over, `(rows,)` bool. The state that it is given stays as it is;
     - `observation(state)` is what is seen of a state, `(rows, *shape)` uint8, 0 to 255.
 
+    Where a world is `in_graphs`, these take `ops` as well, numpy or `keras.ops`, are written in
+    what both have, and ask `rng` for `integers` and `random` alone: so packages can play it.
+
     `Games` are played by them. A game may also be cut off: it is not over then, and what would have
     come counts for its value.
 
@@ -48,6 +51,7 @@ class Acting(Task):
         actions: what they are called, in their order.
         shape: height, width and planes of a frame.
         skip: frames of the world that a step takes.
+        in_graphs: whether the world can be played in a graph.
     """
 
     frames: int = 1
@@ -56,6 +60,7 @@ class Acting(Task):
     most_steps: int = 1000
     actions = ()
     skip = 1
+    in_graphs = True
     captions = {
         "game": "Frames of a game that the model plays, without chance, and what it expects of "
         "each: the largest value of an action.",
@@ -74,15 +79,15 @@ class Acting(Task):
     def shape(self):
         raise NotImplementedError
 
-    def start(self, rng, rows):
+    def start(self, rng, rows, ops=np):
         """The state of so many games that begin."""
         raise NotImplementedError
 
-    def step(self, state, actions, rng):
+    def step(self, state, actions, rng, ops=np):
         """State, observation, reward and end of each game after an action, `(rows,)` integers."""
         raise NotImplementedError
 
-    def observation(self, state):
+    def observation(self, state, ops=np):
         """What is seen of a state, `(rows, *shape)` uint8."""
         raise NotImplementedError
 
@@ -180,6 +185,17 @@ class Acting(Task):
             playing = playing & ~(over | cut)
         row = last.argmax()
         return np.stack(frames)[:, row], np.stack(values)[:, row]
+
+
+def at(field, row, column):
+    """Where the places `(rows,)` are in fields, `(rows, height, width)` bool; nowhere outside."""
+    height, width = (np.arange(size) for size in field[:2])
+    return (row[:, None, None] == height[:, None]) & (column[:, None, None] == width)
+
+
+def painted(planes, ops):
+    """Planes of a frame, `(rows, height, width)` bool each, as `Acting.observation` has them."""
+    return ops.where(ops.stack(planes, axis=-1), np.uint8(255), np.uint8(0))
 
 
 class Games:

@@ -48,6 +48,7 @@ class Atari(Acting):
     skip: int = 4
     no_ops: int = 0
     shape = (SIDE, SIDE, 1)
+    in_graphs = False
     evaluation_batch = 8
     called = {"mean_return": "mean score", "best_return": "best score"}
 

@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from ._acting import Acting
+from ._acting import Acting, at, painted
 
 SIZE, FIRST, LAST = 10, 1, 4  # of the field; the rows of bricks
-PADDLE, BALL, TRAIL, BRICKS = range(4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,59 +28,58 @@ class BreakoutSmall(Acting):
     def shape(self):
         return SIZE, SIZE, 4
 
-    def start(self, rng, rows):
+    def start(self, rng, rows, ops=np):
         side = rng.integers(0, 2, rows)
+        nothing = 0 * side
         return {
-            "row": np.full(rows, LAST - 1),
+            "row": nothing + LAST - 1,
             "column": side * (SIZE - 1),
-            "down": np.ones(rows, "int64"),
+            "down": nothing + 1,
             "right": 1 - 2 * side,
-            "last_row": np.full(rows, LAST - 1),
+            "last_row": nothing + LAST - 1,
             "last_column": side * (SIZE - 1),
-            "paddle": np.full(rows, SIZE // 2 - 1),
-            "bricks": np.ones((rows, LAST - FIRST, SIZE), bool),
+            "paddle": nothing + SIZE // 2 - 1,
+            "bricks": ops.ones((rows, LAST - FIRST, SIZE), bool),
         }
 
-    def step(self, state, actions, rng):
-        game = np.arange(len(actions))
-        paddle = (state["paddle"] + actions - 1).clip(0, SIZE - 1)
+    def step(self, state, actions, rng, ops=np):
+        paddle = ops.clip(state["paddle"] + actions - 1, 0, SIZE - 1)
         row, column, down, right = (state[name] for name in ("row", "column", "down", "right"))
-        bricks = state["bricks"].copy()
 
         to_column = column + right
-        right = np.where((to_column < 0) | (to_column >= SIZE), -right, right)
-        to_column = to_column.clip(0, SIZE - 1)
+        right = ops.where((to_column < 0) | (to_column >= SIZE), -right, right)
+        to_column = ops.clip(to_column, 0, SIZE - 1)
         to_row = row + down
         at_top = to_row < 0
-        line = (to_row - FIRST).clip(0, LAST - FIRST - 1)
-        among = (to_row >= FIRST) & (to_row < LAST)
-        hit = among & bricks[game, line, to_column]
-        bricks[game[hit], line[hit], to_column[hit]] = False
+        struck = state["bricks"] & at((LAST - FIRST, SIZE), to_row - FIRST, to_column)
+        hit, bricks = ops.any(struck, axis=(1, 2)), state["bricks"] & ~struck
 
         at_bottom = to_row == SIZE - 1
-        cleared = at_bottom & ~bricks.any(axis=(1, 2))
-        bricks[cleared] = True
+        cleared = at_bottom & ~ops.any(bricks, axis=(1, 2))
+        bricks = bricks | cleared[:, None, None]
         under = at_bottom & (column == paddle)
         corner = at_bottom & ~under & (to_column == paddle)
         over = at_bottom & ~under & ~corner
 
         state = {
-            "row": np.where(at_top, 0, np.where(hit | under | corner, row, to_row)),
+            "row": ops.where(at_top, 0 * row, ops.where(hit | under | corner, row, to_row)),
             "column": to_column,
-            "down": np.where(at_top | hit | under | corner, -down, down),
-            "right": np.where(corner, -right, right),
+            "down": ops.where(at_top | hit | under | corner, -down, down),
+            "right": ops.where(corner, -right, right),
             "last_row": row,
             "last_column": column,
             "paddle": paddle,
             "bricks": bricks,
         }
-        return state, self.observation(state), hit.astype(float), over
+        return state, self.observation(state, ops), ops.where(hit, 1.0, 0.0), over
 
-    def observation(self, state):
-        rows = len(state["row"])
-        field, game = np.zeros((rows, *self.shape), "uint8"), np.arange(rows)
-        field[game, -1, state["paddle"], PADDLE] = 255
-        field[game, state["row"], state["column"], BALL] = 255
-        field[game, state["last_row"], state["last_column"], TRAIL] = 255
-        field[:, FIRST:LAST, :, BRICKS] = 255 * state["bricks"]
-        return field
+    def observation(self, state, ops=np):
+        field = self.shape[:2]
+        bricks = ops.pad(state["bricks"], [(0, 0), (FIRST, SIZE - LAST), (0, 0)])
+        planes = [
+            at(field, 0 * state["paddle"] + SIZE - 1, state["paddle"]),
+            at(field, state["row"], state["column"]),
+            at(field, state["last_row"], state["last_column"]),
+            bricks,
+        ]
+        return painted(planes, ops)

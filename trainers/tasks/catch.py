@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ._acting import Acting
+from ._acting import Acting, at, painted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,28 +41,28 @@ class Catch(Acting):
     def shape(self):
         return self.size, self.size, 1
 
-    def start(self, rng, rows):
+    def start(self, rng, rows, ops=np):
         return {
-            "row": np.zeros(rows, "int64"),
+            "row": ops.zeros((rows,), "int64"),
             "column": rng.integers(0, self.size, rows),
             "drift": rng.integers(-1, 2, rows) * self.bounces,
             "paddle": rng.integers(0, self.size - self.paddle + 1, rows),
         }
 
-    def step(self, state, actions, rng):
-        paddle = (state["paddle"] + actions - 1).clip(0, self.size - self.paddle)
+    def step(self, state, actions, rng, ops=np):
+        paddle = ops.clip(state["paddle"] + actions - 1, 0, self.size - self.paddle)
         beside = state["column"] + state["drift"]
-        drift = np.where((beside < 0) | (beside >= self.size), -1, 1) * state["drift"]
+        at_wall = (beside < 0) | (beside >= self.size)
+        drift = ops.where(at_wall, -state["drift"], state["drift"])
         column, row = state["column"] + drift, state["row"] + 1
         state = {"row": row, "column": column, "drift": drift, "paddle": paddle}
         over = row == self.size - 1
         caught = over & (paddle <= column) & (column < paddle + self.paddle)
-        return state, self.observation(state), caught.astype(float), over
+        return state, self.observation(state, ops), ops.where(caught, 1.0, 0.0), over
 
-    def observation(self, state):
-        rows = len(state["row"])
-        field, game = np.zeros((rows, *self.shape), "uint8"), np.arange(rows)
-        field[game, state["row"], state["column"]] = 255
-        for place in range(self.paddle):
-            field[game, -1, state["paddle"] + place] = 255
-        return field
+    def observation(self, state, ops=np):
+        ball = at(self.shape, state["row"], state["column"])
+        across, left = np.arange(self.size), state["paddle"][:, None]
+        paddle = (left <= across) & (across < left + self.paddle)
+        paddle = paddle[:, None] & (across == self.size - 1)[:, None]
+        return painted([ball | paddle], ops)

@@ -5,9 +5,8 @@ import functools
 
 import numpy as np
 
-from ._acting import Acting
+from ._acting import Acting, at, painted
 
-WALLS, GOAL, PLAYER = range(3)
 MOVES = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])
 
 
@@ -45,30 +44,40 @@ class Maze(Acting):
     def shape(self):
         return self.size, self.size, 3
 
-    def start(self, rng, rows):
-        (cells, pairs, between), game = _places(self.size), np.arange(rows)
-        walls = np.ones((rows, self.size, self.size), bool)
-        walls[:, cells[:, 0], cells[:, 1]] = False
+    def start(self, rng, rows, ops=np):
+        cells, pairs, between = _places(self.size)
         # Prim's algorithm in all mazes at once: the tree of least weight, which chance decides.
-        weight, reached = rng.random((rows, len(pairs))), np.zeros((rows, len(cells)), bool)
-        reached[:, 0] = True
+        weight, numbers = rng.random((rows, len(pairs))), np.arange(len(pairs))
+        opened, reached = weight < 0, weight[:, :1] < 0
+        reached = reached | (numbers[: len(cells)] == 0)
         for _ in cells[1:]:
-            at_edge = reached[:, pairs[:, 0]] != reached[:, pairs[:, 1]]
-            best = np.where(at_edge, weight, np.inf).argmin(axis=1)
-            walls[game, *between[best].T] = False
-            reached[game[:, None], pairs[best]] = True
-        player, goal = rng.random((rows, len(cells))).argsort(axis=1)[:, :2].T
-        return {"walls": walls, "goal": cells[goal], "player": cells[player]}
+            one, other = (ops.take(reached, ends, axis=1) for ends in pairs.T)
+            best = ops.argmin(ops.where(one != other, weight, np.inf), axis=1)[:, None]
+            opened = opened | (best == numbers)
+            for ends in pairs.T:
+                reached = reached | (ops.take(ends, best) == numbers[: len(cells)])
+        # A place is a cell, or is between two that may be joined, or is always wall.
+        kind = np.full((self.size, self.size), len(pairs) + 1)
+        kind[*cells.T], kind[*between.T] = len(pairs), numbers
+        inside, wall = weight[:, :1] < 0, weight[:, :1] >= 0
+        walls = ops.take(ops.concatenate([~opened, inside, wall], axis=1), kind, axis=1)
+        order = ops.argsort(rng.random((rows, len(cells))), axis=1)
+        player, goal = (ops.take(cells, order[:, number], axis=0) for number in range(2))
+        return {"walls": walls, "goal": goal, "player": player}
 
-    def step(self, state, actions, rng):
+    def step(self, state, actions, rng, ops=np):
         walls, goal, player = (state[name] for name in ("walls", "goal", "player"))
-        there = player + MOVES[actions]
-        free = ~walls[np.arange(len(walls)), *there.T]
-        player = np.where(free[:, None], there, player)
-        over = (player == goal).all(axis=1)
-        reward = self.reward * np.where(over, 1.0, np.where(free, -1.0, -2.0))
+        there = player + ops.take(MOVES, actions, axis=0)
+        free = ~ops.any(walls & at(self.shape, there[:, 0], there[:, 1]), axis=(1, 2))
+        player = ops.where(free[:, None], there, player)
+        over = ops.all(player == goal, axis=1)
+        reward = self.reward * ops.where(over, 1.0, ops.where(free, -1.0, -2.0))
         state = {**state, "player": player}
-        return state, self.observation(state), reward, over
+        return state, self.observation(state, ops), reward, over
+
+    def observation(self, state, ops=np):
+        places = (at(self.shape, state[x][:, 0], state[x][:, 1]) for x in ("goal", "player"))
+        return painted([state["walls"], *places], ops)
 
     @property
     def measured(self):
@@ -95,14 +104,6 @@ class Maze(Acting):
 
         self.play(model, self.evaluation_batch, 0.0, watch=watch)
         return {f"replanned_at_{name}": done / max(of, 1) for name, (of, done) in sums.items()}
-
-    def observation(self, state):
-        rows = len(state["walls"])
-        field, game = np.zeros((rows, *self.shape), "uint8"), np.arange(rows)
-        field[..., WALLS] = 255 * state["walls"]
-        field[game, *state["goal"].T, GOAL] = 255
-        field[game, *state["player"].T, PLAYER] = 255
-        return field
 
 
 def in_corridor(state):

@@ -5,7 +5,10 @@ import numpy as np
 from ...layers import _chance
 from ...trainers._evaluate import no_state
 from ._checks import check_range
+from ._playing import notation, played
 from ._signature import Signature
+
+__all__ = ["notation", "signatures"]
 
 SCORE = {
     "values": "what each action is worth, the rewards to come, (batch, actions)",
@@ -19,7 +22,10 @@ STATE = "state to send with the next frame; zeros to begin"
 
 
 def signatures(model, task, told):
-    """`serve`: frames in, values and the best action out; `act`: an action by chance at times."""
+    """`serve`: frames in, values and the best action out; `act`: an action by chance at times.
+
+    And `play`, whole games, where the world can be played in a graph.
+    """
     import tensorflow as tf
 
     shape, _ = task.input_spec["frames"]
@@ -52,7 +58,7 @@ def signatures(model, task, told):
     named = ", ".join(f"{number} {name}" for number, name in enumerate(task.actions))
     best = f"that of the largest of {score}: {named}, (batch,)"
     chance = {"epsilon": np.array([0, 0.5], "float32"), "seed": np.array([1, 2], "int32")}
-    return {
+    served = {
         "serve": Signature(
             serve, given, sample, {"action": best, **worth}, names={score: task.actions}
         ),
@@ -69,8 +75,6 @@ def signatures(model, task, told):
             names={score: task.actions},
         ),
     }
-
-
-def notation(task):
-    """None: nobody writes frames."""
-    return {}
+    if task.in_graphs:
+        served["play"] = played(task, act, {name: x.shape[1:] for name, x in kept.items()})
+    return served
