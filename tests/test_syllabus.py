@@ -292,6 +292,17 @@ def test_what_does_not_suit_is_refused_before_anything_is_written(tmp_path, reci
         trainers.Recipe.parse(RECIPE | {"cumulative": True}).check(trainers.task("repeat_copy"))
 
 
+def test_runs_of_several_signals_stand_side_by_side(finished, tmp_path):
+    recipe = trainers.Recipe.parse(RECIPE)
+    run(tmp_path, signal="uniform", figures=False)
+    kinds = {"as registered": [finished[0]], "signal=uniform": [tmp_path], "other": ["nowhere"]}
+    figures = recipe.compared(kinds, Sides())
+    assert figures.keys() == {"lessons_of_settings", "syllabus_of_settings"} <= {*recipe.captions}
+    assert len(figures["lessons_of_settings"].axes[0].lines) == 2
+    assert len(figures["syllabus_of_settings"].axes) == 3  # with the bar of colours
+    assert recipe.compared({"one": [finished[0]], "other": ["nowhere"]}, Sides()) == {}
+
+
 # Lessons of tasks
 
 

@@ -50,7 +50,9 @@ class Recipe:
         histograms: how often the event file gets histograms and described rows, 0 for never.
         figures: whether reports, the sweep of difficulty and figures are made at the end.
 
-    `limits` has what numbers must be, by the names of settings.
+    `limits` has what numbers must be, by the names of settings; `told_apart` the settings by which
+    runs are of other kinds, however alike they are else; `captions` what the pictures show that
+    the way of learning draws, by their names.
     """
 
     limits = {
@@ -61,6 +63,8 @@ class Recipe:
         "decay_from": SHARE,
         "seed": SEED,
     }
+    told_apart = ("learning",)
+    captions = {}
 
     learning: str = "supervised"
     updates: int = 10000
@@ -121,6 +125,15 @@ class Recipe:
 
     def check(self, task):
         """Raises `ValueError` where a task does not suit."""
+
+    def compared(self, kinds, task):
+        """Matplotlib figures by name of several kinds of runs, side by side.
+
+        Args:
+            kinds: dict: what a kind is called -> directories of its runs.
+            task: the task of all of them.
+        """
+        return {}
 
     @property
     def steps(self):

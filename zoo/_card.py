@@ -47,7 +47,8 @@ def card_of(ours, told, metrics, histories, figures, megabytes):
     """
     entry, paper, both = ours.entry, ours.entry.paper, both_of(metrics)
     heads = ["ours", f"baseline {names_of(entry)[1]}"][: len(both)]
-    captions = {**CAPTIONS, **ours.task.captions, **_seen(ours, told, metrics, histories)}
+    captions = {**CAPTIONS, **ours.recipe.captions, **ours.task.captions}
+    captions |= _seen(ours, told, metrics, histories)
     settings = {**ours.config["config"], **ours.config["task_config"]}
     words = {**ours.task.called, **told}
     results = [

@@ -154,7 +154,7 @@ def _read_variants(directory, ours):
             continue
         if run.entry.name != ours.entry.name:
             raise ValueError(f"{run.directory} is a run of {run.entry.name}, not a part of a sweep")
-        if all(run.config[key] == ours.config[key] for key in ("config", "task_config")):
+        if run.kind == ours.kind:
             runs.setdefault(run.metrics["seed"], run)
         else:
             settings = " ".join(text for text in run.settings if not text.startswith("seed="))
@@ -236,6 +236,9 @@ def _write(draft, ours, plain, models, rows, seeds, variants):
     if variants:
         of_settings = {settings: runs[0] for settings, runs in rows_of.items()}
         figures["learning_curves_of_settings"] = _curves_of(of_settings, measures[0])
+    if len(rows_of) > 1:
+        kinds = {name: [run.directory for run in runs] for name, runs in rows_of.items()}
+        figures |= ours.recipe.compared(kinds, ours.task)
     drawn |= {name: _panels.small_png(figure) for name, figure in figures.items()}
     if not swept:
         drawn |= _curves_of_sweep(ours)

@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 
+from ..trainers import Recipe
 from ..trainers import task as find_task
 from ..trainers._files import read_json, reading
 from ..trainers._run import METRICS_REMEDY, complete
@@ -85,6 +86,17 @@ class Run(Trained):
         if "failed" in metrics:
             raise ValueError(f"{directory} holds a failed run: {metrics['failed']}")
         return cls(*fields, metrics)
+
+    @property
+    def recipe(self):
+        """The `Recipe` that it was trained by."""
+        return Recipe.parse(self.config["train"])
+
+    @property
+    def kind(self):
+        """What runs have in common that differ in their seed, and perhaps in their length."""
+        told_apart = {name: getattr(self.recipe, name) for name in self.recipe.told_apart}
+        return {key: self.config[key] for key in ("config", "task_config")}, told_apart
 
     @property
     def history(self):

@@ -33,7 +33,8 @@ def syllabus(names, curves, steps, task):
             chances[epoch].reshape(height, width), cmap="Blues", vmin=0, origin="lower",
             extent=corners, aspect="auto",
         )  # fmt: skip
-        panel.set_title(f"after {(epoch + 1) * steps:,}", fontsize=9)
+        most = f"{chances[epoch].max():.0%} at most"
+        panel.set_title(f"after {(epoch + 1) * steps:,}: {most}", fontsize=8)
         panel.set_xlabel(columns)
         panel.grid(False)
         for axis in (panel.xaxis, panel.yaxis):
@@ -51,14 +52,16 @@ def over_time(runs, names, steps, axis):
         steps: updates of an epoch.
         axis: what the lessons are, in words.
     """
-    figure, panels = subplots(1, len(runs), size=(max(6, 3 * len(runs)), 3.4), sharey=True)
+    figure, panels = subplots(1, len(runs), size=(max(6, 2.6 * len(runs)), 3.4), sharey=True)
+    top = max(np.max(chances) for chances in runs.values())
     for panel, (name, chances) in zip(panels, runs.items()):
         chances = np.asarray(chances)
         extent = (0, len(chances) * steps, -0.5, len(names) - 0.5)
         shown = panel.imshow(
-            chances.T, cmap="Blues", vmin=0, vmax=1, origin="lower", extent=extent, aspect="auto"
+            chances.T, cmap="Blues", vmin=0, vmax=top, origin="lower", extent=extent, aspect="auto"
         )
-        panel.set(title=name, xlabel="updates")
+        panel.set_title(spelled(name), fontsize=8)
+        panel.set_xlabel("updates")
         panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.grid(False)
     places = np.unique(np.linspace(0, len(names) - 1, min(MOST_NAMES, len(names))).astype(int))

@@ -1,6 +1,7 @@
 """Learning by lessons that a teacher chooses: automated curricula (Graves et al., 2017)."""
 
 import dataclasses
+import os
 import time
 
 import keras
@@ -11,7 +12,7 @@ from ...layers import AdaptiveWeightNoise
 from ...layers import _backend as backend
 from .. import _recipe
 from .._evaluate import lesson_errors, suited
-from .._files import write_json
+from .._files import read_json, write_json
 from .._playing import learn
 from .._task import NATS
 from .._teacher import Teacher
@@ -40,6 +41,7 @@ BY_GRADIENT = {
     ),
 }
 SIGNALS = (PREDICTION_GAIN, *ELSEWHERE, *GROWTH, *BY_GRADIENT, UNIFORM, TARGET)
+TOLD = "syllabus.json"
 FRESH = 2**32  # what is added to the seed of batches that are not learnt
 
 
@@ -78,6 +80,13 @@ class Recipe(supervised.Recipe):
         **dict.fromkeys(("exploration", "low_quantile", "high_quantile"), _recipe.SHARE),
         **dict.fromkeys(("teacher_bias", "weight_penalty", "solved"), _recipe.NOT_NEGATIVE),
         "teacher_rate": _recipe.POSITIVE,
+    }
+    told_apart = (*supervised.Recipe.told_apart, "signal", "cumulative")
+    captions = {
+        "syllabus": "How probable the teacher made every lesson, as the run went on.",
+        "lesson_curves": "The error of every lesson, from the first one, light, to the last, dark.",
+        "lessons_of_settings": "By the steps of all that was learnt, a line for every run.",
+        "syllabus_of_settings": "How probable every lesson was, by the first seed.",
     }
 
     signal: str = PREDICTION_GAIN
@@ -129,6 +138,28 @@ class Recipe(supervised.Recipe):
             self.reservoir,
             self.seed,
         )
+
+    def compared(self, kinds, task):
+        """See `_recipe.Recipe`; what tells nothing of lessons does not count."""
+        from ..figures.lessons import in_time, over_time
+
+        found = {}
+        for name, directories in kinds.items():
+            paths = [os.path.join(directory, TOLD) for directory in directories]
+            if told := [read_json(path) for path in paths if os.path.exists(path)]:
+                found[name] = told
+        if len(found) < 2:
+            return {}
+        curves = {
+            name: [(np.interp(x["updates"], *_counted(x, self)), x["errors"]) for x in told]
+            for name, told in found.items()
+        }
+        chances = {name: told[0]["probabilities"] for name, told in found.items()}
+        names = next(iter(found.values()))[0]["names"]
+        return {
+            "lessons_of_settings": in_time(curves, self.solved, task),
+            "syllabus_of_settings": over_time(chances, names, self.steps, task.axis),
+        }
 
 
 class LastLesson(Teacher):
@@ -346,8 +377,7 @@ class Lessons:
         `solved` of so many, and of those that were at some look, the updates and the steps until
         half of all, all, and the last one were solved.
         """
-        every = np.arange(1, self.recipe.epochs + 1) * len(self)
-        steps = self.curves["steps"][np.searchsorted(every, self.curves["updates"])]
+        steps = np.interp(self.curves["updates"], *_counted(self.curves, self.recipe))
         solved = self.curves["errors"] < self.recipe.solved
         found = {
             "lessons": len(self.names),
@@ -389,9 +419,14 @@ def train(build, task, recipe, run):
     if recipe.ema:
         learner.optimizer.finalize_variable_values(model.trainable_variables)
     told = {name: x.tolist() for name, x in lessons.curves.items()}
-    write_json(run.place("syllabus.json"), {"names": lessons.names, **told})
+    write_json(run.place(TOLD), {"names": lessons.names, **told})
     figures = {
         "syllabus": syllabus(lessons.names, lessons.curves, recipe.steps, task),
         "lesson_curves": lesson_curves(lessons.names, lessons.curves, recipe.solved, task),
     }
     return run.finish(model, task, recipe, {"syllabus": lessons.measured()}, figures)
+
+
+def _counted(told, recipe):
+    """Updates and steps after every epoch."""
+    return recipe.steps * np.arange(1, len(told["steps"]) + 1), told["steps"]

@@ -20,3 +20,9 @@ def grouped(sizes, buckets):
     for number, group in enumerate(groups):
         group_of[group] = number
     return groups, group_of, np.array([sizes[group].max(axis=0) for group in groups])
+
+
+def halved(most, least):
+    """`most` or, as long as that is enough for `least`, a half of it, a quarter, ..."""
+    half = -(-most // 2)
+    return most if half < least or half == most else halved(half, least)

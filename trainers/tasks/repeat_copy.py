@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 
 from .._difficulty import levels
+from ._buckets import halved
 from ._memory import NOT_SCORED, MemoryTask, answer, flag, lay, marked, widened, words
 
 
@@ -138,12 +139,6 @@ class RepeatCopy(MemoryTask):
             f"{n} vectors, {k} times": answer(model, self, length=n, repeats=k) for n, k in pairs
         }
         return {"repeats": answers(examples)}
-
-
-def halved(most, least):
-    """`most` or, as long as that is enough for `least`, a half of it, a quarter, ..."""
-    half = -(-most // 2)
-    return most if half < least or half == most else halved(half, least)
 
 
 def _up_to_twice(most):

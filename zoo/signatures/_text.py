@@ -14,10 +14,12 @@ def signatures(model, task, told):
     import tensorflow as tf
 
     trained, head = model.get_layer("memory"), model.get_layer("next")
-    config = {**trained.get_config(), "name": "memory_step", "return_state": True}
-    layer = type(trained).from_config(config)
-    layer.cell = trained.cell
-    layer.build((None, None, task.classes))
+    layer = trained
+    if not trained.return_state:
+        config = {**trained.get_config(), "name": "memory_step", "return_state": True}
+        layer = type(trained).from_config(config)
+        layer.cell = trained.cell
+        layer.build((None, None, task.classes))
     places = np.full(256, -1, "int32")
     places[[ord(character) for character in task.alphabet]] = np.arange(task.classes)
     characters = tf.constant([character.encode() for character in task.alphabet])
