@@ -9,7 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 
 .PHONY: help demo test test-entries fuzz soak lint bench-act bench-serving bench-memory bench-grid \
 	bench-recurrent bench-ctc bench-transduction bench-handwriting bench-draw \
-	bench-pixelcnn judge-pixelcnn bench-bytenet bench-agents clean
+	bench-pixelcnn judge-pixelcnn bench-bytenet bench-agents bench-mdrnn clean
 
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 20
@@ -52,6 +52,9 @@ bench-grid: .venv/developer ## times the Grid LSTM layer on both backends, with 
 	$(BIN)/python tests/benchmarks/grid.py
 	$(BIN)/python tests/benchmarks/grid.py --backend jax
 	$(BIN)/python tests/benchmarks/grid.py --backend jax --untied
+
+bench-mdrnn: .venv/developer ## times multi-dimensional LSTM cells by diagonals and point by point
+	$(BIN)/python tests/benchmarks/mdrnn.py
 
 bench-recurrent: .venv/developer ## times the LSTM layers against Keras's on both backends, with XLA and in TensorFlow's graphs
 	$(BIN)/python tests/benchmarks/recurrent.py

@@ -20,8 +20,8 @@ from keras import ops
 
 from . import _backend as backend
 from ._budgeted import budgeted_recurrence
-from ._padding import longer
 from ._scan import recurrence, stacked
+from ._wavefront import arrive, leave
 
 
 class LSTMTransform:
@@ -220,7 +220,7 @@ class _Diagonal:
     def forward(self, weights, row, state):
         (index, entering, keep), last = row, self.last
         hidden, memory = (
-            {i: _arrive(x, i, entering.get(i, ())[k:]) if i < last else x for i, x in some.items()}
+            {i: arrive(x, i, entering.get(i, ())[k:]) if i < last else x for i, x in some.items()}
             for k, some in enumerate(state)
         )
         weights = self._at(index, weights)
@@ -240,7 +240,7 @@ class _Diagonal:
     def backward(self, transposed, d_state, row, ahead):
         (index, entering, keep), ((saved, memory), d_leaving), last = row, ahead, self.last
         d_hidden, d_memory = (
-            {i: _leave(x, i, d) if i < last else x for i, x in some.items()}
+            {i: leave(x, i, () if i else d) if i < last else x for i, x in some.items()}
             for some, d in zip(d_state, (d_leaving[:1], d_leaving[1:]))
         )
         d_old = []
@@ -288,23 +288,6 @@ def _at_last(block, state):
     return hidden, memory | dict.fromkeys([last] if last in memory else [], state[-1])
 
 
-def _arrive(left, axis, entering):
-    """What arrives at the slots along a dimension, from what left them one diagonal before."""
-    slots = (slice(None),) * axis
-    if entering:
-        first = ops.expand_dims(entering[0], axis)
-    else:
-        first = ops.zeros_like(left[(*slots, slice(0, 1))])
-    return ops.concatenate([first, left[(*slots, slice(0, -1))]], axis=axis)
-
-
-def _leave(d_arrived, axis, d_leaving):
-    """The cotangent of what left the slots, from that of what arrived one diagonal later."""
-    slots = (slice(None),) * axis
-    end = d_leaving[0][None] if axis == 0 else ops.zeros_like(d_arrived[(*slots, slice(0, 1))])
-    return ops.concatenate([d_arrived[(*slots, slice(1, None))], end], axis=axis)
-
-
 def weights_of(cells):
     """Kernel `(layers, inputs, width)` and bias of each group of dimensions, of one cell or all."""
     block, dtype = cells[0].block, cells[0].compute_dtype
@@ -323,35 +306,3 @@ def weights_of(cells):
         )
         for group in block.groups
     ]
-
-
-def skewed(x, dimensions):
-    """By diagonals: the entry at `(i, j, ..., k)` goes to `(i + j + ... + k, i, j, ...)`.
-
-    The result's first axis is as long as there are diagonals; elsewhere are zeros.
-    """
-    for axis in range(dimensions - 2, -1, -1):
-        x = ops.moveaxis(x, dimensions - 1, axis + 1)
-        shape = list(ops.shape(x))
-        rows, columns = shape[axis], shape[axis + 1]
-        x = longer(x, axis + 1, rows)
-        x = ops.reshape(x, (*shape[:axis], rows * (columns + rows), *shape[axis + 2 :]))
-        x = x[(*[slice(None)] * axis, slice(0, rows * (columns + rows - 1)))]
-        x = ops.reshape(x, (*shape[:axis], rows, columns + rows - 1, *shape[axis + 2 :]))
-        x = ops.moveaxis(x, axis + 1, dimensions - 1)
-    return ops.moveaxis(x, dimensions - 1, 0)
-
-
-def straightened(x, dimensions):
-    """The inverse of `skewed`."""
-    x = ops.moveaxis(x, 0, dimensions - 1)
-    for axis in range(dimensions - 1):
-        x = ops.moveaxis(x, dimensions - 1, axis + 1)
-        shape = list(ops.shape(x))
-        rows, columns = shape[axis], shape[axis + 1]
-        x = ops.reshape(x, (*shape[:axis], rows * columns, *shape[axis + 2 :]))
-        x = longer(x, axis, rows)
-        x = ops.reshape(x, (*shape[:axis], rows, columns + 1, *shape[axis + 2 :]))
-        x = x[(*[slice(None)] * (axis + 1), slice(0, columns + 1 - rows))]
-        x = ops.moveaxis(x, axis + 1, dimensions - 1)
-    return x

@@ -13,11 +13,10 @@ from ._grid_loop import (
     PlainTransform,
     Setting,
     grid_loop,
-    skewed,
-    straightened,
     weights_of,
 )
 from ._padding import RealSteps, longer
+from ._wavefront import skewed, straightened
 
 BLOCK = (
     "priority",

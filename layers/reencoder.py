@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from ._base import budget_of, sequence_spec, serializable, whole
-from ._grid_loop import Setting, grid_loop, skewed, straightened, weights_of
+from ._grid_loop import Setting, grid_loop, weights_of
 from ._padding import at_least_one, longer
+from ._wavefront import skewed, straightened
 from .grid_lstm import GridLSTMCell
 
 DEPTH, TARGET = 0, 1
