@@ -3,12 +3,16 @@
 Every function returns a matplotlib `Figure` drawn by Agg: `savefig` needs no display.
 """
 
+import matplotlib
 import numpy as np
 from matplotlib.patches import Rectangle
 
 from ._panels import COLOURS, subplots
 
 INCHES, GAP = 0.6, 2  # of an image across, and pixels between images
+PALETTE = np.array(
+    [*matplotlib.colormaps["tab10"].colors, (1, 1, 1)]
+)  # of labels; the last is none
 
 
 def sheet(kinds, columns=16):
@@ -30,6 +34,17 @@ def sheet(kinds, columns=16):
             top, left = line * (high + GAP) + number * height, column * (width + GAP)
             page[top : top + height, left : left + width] = images[place]
     return _shown(page, columns, INCHES)[0]
+
+
+def labelled(images, labels, columns=16):
+    """Images, and right below each the labels of its pixels, a colour for each of ten.
+
+    Args:
+        images: `(count, height, width)`, 0 (paper) to 1 (ink).
+        labels: `(count, height, width)`, whole numbers from 0 on; 10 stays white.
+    """
+    grey = np.repeat(1 - np.asarray(images)[..., None], 3, axis=-1)
+    return sheet([grey, PALETTE[labels]], columns)
 
 
 def in_steps(images, windows=None, inches=INCHES):
