@@ -6,11 +6,12 @@ import json
 import keras
 import numpy as np
 import pytest
-from ponderzoo import layers, trainers
+from ponderzoo import layers, trainers, zoo
 from ponderzoo.trainers import Curriculum, Teacher, fit
 from ponderzoo.trainers._files import read_arrays
 from ponderzoo.trainers._task import Task
 from ponderzoo.trainers.learning import syllabus
+from ponderzoo.zoo._settings import changes, choose
 
 RATE, WEIGHTS = 0.5, np.array([[0.5], [-1.0], [0.25], [2.0]])
 STEP = {
@@ -301,6 +302,22 @@ def test_runs_of_several_signals_stand_side_by_side(finished, tmp_path):
     assert len(figures["lessons_of_settings"].axes[0].lines) == 2
     assert len(figures["syllabus_of_settings"].axes) == 3  # with the bar of colours
     assert recipe.compared({"one": [finished[0]], "other": ["nowhere"]}, Sides()) == {}
+
+
+@pytest.mark.parametrize("name", ["act_addition", "ntm_priority_sort", "grid_lstm_addition"])
+def test_entries_take_a_teacher_in_the_place_of_their_threshold(name):
+    entry = zoo.info(name)
+    pairs = ["learning=syllabus", "curriculum=0.0", "signal=l2_gain"]
+    pairs = [pair for pair in pairs if entry.train.get("curriculum") or "curr" not in pair]
+    chosen = choose(entry, pairs)
+    assert chosen["recipe"]["updates"] == entry.train["updates"]
+    assert {*changes(entry, chosen)} == {*pairs}
+    task = zoo.task_of(entry)
+    recipe = trainers.Recipe.parse(chosen["recipe"])
+    recipe.check(task)
+    assert len(recipe.lessons(task)) == len(task.difficulties)
+    with pytest.raises(ValueError, match="no learning is called 'sylabus'"):
+        choose(entry, ["learning=sylabus"])
 
 
 # Lessons of tasks

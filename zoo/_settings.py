@@ -11,11 +11,18 @@ from ..trainers import Recipe, parse_as
 from ._registry import task_of
 
 
-def settings_of(entry):
-    """All settings of an entry with their values."""
+def settings_of(entry, learning=None):
+    """All settings of an entry with their values.
+
+    Another way of learning than its own has settings of its own, and the entry's as far as it has
+    them. Raises `ValueError` where there is no such way.
+    """
+    way = {"learning": learning} if learning else entry.train
+    known = Recipe.defaults(way)
+    train = {key: value for key, value in entry.train.items() if key in known or not learning}
     return {
         "model": dict(entry.config),
-        "recipe": dataclasses.asdict(Recipe.parse(entry.train)),
+        "recipe": dataclasses.asdict(Recipe.parse({**train, **way})),
         "task": dataclasses.asdict(task_of(entry)),
     }
 
@@ -33,7 +40,8 @@ def choose(entry, pairs):
     Raises:
         ValueError: for a key that is unknown, or that stands in two groups, and for a wrong value.
     """
-    groups = settings_of(entry)
+    asked = dict(pair.partition("=")[::2] for pair in pairs)
+    groups = settings_of(entry, asked.get("learning") or asked.get("recipe.learning"))
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -62,7 +70,9 @@ def changes(entry, settings):
     Raises:
         ValueError: for a setting that the entry does not have.
     """
-    registered = settings_of(entry)
+    own = settings_of(entry)["recipe"]["learning"]
+    registered = settings_of(entry, settings.get("recipe", {}).get("learning"))
+    registered["recipe"]["learning"] = own
     keys = [key for some in registered.values() for key in some]
     pairs = []
     for group, some in settings.items():
