@@ -264,6 +264,24 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(finished, tmp_path, monkeypa
     assert (finished[0] / names).read_text() == (tmp_path / "run" / names).read_text()
 
 
+def test_lessons_count_as_solved_from_the_first_look_below_the_error(finished):
+    lessons = syllabus.Lessons(chancy(), Sides(), trainers.Recipe.parse(RECIPE), None)
+    errors = np.array([[0.5, 0.4, 0.5], [0.2, 0.2, 0.4], [0.4, 0.2, 0.1], [0.1, 0.1, 0.1]])
+    told = {"errors": errors, "updates": np.array([15, 30, 45, 60])}
+    lessons.curves |= {**told, "steps": np.array([20, 50, 70, 90])}
+    assert lessons.measured() == {
+        "lessons": 3,
+        "solved": 3,
+        "mean_error_of_lessons": pytest.approx(0.1),
+        "updates_until_half_of_lessons": 30,
+        "steps_until_half_of_lessons": 50,
+        "updates_until_all_lessons": 60,
+        "steps_until_all_lessons": 90,
+        "updates_until_last_lesson": 45,
+        "steps_until_last_lesson": 70,
+    }
+
+
 @pytest.mark.parametrize(
     ("signal", "chances"), [("uniform", [1 / 3, 1 / 3, 1 / 3]), ("target", [0, 0, 1])]
 )

@@ -155,7 +155,7 @@ class Board(keras.callbacks.Callback):
     def __init__(self, run, task, recipe, rows=64):
         super().__init__()
         self.run, self.measures = run, run.measures
-        self.task, self.epochs, self.steps = task, recipe.epochs, recipe.steps
+        self.task, self.recipe, self.steps = task, recipe, recipe.steps
         self.histograms = recipe.histograms
         inputs, self.targets = task.dataset("validation", rows, 1)[0]
         self.inputs = {name: x for name, x in inputs.items() if name != BEGINS}
@@ -163,9 +163,6 @@ class Board(keras.callbacks.Callback):
     @property
     def events(self):
         return self.run.events
-
-    def _due(self, epoch, times):
-        return times and (epoch * times) // self.epochs != ((epoch - 1) * times) // self.epochs
 
     def on_train_begin(self, logs=None):
         self.first = self._first()
@@ -177,10 +174,10 @@ class Board(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         done, step = epoch + 1, (epoch + 1) * self.steps
-        if self._due(done, 500):
+        if self.recipe.due(done, 500):
             for name, value in logs.items():
                 self.events.scalar(self._tag(name), value, step)
-        if self._due(done, self.histograms):
+        if self.recipe.due(done, self.histograms):
             self._look(done, step)
 
     def _first(self):
@@ -198,7 +195,10 @@ class Board(keras.callbacks.Callback):
         return f"{FIRST}/{self.first[name]}" if name in self.first else f"{REST}/{name}"
 
     def _look(self, done, step):
-        measures, described = self.measures(self.model), self._due(done, min(self.histograms, 5))
+        measures, described = (
+            self.measures(self.model),
+            self.recipe.due(done, min(self.histograms, 5)),
+        )
         if not measures and not described:
             return
         few = slice(None if measures else DESCRIBED)

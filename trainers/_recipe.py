@@ -144,6 +144,10 @@ class Recipe:
     def epochs(self):
         return self.updates // self.steps
 
+    def due(self, epoch, times):
+        """Whether something is due behind an epoch, from 1 on, that is so `times` times in all."""
+        return (epoch * times) // self.epochs != ((epoch - 1) * times) // self.epochs
+
     def make_optimizer(self):
         """The Keras optimizer."""
         rate = self.learning_rate

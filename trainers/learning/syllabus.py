@@ -10,6 +10,7 @@ from keras import ops
 
 from ...layers import AdaptiveWeightNoise
 from ...layers import _backend as backend
+from ...layers._base import sum_dtype
 from .. import _recipe
 from .._evaluate import lesson_errors, suited
 from .._files import read_json, write_json
@@ -171,8 +172,9 @@ class LastLesson(Teacher):
 
 
 def dot(one, other):
-    """The inner product of two lists of tensors, in float32 or more."""
-    return sum(ops.sum(ops.cast(a, "float32") * ops.cast(b, "float32")) for a, b in zip(one, other))
+    """The inner product of two lists of tensors."""
+    pairs = [[ops.cast(x, sum_dtype(x.dtype)) for x in pair] for pair in zip(one, other)]
+    return sum(ops.sum(a * b) for a, b in pairs)
 
 
 class Learner(keras.Model):
@@ -354,11 +356,11 @@ class Lessons:
         start = time.perf_counter()
         done, told = self.epoch + 1, self.teacher.told()
         self._keep(probabilities=self.teacher.probabilities, steps=self.steps)
-        if _due(done, self.recipe.lesson_looks, self.recipe.epochs):
+        if self.recipe.due(done, self.recipe.lesson_looks):
             errors = lesson_errors(self.model, self.task, self.lessons, self.recipe.lesson_rows)
             self._keep(errors=errors, updates=done * len(self))
             told |= {"solved": int((errors < self.recipe.solved).sum())}
-        if _due(done, self.recipe.histograms, self.recipe.epochs):
+        if self.recipe.due(done, self.recipe.histograms):
             # A histogram of lessons that were chosen, by their numbers.
             chosen = self.teacher.probabilities.cumsum().searchsorted(
                 np.linspace(0, 1, 1000, False)
@@ -394,11 +396,6 @@ class Lessons:
                 found[f"updates_until_{name}"] = int(self.curves["updates"][when.argmax()])
                 found[f"steps_until_{name}"] = int(steps[when.argmax()])
         return found
-
-
-def _due(done, times, epochs):
-    """Whether something is due after so many epochs that is to be `times` times in all."""
-    return done == epochs or (done * times) // epochs != ((done - 1) * times) // epochs
 
 
 def train(build, task, recipe, run):
