@@ -80,7 +80,7 @@ register(
         config={"network": "small", "units": 64},
         train={
             **TRAIN,
-            "updates": 20_000,
+            "updates": 60_000,
             "steps_per_epoch": 1000,
             "replay_capacity": 20_000,
             "epsilon_frames": 10_000,
