@@ -226,7 +226,7 @@ def test_run_tells_of_its_lessons(finished):
     assert np.shape(told["errors"]) == (2, 3) and np.shape(told["probabilities"]) == (4, 3)
     np.testing.assert_allclose(np.sum(told["probabilities"], axis=1), 1)
     assert told["steps"] == [15, 30, 45, 60]
-    summary = metrics["syllabus"]
+    summary = metrics["lessons"]
     assert summary["lessons"] == 3 and summary["solved"] == sum(
         error < 0.3 for error in told["errors"][-1]
     )
@@ -272,7 +272,7 @@ def test_lessons_count_as_solved_from_the_first_look_below_the_error(finished):
     assert lessons.measured() == {
         "lessons": 3,
         "solved": 3,
-        "mean_error_of_lessons": pytest.approx(0.1),
+        "error_of_lessons": pytest.approx(0.1),
         "updates_until_half_of_lessons": 30,
         "steps_until_half_of_lessons": 50,
         "updates_until_all_lessons": 60,

@@ -126,6 +126,10 @@ class Recipe:
     def check(self, task):
         """Raises `ValueError` where a task does not suit."""
 
+    def summary(self, metrics):
+        """Plain numbers by name, of a run's metrics, whose means tell kinds of runs apart."""
+        return {}
+
     def compared(self, kinds, task):
         """Matplotlib figures by name of several kinds of runs, side by side.
 

@@ -169,15 +169,16 @@ def _summary(runs, measures):
     measure = measures[0]
     values = [run.metrics[measure] for run in runs]
     seeds = ", ".join(str(seed) for seed in sorted(run.metrics["seed"] for run in runs))
+    told = [{**run.metrics, **run.recipe.summary(run.metrics)} for run in runs]
     spread = {f"least_{measure}": min(values), f"greatest_{measure}": max(values)}
     return {
         "seeds": seeds,
         f"mean_{measure}": float(np.mean(values)),
         **(spread if len(runs) > 1 else {}),
         **{
-            f"mean_{name}": float(np.mean([run.metrics[name] for run in runs]))
-            for name in measures[1:]
-            if all(name in run.metrics for run in runs)
+            f"mean_{name}": float(np.mean([found[name] for found in told]))
+            for name in (*measures[1:], *runs[0].recipe.summary(runs[0].metrics))
+            if all(name in found for found in told)
         },
         "updates": runs[0].metrics["updates"],
         "minutes": sum(run.metrics["minutes"] for run in runs) / len(runs),

@@ -1,6 +1,9 @@
 """What a teacher chose, and what became of it."""
 
+import textwrap
+
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ._panels import COLOURS, GREY, spelled, subplots
@@ -53,14 +56,15 @@ def over_time(runs, names, steps, axis):
         axis: what the lessons are, in words.
     """
     figure, panels = subplots(1, len(runs), size=(max(6, 2.6 * len(runs)), 3.4), sharey=True)
-    top = max(np.max(chances) for chances in runs.values())
+    # Of one lesson alone and of all alike, by their roots, both are to be seen.
+    scale = PowerNorm(0.5, 0, max(np.max(chances) for chances in runs.values()))
     for panel, (name, chances) in zip(panels, runs.items()):
         chances = np.asarray(chances)
         extent = (0, len(chances) * steps, -0.5, len(names) - 0.5)
         shown = panel.imshow(
-            chances.T, cmap="Blues", vmin=0, vmax=top, origin="lower", extent=extent, aspect="auto"
+            chances.T, cmap="Blues", norm=scale, origin="lower", extent=extent, aspect="auto"
         )
-        panel.set_title(spelled(name), fontsize=8)
+        panel.set_title(textwrap.fill(spelled(name), 24), fontsize=8)
         panel.set_xlabel("updates")
         panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.grid(False)
@@ -111,6 +115,6 @@ def in_time(runs, solved, task):
                 name = spelled(signal) if number == 0 else None
                 panel.plot(steps, told(np.asarray(errors)), color=colour, lw=1.2, label=name)
         panel.set(xlabel="steps processed", ylabel=label, ylim=(0, None))
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g}M"))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k"))
     panels[0].legend(frameon=False, fontsize=8)
     return figure

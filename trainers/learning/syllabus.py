@@ -84,6 +84,7 @@ class Recipe(supervised.Recipe):
     }
     told_apart = (*supervised.Recipe.told_apart, "signal", "cumulative")
     captions = {
+        "lessons": "At the end, and what it took until so many lessons were solved.",
         "syllabus": "How probable the teacher made every lesson, as the run went on.",
         "lesson_curves": "The error of every lesson, from the first one, light, to the last, dark.",
         "lessons_of_settings": "By the steps of all that was learnt, a line for every run.",
@@ -139,6 +140,16 @@ class Recipe(supervised.Recipe):
             self.reservoir,
             self.seed,
         )
+
+    def summary(self, metrics):
+        names = (
+            "solved",
+            "error_of_lessons",
+            "steps_until_half_of_lessons",
+            "steps_until_last_lesson",
+        )
+        found = metrics.get("lessons", {})
+        return {name: found[name] for name in names if name in found}
 
     def compared(self, kinds, task):
         """See `_recipe.Recipe`; what tells nothing of lessons does not count."""
@@ -384,7 +395,7 @@ class Lessons:
         found = {
             "lessons": len(self.names),
             "solved": int(solved[-1].sum()),
-            "mean_error_of_lessons": float(self.curves["errors"][-1].mean()),
+            "error_of_lessons": float(self.curves["errors"][-1].mean()),
         }
         reached = {
             "half_of_lessons": 2 * solved.sum(axis=1) >= len(self.names),
@@ -421,7 +432,7 @@ def train(build, task, recipe, run):
         "syllabus": syllabus(lessons.names, lessons.curves, recipe.steps, task),
         "lesson_curves": lesson_curves(lessons.names, lessons.curves, recipe.solved, task),
     }
-    return run.finish(model, task, recipe, {"syllabus": lessons.measured()}, figures)
+    return run.finish(model, task, recipe, {"lessons": lessons.measured()}, figures)
 
 
 def _counted(told, recipe):
