@@ -192,7 +192,7 @@ def _real(seen, some):
 
 
 def multidimensional_loop(point, inputs, kernel, peepholes, mask=None, save=True, budget=None):
-    """Runs a recurrent layer over arrays, from each of their corners or from some.
+    """Runs a recurrent layer over arrays, from the first of their corners or from all.
 
     Args:
         point: `PlainPoint`, `LSTMPoint` or `StablePoint`.

@@ -7,6 +7,7 @@ import tensorflow as tf
 from ponderzoo import trainers, zoo
 from ponderzoo.layers import elastic_warp
 from ponderzoo.trainers.data import mnist
+from ponderzoo.trainers.tasks.digit_segmentation import middle_of_ink, sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,24 @@ def test_warped_images_are_always_the_same_and_measured_beside(root):
     assert report["images"] == some.examples("test") == 40
     assert 0 <= report["warped_image_error"] <= 1 and 0 < report["warped_pixel_error"] <= 1
     assert some.measured == ("pixel_error", "image_error")
+
+
+def test_sensitivity_is_the_derivative_of_the_answer_at_a_pixel():
+    model = zoo.build("mdrnn_digits", units=2)
+    image, places = np.random.default_rng(0).random((2, 28, 28), "float32"), [(3, 4), (9, 2)]
+    found = sensitivity(model, image, places)
+    logits = np.asarray(model({"image": image})["label"])
+    for row, (down, right) in enumerate(places):
+        answer = logits[row, down, right].argmax()
+        for y, x in ((0, 0), (down, right), (down + 2, right - 1)):
+            values = []
+            for step in (1e-2, -1e-2):
+                moved = image.copy()
+                moved[row, y, x] += step
+                values.append(float(model({"image": moved})["label"][row, down, right, answer]))
+            slope = (values[0] - values[1]) / 2e-2
+            assert slope == pytest.approx(found[row, y, x], abs=1e-4)
+    np.testing.assert_array_equal(middle_of_ink(np.eye(9)), (4, 4))
 
 
 @pytest.mark.parametrize("setting", ["threshold", "deviation", "strength"])

@@ -80,7 +80,7 @@ def fetch(cache_dir=None):
     fonts are others.
     """
     if not available(cache_dir):
-        files = {name: _files_of(name) for name in FONTS}
+        files = {name: files_of(name) for name in FONTS}
         content = b"".join(part for parts in files.values() for part in parts.values())
         _store.check(content, SIZE, SHA256, "the fonts of glyphs")
         outlines = {name: outlines_of(parts, name) for name, parts in files.items()}
@@ -88,7 +88,7 @@ def fetch(cache_dir=None):
     return path(cache_dir)
 
 
-def _files_of(name):
+def files_of(name):
     """The font files of a package, by their scripts."""
     version, found = OTHER_VERSIONS.get(name, VERSION), {}
     with tempfile.TemporaryDirectory() as folder:

@@ -15,13 +15,14 @@ PALETTE = np.array(
 )  # of labels; the last is none
 
 
-def sheet(kinds, columns=16):
+def sheet(kinds, columns=16, inches=INCHES):
     """Images side by side, those of each further kind right below those of the one before.
 
     Args:
         kinds: list of `(count, height, width)`, 0 (paper) to 1 (ink), all of one shape; or of
             `(count, height, width, 3)`, red, green and blue from 0 to 1.
         columns: how many images stand across.
+        inches: of an image across.
     """
     count, height, width, *colours = np.shape(kinds[0])
     columns = max(1, min(columns, count))
@@ -33,7 +34,7 @@ def sheet(kinds, columns=16):
         for number, images in enumerate(kinds):
             top, left = line * (high + GAP) + number * height, column * (width + GAP)
             page[top : top + height, left : left + width] = images[place]
-    return _shown(page, columns, INCHES)[0]
+    return _shown(page, columns, inches)[0]
 
 
 def labelled(images, labels, columns=16):
@@ -45,6 +46,39 @@ def labelled(images, labels, columns=16):
     """
     grey = np.repeat(1 - np.asarray(images)[..., None], 3, axis=-1)
     return sheet([grey, PALETTE[labels]], columns)
+
+
+def depending(images, derivatives, places, columns=16):
+    """Images, and right below each how much something at one of its pixels depends on all others.
+
+    Args:
+        images: `(count, height, width)`, 0 (paper) to 1 (ink).
+        derivatives: `(count, height, width)`.
+        places: `(count, 2)`, row and column of the pixel, which is red.
+    """
+    grey = np.repeat(1 - np.asarray(images)[..., None], 3, axis=-1)
+    size = np.abs(derivatives)
+    size = size / np.maximum(size.max(axis=(1, 2), keepdims=True), 1e-30)
+    # Roots, or little but the pixel's own neighbours would be seen.
+    maps = np.repeat(1 - np.sqrt(size)[..., None], 3, axis=-1)
+    for drawn in (grey, maps):
+        drawn[np.arange(len(drawn)), *np.transpose(places)] = (0.85, 0.1, 0.1)
+    return sheet([grey, maps], columns)
+
+
+def titled(lines):
+    """Images below one another, a text over each.
+
+    Args:
+        lines: pairs of a text and an image `(height, width)`, 0 (paper) to 1 (ink).
+    """
+    lines = list(lines)
+    figure, panels = subplots(len(lines), size=(10, 0.9 * len(lines)))
+    for panel, (text, image) in zip(panels, lines):
+        panel.imshow(1 - image, cmap="gray", vmin=0, vmax=1)
+        panel.set_title(text, fontsize=9, loc="left")
+        panel.axis("off")
+    return figure
 
 
 def in_steps(images, windows=None, inches=INCHES):

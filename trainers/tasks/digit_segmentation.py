@@ -6,12 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from ...layers import _backend as backend
 from ...layers import elastic_warp
 from .._describe import after
 from .._difficulty import levels
 from .._evaluate import answers, count, read
 from .._metrics import Fraction, TargetError
-from ._images import REPORTED, SIZE, Digits
+from ._images import LOOKED, REPORTED, SIZE, Digits
 
 DIGITS, BACKGROUND = 10, 10
 
@@ -72,6 +73,8 @@ class DigitSegmentation(Digits):
         "labels": "Images of the test split, and below each the labels of its pixels, a colour for "
         "each digit.",
         "warped": "The same of warped images.",
+        "sensitivity": "How much the answer at one pixel, which is red, depends on each pixel of "
+        "the image: the size of its derivatives, the darkest being the largest of an image.",
     }
     called = {
         "pixel_error": "wrong pixels",
@@ -154,13 +157,41 @@ class DigitSegmentation(Digits):
         return {"warped": {**read(metrics), "images": images}}
 
     def figures(self, model):
-        """Matplotlib figures by name: `labels` and `warped`."""
+        """Matplotlib figures by name: `labels`, `warped` and `sensitivity`."""
         from .._evaluate import outputs_of
-        from ..figures.images import labelled
+        from ..figures.images import depending, labelled
 
         chosen, figures = np.arange(min(48, self.examples("test"))), {}
         for name, rows in (("labels", self.rows), ("warped", self.warped)):
             inputs, _ = rows(chosen, "test")
             label = outputs_of(model, inputs)["label"].argmax(axis=-1)
             figures[name] = labelled(inputs["image"], label)
+        image = self.rows(chosen[:LOOKED], "test")[0]["image"]
+        places = np.array([middle_of_ink(x) for x in image])
+        figures["sensitivity"] = depending(image, sensitivity(model, image, places), places)
         return figures
+
+
+def middle_of_ink(image):
+    """The pixel of ink, row and column, that is nearest to the middle of all ink of an image."""
+    inked = np.argwhere(image > 0)
+    if not len(inked):
+        return np.array(image.shape) // 2
+    middle = np.average(inked, axis=0, weights=image[image > 0])
+    return inked[np.square(inked - middle).sum(axis=-1).argmin()]
+
+
+def sensitivity(model, image, places):
+    """Derivatives of the answers at pixels by all pixels, `(batch, height, width)`.
+
+    Args:
+        model: gives `label`.
+        image: `(batch, height, width)`.
+        places: `(batch, 2)`, row and column of a pixel of each image, whose largest logit it is.
+    """
+    logits, pull = backend.vjp(lambda x: model({"image": x})["label"], ops.array(image))
+    rows, (down, right) = np.arange(len(image)), np.transpose(places)
+    found = ops.convert_to_numpy(logits)
+    chosen = np.zeros_like(found)
+    chosen[rows, down, right, found[rows, down, right].argmax(axis=-1)] = 1
+    return ops.convert_to_numpy(pull(ops.array(chosen))[0])

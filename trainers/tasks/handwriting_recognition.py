@@ -4,19 +4,16 @@ import dataclasses
 
 import numpy as np
 
-from ...layers import CTCLoss
-from .._describe import verdict
-from .._edit_metrics import CTCErrorRate, edit_distance
 from .._evaluate import outputs_of
 from ..data._pen import strokes_of
 from ._pen import NOT_SCORED, PenTask
+from ._reading import Reading
 
-BLANK = 0
 SHOWN = 8  # lines in a picture
 
 
 @dataclasses.dataclass(frozen=True)
-class HandwritingRecognition(PenTask):
+class HandwritingRecognition(Reading, PenTask):
     """Read a line from the points of the pen; where its letters are is not told.
 
     Data, `length` and `buckets` are as in `PenTask`. Of a line that `length` cuts the whole text is
@@ -34,7 +31,7 @@ class HandwritingRecognition(PenTask):
 
     length: int = 1000
     captions = {"readings": "Lines of the test split, and over each what was read."}
-    called = {"character_error_rate": "wrong characters"}
+    counted = "points"
 
     @property
     def input_spec(self):
@@ -50,31 +47,6 @@ class HandwritingRecognition(PenTask):
         inputs = {"points": np.where(points[..., 2:] < 0, np.float32(0), points)}
         texts = self.texts(chosen, split, NOT_SCORED)
         return {**inputs, "lengths": lengths}, {"text": texts}
-
-    def loss(self):
-        return {"text": CTCLoss(blank=BLANK)}
-
-    def metrics(self):
-        return {"text": [CTCErrorRate(BLANK, name="character_error_rate")]}
-
-    def read(self, outputs):
-        """The symbols `(batch, time)` of the best path, -1 where there is none."""
-        logits = np.asarray(outputs["text"], "float32")
-        return np.asarray(CTCErrorRate(BLANK).decode(logits))
-
-    def describe(self, inputs, targets, outputs):
-        """`'one of the highest' -> read 'one af the highest' (1 of 18 wrong)`."""
-        lines = []
-        for row, symbols in enumerate(self.read(outputs)):
-            read = f"read {self.spelled(symbols)!r}"
-            if targets is None:
-                lines.append(f"{inputs['lengths'][row]} points: {read}")
-                continue
-            truth = targets["text"][row]
-            wrong = int(edit_distance(truth[None], symbols[None])[0])
-            told = verdict(wrong, int((truth > BLANK).sum()))
-            lines.append(f"{self.spelled(truth)!r} -> {read}{told}")
-        return lines
 
     def figures(self, model):
         """Matplotlib figures by name: `readings`."""
