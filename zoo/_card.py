@@ -162,10 +162,10 @@ def shown(name, value):
     return f"{value:.2f}" if name == "minutes" else f"{value:.2g}" if small else f"{value:.3f}"
 
 
-def results_table():
-    """The pretrained entries and their numbers, a markdown table."""
+def results_table(names=None):
+    """The pretrained entries of these names, or all, and their numbers, a markdown table."""
     rows = []
-    for entry in map(info, list_entries()):
+    for entry in map(info, list_entries() if names is None else names):
         metrics = entry.metrics
         if metrics:
             first, told = task_of(entry).measured[0], entry.trade_off[1:]
