@@ -7,7 +7,9 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help demo test test-entries fuzz soak lint bench-act bench-serving bench-memory bench-grid \
+DOCS := runs/site
+
+.PHONY: help demo docs test test-entries fuzz soak lint bench-act bench-serving bench-memory bench-grid \
 	bench-recurrent bench-ctc bench-transduction bench-handwriting bench-draw \
 	bench-pixelcnn judge-pixelcnn bench-bytenet bench-agents bench-mdrnn clean
 
@@ -22,6 +24,9 @@ test: .venv/developer ## runs every test
 
 test-entries: .venv/developer ## gates the shipped weights of every entry, before publishing
 	$(BIN)/python -m pytest -n 2 -m entries
+
+docs: .venv/developer ## builds the site of documentation in DOCS=runs/site, and fails where a link leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(DOCS)
 
 fuzz: .venv/developer ## sends, serves and loads nonsense for MINUTES=5
 	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \

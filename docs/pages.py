@@ -14,6 +14,7 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 from mkdocs.utils.meta import get_data
 from ponderzoo import layers, trainers, zoo
+from ponderzoo.trainers import _rooms, learning
 from ponderzoo.zoo._card import results_table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -182,13 +183,13 @@ def reference():
     pages = {f"reference/layers/{m.rpartition('.')[2]}.md": f"::: {m}\n" for m in modules}
     tasks = {type(trainers.task(name)).__module__ for name in trainers.tasks()}
     ours = sorted(module for module in tasks if module.startswith("ponderzoo."))
-    pages["reference/tasks.md"] = "# Tasks\n\n" + "\n".join(f"::: {module}\n" for module in ours)
-    pages["reference/zoo.md"] = "::: ponderzoo.zoo._registry\n"
-    pages["reference/trainers.md"] = "# Training\n\n" + "\n".join(
-        f"::: ponderzoo.trainers.{module}\n"
-        for module in ("_fit", "_task", "_recipe", "_teacher", "learning")
-    )
-    pages["reference/client.md"] = "::: ponderzoo.export.client\n"
+    ways = [f"ponderzoo.trainers.learning.{name}" for name in _rooms.names(learning.__name__)]
+    training = [f"ponderzoo.trainers.{name}" for name in ("_fit", "_task", "_recipe", "_teacher")]
+    many = {"Zoo": ["ponderzoo.zoo._registry"], "Training": [*training, *ways], "Tasks": ours}
+    many |= {"Client": ["ponderzoo.export.client"]}
+    for title, listed in many.items():
+        parts = [f"# {title}", *(f"::: {m}\n    options:\n      heading_level: 2" for m in listed)]
+        pages[f"reference/{title.lower()}.md"] = "\n\n".join(parts) + "\n"
     return pages
 
 
@@ -202,15 +203,15 @@ def on_config(config):
         if not os.path.islink(link := os.path.join(roof, room)):
             os.symlink(os.path.join(ROOT, room), link)
     entries = [path for path in places().values() if re.fullmatch(r"entries/[^/]+\.md", path)]
-    layer_pages = [path for path in reference() if "/layers/" in path]
-    rooms = ("zoo", "trainers", "tasks", "client")
+    made = list(reference())
+    of_layers = [path for path in made if "/layers/" in path]
     config.nav = [
         {"ponderzoo": "index.md"},
         {"Gallery": "gallery.md"},
         {"Guides": [f"guides/{name}.md" for name in GUIDES]},
         {"Papers": [page["path"].removeprefix("docs/") for page in papers().values()]},
         {"Entries": sorted(entries)},
-        {"Reference": [{"Layers": layer_pages}, *(f"reference/{room}.md" for room in rooms)]},
+        {"Reference": [{"Layers": of_layers}, *(path for path in made if path not in of_layers)]},
         {"Project": [*list(WHOLE.values())[1:], {"Benchmarks": _benchmarks()}]},
     ]
     return config
