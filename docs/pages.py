@@ -29,6 +29,7 @@ WHOLE = {  # files of the project that are pages as they are
 ROOMS = "layers", "trainers", "zoo", "export"
 GUIDES = "act", "layers", "teacher", "own_data", "own_task", "cpu", "gpu", "command_line", "serving"
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
+TAG = re.compile(r"\\tag\{([^}]*)\}")
 MATHS = re.compile(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 SHELL = """```sh
 ponderzoo train {name}
@@ -86,13 +87,17 @@ def with_maths(markdown):
 
     def formula(found):
         code, block, line = found.groups()
-        return code or convert(block or line, display="block" if block else "inline")
+        if code:
+            return code
+        if block:
+            return convert(TAG.sub(r"\\qquad(\1)", block), display="block")
+        return f"<span>{convert(line)}</span>"  # which is no block where it begins a line
 
     return MATHS.sub(formula, markdown)
 
 
 def papers():
-    """arXiv number -> title, path and first sentence of the page that a paper has."""
+    """arXiv number -> front matter, path and first sentence of the page that a paper has."""
     pages = {}
     for path in _found("docs/papers/*.md"):
         text, meta = get_data(_read(path))
@@ -109,7 +114,9 @@ def entries_of(arxiv):
 
 
 def picture_of(arxiv):
-    """The path of the best picture of a paper's entries, or None."""
+    """The path of the picture that a paper's page names, or of one of its entries, or None."""
+    if "picture" in papers()[arxiv]:
+        return f"zoo/pretrained/{papers()[arxiv]['picture']}"
     for entry in entries_of(arxiv):
         if entry.metrics:
             picture = entry.origin(zoo.task_of(entry)).get("picture")
