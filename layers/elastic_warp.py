@@ -1,13 +1,14 @@
 """Images bent at random."""
 
 import math
+from typing import Any
 
 from keras import ops
 
 from ._chance import uniform
 
 
-def elastic_warp(image, seed, deviation=4.0, strength=34.0):
+def elastic_warp(image: Any, seed: Any, deviation: Any = 4.0, strength: Any = 34.0) -> Any:
     """Images as if their paper were of rubber (Simard, Steinkraus and Platt, 2003).
 
     Each pixel takes its ink from somewhere else, in between pixels by their bilinear mean, and none
