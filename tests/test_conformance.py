@@ -509,6 +509,8 @@ def test_task_batches_are_what_the_specs_say(name, root):
         *levels[:1],
         *levels[-1:],
         *([(levels[0], levels[-1])] if levels else []),
+        *[*task.lessons.values()][:1],
+        *[*task.lessons.values()][-1:],
     ):
         batch = task.batch(np.random.default_rng(0), ROWS, difficulty)
         for arrays, specs in zip(batch, (task.input_spec, task.target_spec), strict=True):
@@ -517,6 +519,7 @@ def test_task_batches_are_what_the_specs_say(name, root):
                 assert arrays[key].dtype == dtype and len(arrays[key]) == ROWS
                 assert len(arrays[key].shape) == 1 + len(shape)
                 assert all(want in (None, got) for want, got in zip(shape, arrays[key].shape[1:]))
+        assert task.duration(batch[0]) >= 1
     assert set(task.loss()) <= set(task.target_spec)
     if task.target_spec:  # else models give their own loss, and its parts
         assert set(task.metrics()) <= set(task.target_spec)
