@@ -15,7 +15,7 @@ from mkdocs.structure.files import File
 from mkdocs.utils.meta import get_data
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.trainers import _rooms, learning
-from ponderzoo.zoo._card import results_table
+from ponderzoo.zoo._card import results_table, without_weights
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WHOLE = {  # files of the project that are pages as they are
@@ -152,14 +152,12 @@ def about(arxiv):
         parts += ["## Results"]
         if trained:
             parts += [results_table(trained).replace("(zoo/", "(../../zoo/")]
-        rest = ", ".join(f"`{one.name}`" for one in entries if not one.metrics)
-        if rest:
-            parts += [f"Without weights yet, to be trained: {rest}."]
+        parts += [without_weights([one.name for one in entries])]
     named = layers_of(arxiv)
     if named:
         parts += ["## Layers"]
         parts += [", ".join(f"[`{name}`][{module}.{name}]" for name, module in named.items()) + "."]
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def cited(arxiv):

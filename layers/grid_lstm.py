@@ -160,7 +160,7 @@ class GridLSTM(SequenceLayer):
     The first dimension of the grid is depth. Inputs are projected linearly into the hidden vector
     and the memory that enter the first layer; what leaves the last layer, hidden vector and memory
     side by side, is the output. The other dimensions are those of the input: none for a vector
-    (section 3.5's 1-LSTM), time for a sequence, height and width for an image, and more if there
+    (the paper's 1-LSTM), time for a sequence, height and width for an image, and more if there
     are more. They begin with zeros. See `GridLSTMCell` for a block.
 
     All blocks of a layer share their weights, and with `tied` those of all layers do. Blocks are

@@ -186,8 +186,15 @@ def results_table(names=None):
     return _table(heads, rows)
 
 
+def without_weights(names=None):
+    """A sentence that names those of these entries, or of all, that nobody has trained; or none."""
+    found = [name for name in (names or list_entries()) if not info(name).metrics]
+    named = ", ".join(f"`{name}`" for name in found)
+    return f"Without weights yet, to be trained by `ponderzoo train NAME`: {named}." * bool(found)
+
+
 def write_results(path):
-    """Puts `results_table` between the marks of a markdown file, which is all that changes.
+    """Puts the results of all entries between the marks of a markdown file, and changes no more.
 
     Raises `ValueError` where the file has no `<!-- results:begin -->` and `<!-- results:end -->`.
     """
@@ -195,4 +202,5 @@ def write_results(path):
         text = file.read()
     if not MARKED.search(text):
         raise ValueError(f"{path} has no <!-- results:begin --> and <!-- results:end --> lines")
-    write_file(path, MARKED.sub(lambda found: f"{found[1]}{results_table()}\n{found[2]}", text))
+    results = f"{results_table()}\n\n{without_weights()}\n"
+    write_file(path, MARKED.sub(lambda found: f"{found[1]}{results}{found[2]}", text))

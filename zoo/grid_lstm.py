@@ -48,7 +48,7 @@ def build_symbols(task, machine, units, layers, tied, depth_last, spread):
 
 
 def build_text(task, machine, units, layers, tied, depth_last, spread):
-    """The machines of `build_symbols` on bytes (section 4.4)."""
+    """The machines of `build_symbols` on bytes (section 4.3)."""
     _check_machine(machine)
     if machine == "grid":
         layer = _sequence_grid(units, layers, tied, depth_last, spread, return_state=True)

@@ -1,4 +1,4 @@
-"""Parity of many bits (Kalchbrenner, Danihelka and Graves, 2015, section 5.1)."""
+"""Parity of many bits (Kalchbrenner, Danihelka and Graves, 2015, section 4.1 of version 1)."""
 
 import dataclasses
 

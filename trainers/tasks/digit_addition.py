@@ -1,4 +1,4 @@
-"""Addition digit by digit (Kalchbrenner, Danihelka and Graves, 2015, section 5.2)."""
+"""Addition digit by digit (Kalchbrenner, Danihelka and Graves, 2015, section 4.1)."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Memorization (Kalchbrenner, Danihelka and Graves, 2015, section 5.3)."""
+"""Memorization (Kalchbrenner, Danihelka and Graves, 2015, section 4.2)."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Handwritten digits (Kalchbrenner, Danihelka and Graves, 2015, section 5.6)."""
+"""Handwritten digits (Kalchbrenner, Danihelka and Graves, 2015, section 4.5)."""
 
 import dataclasses
 

@@ -18,7 +18,7 @@ class RepeatCopy(MemoryTask):
     channel, how often the sequence is asked for: 1 to `repeats` times, as a number of mean 0 and
     variance 1. At the step after the last repetition a further output is 1, the end marker.
     Difficulty is the most of both: a range draws vectors and repeats from it, each for itself.
-    Lessons are all pairs of them, a grid (Graves et al., 2017, section 5.2).
+    Lessons are all pairs of them, a grid (Graves et al., 2017, section 4.2).
 
     The paper's text says eight bits. Its count of LSTM parameters is that of 8 inputs and 7
     outputs, so of 6 bits.
