@@ -181,7 +181,10 @@ def test_warping_is_asked_within_bounds(root):
     warp = zoo.info("mdrnn_digits").signatures(model, some)["warp"]
     asked = {name: tf.constant(x) for name, x in warp.sample.items()}
     expected = elastic_warp(asked["image"], asked["seed"])
-    np.testing.assert_allclose(warp.function(**asked)["image"], expected, atol=1e-6)
+    found = warp.function(**asked)
+    np.testing.assert_allclose(found["image"], expected, atol=1e-6)
+    labels = np.argmax(model({"image": expected})["label"], axis=-1)
+    np.testing.assert_array_equal(found["label"], labels)
     for name, wrong in (("deviation", 0.0), ("strength", 1e6), ("strength", np.nan)):
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must be"):
             warp.function(**{**asked, name: tf.fill((2,), np.float32(wrong))})
