@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from ._files import read_json, write_json
+from ._files import locked, read_json, write_json
 from ._run import METRICS_REMEDY
 
 _running = set()
@@ -19,7 +19,7 @@ ONE_THREAD = {
 }
 
 
-def sweep(command, grid, run_dir, jobs=2):
+def sweep(command, grid, run_dir, jobs=2, shard=(0, 1)):
     """Trains every point of a grid in a process of its own, with one thread each.
 
     Runs that are finished are not run again, and runs that were killed go on where they stood: the
@@ -30,16 +30,21 @@ def sweep(command, grid, run_dir, jobs=2):
         grid: dict: setting -> list of values.
         run_dir: one run directory for each point goes in here, and `sweep.json`.
         jobs: processes at a time.
+        shard: `(number, of)`: of the points, those that are trained here: every `of`-th from
+            `number` on. Others share `run_dir`, and whoever ends last completes the table.
 
     Returns:
         The table, as in `sweep.json`: for each point a dict of its settings, `run_dir`, and the
-        metrics of the run or `failed`, a message.
+        metrics of the run or `failed`, a message; neither where another has yet to train it.
 
     Raises:
-        ValueError: for a setting without values, or `jobs` under 1.
+        ValueError: for a setting without values, `jobs` under 1, or a shard that is none.
     """
+    number, of = shard
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, got {jobs}")
+    if not 0 <= number < of:
+        raise ValueError(f"a shard of {of} must be 0 to {of - 1}, got {number}")
     for name, values in grid.items():
         if not values:
             raise ValueError(f"the grid has no values for {name!r}")
@@ -47,16 +52,18 @@ def sweep(command, grid, run_dir, jobs=2):
     table = [{**point, "run_dir": os.path.join(run_dir, _name(point))} for point in points]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         waiting = {
-            pool.submit(_run, command, point, row["run_dir"]): row
-            for point, row in zip(points, table)
+            pool.submit(_run, command, points[place], table[place]["run_dir"]): table[place]
+            for place in range(number, len(points), of)
         }
         try:
-            for number, done in enumerate(concurrent.futures.as_completed(waiting), start=1):
+            for count, done in enumerate(concurrent.futures.as_completed(waiting), start=1):
                 row = waiting[done]
                 row.update(done.result())
-                count = f" ({number} of {len(table)})" if sys.stdout.isatty() else ""
-                print(f"{row['run_dir']}: {row.get('failed', 'done')}{count}", flush=True)
-                write_json(os.path.join(run_dir, "sweep.json"), table)
+                told = f" ({count} of {len(waiting)})" if sys.stdout.isatty() else ""
+                print(f"{row['run_dir']}: {row.get('failed', 'done')}{told}", flush=True)
+                with locked(os.path.join(run_dir, "sweep.lock")):
+                    _learn(run_dir, [row for row in table if row not in waiting.values()])
+                    write_json(os.path.join(run_dir, "sweep.json"), table)
         except BaseException:
             # As on Ctrl-C: nothing more begins, and what goes on loses nothing by its end.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -64,6 +71,14 @@ def sweep(command, grid, run_dir, jobs=2):
                 process.terminate()
             raise
     return table
+
+
+def _learn(run_dir, rows):
+    """Fills in what others have told of their points."""
+    path = os.path.join(run_dir, "sweep.json")
+    told = {row["run_dir"]: row for row in read_json(path)} if rows and os.path.exists(path) else {}
+    for row in rows:
+        row.update(told.get(row["run_dir"], {}))
 
 
 def _name(point):

@@ -3,6 +3,7 @@
 import glob
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,13 @@ def _save_model(run_dir):
     ),
     SETTING,
     argument("--jobs", type=int, default=2, help="processes at a time (%(default)s)"),
+    argument(
+        "--shard",
+        metavar="I/N",
+        default="0/1",
+        help="trains every N-th point from the I-th on, I from 0 to N - 1; other machines train "
+        "the others, in the same folder (%(default)s)",
+    ),
     place=21,
     needs="keras",
 )
@@ -118,9 +126,12 @@ def sweep(arguments):
         task = trainers.task(entry.task, **chosen["task"])
         trainers.Recipe.parse(chosen["recipe"]).check(task)
     run_dir = arguments.run_dir or os.path.join("runs", f"{entry.name}-sweep")
+    shard = re.fullmatch(r"(\d{1,6})/(\d{1,6})", arguments.shard)
+    if not shard:
+        raise ValueError(f"--shard must be I/N, such as 0/4, got {arguments.shard!r}")
     words = [*PROGRAM, "train", entry.name, "--no_saved_model"]
     words += ["--set", *arguments.set] if arguments.set else []
-    table = _sweep.sweep(words, grid, run_dir, arguments.jobs)
+    table = _sweep.sweep(words, grid, run_dir, arguments.jobs, tuple(map(int, shard.groups())))
     return int(any("failed" in row for row in table))
 
 
