@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import errno
 import functools
+import glob
 import io
 import json
 import os
@@ -370,10 +371,14 @@ def test_training_ends_with_error_and_ponder_by_difficulty(ponderzoo, trained):
     assert all(0 <= float(row.split()[1]) <= 1 <= float(row.split()[2]) <= 3 for row in rows)
 
 
-def test_the_readme_trains_with_settings_that_are_there():
-    readme = os.path.join(os.path.dirname(os.path.dirname(__file__)), "README.md")
-    with open(readme, encoding="utf-8") as file:
-        text = file.read().replace("\\\n", " ")
+def test_the_pages_train_with_settings_that_are_there():
+    root = os.path.dirname(os.path.dirname(__file__))
+    paths = [os.path.join(root, "README.md"), *glob.glob(os.path.join(root, "docs", "*", "*.md"))]
+    texts = []
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            texts.append(file.read())
+    text = "\n".join(texts).replace("\\\n", " ")
     found = re.findall(r"^ponderzoo (?:train|sweep) (\w+) [^#\n]*--set ([^#\n]+)", text, re.M)
     assert len(found) >= 2
     for name, pairs in found:
@@ -400,7 +405,7 @@ def test_settings_go_to_their_group():
 
 def test_a_setting_of_two_groups_needs_its_group(monkeypatch):
     groups = {"model": {"seed": 1}, "recipe": {"seed": 2}, "task": {}}
-    monkeypatch.setattr(_settings, "settings_of", lambda entry: copy.deepcopy(groups))
+    monkeypatch.setattr(_settings, "settings_of", lambda *given: copy.deepcopy(groups))
     with pytest.raises(ValueError, match=r"write one of model\.seed, recipe\.seed"):
         _settings.choose(None, ["seed=3"])
     assert _settings.choose(None, ["model.seed=3"])["model"] == {"seed": 3}
@@ -482,7 +487,7 @@ def test_changes_are_what_set_takes(name):
 
 def test_changes_name_the_group_where_two_have_the_key(monkeypatch):
     groups = {"model": {"seed": 1}, "recipe": {"seed": 2}, "task": {}}
-    monkeypatch.setattr(_settings, "settings_of", lambda entry: copy.deepcopy(groups))
+    monkeypatch.setattr(_settings, "settings_of", lambda *given: copy.deepcopy(groups))
     wanted = {"model": {"seed": 3}, "recipe": {"seed": 2}, "task": {}}
     assert _settings.changes(None, wanted) == ["model.seed=3"]
     assert _settings.choose(None, ["model.seed=3"]) == wanted
