@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from ponderzoo import zoo
-from ponderzoo.export import _gate, _package
+from ponderzoo.export import _cli, _gate, _package
 from ponderzoo.export.server._server import Server
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -117,3 +118,22 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     for page in ("index", "gallery/index", "guides/act/index", "reference/layers/act/index"):
         assert (tmp_path / f"{page}.html").stat().st_size > 5000
+
+
+def test_the_image_of_the_server_knows_whether_it_serves(served):
+    """The health check of the Dockerfile, and that its command is one of the program."""
+    _, address = served
+    text = pages._read("Dockerfile")
+    (health,) = re.findall(r'HEALTHCHECK .*? CMD python -c "(.*)"$', text, re.MULTILINE)
+    for port, code in ((address, 0), ("localhost:1", 1)):
+        command = [sys.executable, "-c", health.replace("localhost:8500", port)]
+        assert subprocess.run(command, capture_output=True).returncode == code
+    (words,) = re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)
+    program, *words = json.loads(words)
+    assert program == "ponderzoo" and _cli._parser().parse_args(words).host == "0.0.0.0"
+
+
+def test_github_runs_what_ci_runs():
+    jobs = yaml.safe_load(pages._read(".github/workflows/ci.yml"))["jobs"]
+    commands = {step.get("run") for job in jobs.values() for step in job["steps"]}
+    assert commands == {None, ".ci/run", "make lint", "make docs"}
