@@ -378,9 +378,9 @@ def _compare(run, answer):
         yield Failure("saved_model.pb", rule, "return the same keys")
         return
     for key, expected in run.expected.items():
-        difference = _difference(answer[key], np.asarray(expected))
-        if difference:
-            rule = f"{run.label}: {key!r} {difference}"
+        said = difference(answer[key], np.asarray(expected))
+        if said:
+            rule = f"{run.label}: {key!r} {said}"
             yield Failure("variables/", rule, "export again; the files differ from the model")
 
 
@@ -396,9 +396,9 @@ def _compare_padded(run, answer, plain):
         found = answer[key]
         if found.ndim == expected.ndim:
             found = found[tuple(map(slice, expected.shape))]
-        difference = _difference(found, expected, "the same row without padding")
-        if difference:
-            rule = f"{run.label}: {key!r} {difference}"
+        said = difference(found, expected, "the same row without padding")
+        if said:
+            rule = f"{run.label}: {key!r} {said}"
             yield Failure(BATCHING, rule, mend)
 
 
@@ -409,7 +409,7 @@ def _compare_threads(run, answer, again):
         if isinstance(other, StatusError):
             said = f"is refused: {other}"
         else:
-            differences = ((key, _difference(other[key], answer[key])) for key in answer)
+            differences = ((key, difference(other[key], answer[key])) for key in answer)
             said = next((f"answers otherwise: {k!r} {text}" for k, text in differences if text), "")
         if said:
             rule = f"{run.label}, asked by {THREADS} threads at once, {said}"
@@ -418,7 +418,7 @@ def _compare_threads(run, answer, again):
             return
 
 
-def _difference(found, expected, other="the model"):
+def difference(found, expected, other="the model"):
     """In words, or an empty text where the two agree."""
     if expected.dtype.kind in "SU":
         expected = expected.astype(object)

@@ -101,7 +101,7 @@ def package(
         try:
             _write(draft, model, signatures, name, (card, figures, entry), xla)
             _recipes.check_image(draft)
-            _gate.verify(draft, _expected(signatures))
+            _gate.verify(draft, expected_of(signatures))
             _to_disk(draft)
             os.rename(draft, final)
         except BaseException:
@@ -306,7 +306,7 @@ def _endpoint(name, signature):
     return endpoint
 
 
-def _expected(signatures):
+def expected_of(signatures):
     """What the Keras side answers, run eagerly: signature -> list of (inputs, outputs)."""
     import tensorflow as tf
 

@@ -151,7 +151,7 @@ def test_gate_runs_every_signature_and_keeps_the_loop(written):
 
 
 def test_gate_compares_every_signature_at_batches_of_1_2_7_and_the_largest(model, written):
-    expected = _package._expected(make_signatures(model))
+    expected = _package.expected_of(make_signatures(model))
     sizes = {
         name: [len(next(iter(inputs.values()))) for inputs, _ in cases]
         for name, cases in expected.items()
@@ -390,7 +390,7 @@ from ponderzoo.zoo.signatures._signature import Signature
 
 whole, output = sys.argv[1:]
 _package._write = lambda draft, *_: shutil.copytree(whole, draft)
-_gate.verify = _package._expected = lambda *_: None
+_gate.verify = _package.expected_of = lambda *_: None
 sample = {"x": np.zeros((2, 1), "float32")}
 signatures = {"serve": Signature(None, {"x": ((None, 1), "float32")}, sample, {})}
 

@@ -10,6 +10,13 @@ from ._command import argument, command, counted
     "export",
     argument("names", metavar="NAME-or-RUN", nargs="+", help="entries and run directories"),
     argument("--output", metavar="DIR", required=True, help="directory of all models"),
+    argument(
+        "--format",
+        choices=("saved_model", "onnx"),
+        default="saved_model",
+        help="saved_model, a package for TensorFlow Serving, or onnx, DIR/NAME/SIGNATURE.onnx for "
+        "each signature that can be converted (%(default)s)",
+    ),
     argument("--version", type=int, help="version number (one more than the highest)"),
     argument(
         "--versions",
@@ -40,6 +47,8 @@ def export(arguments):
     from .._package import package
     from .._repository import secure
 
+    if arguments.format == "onnx":
+        return _export_onnx(arguments)
     labels = parse_labels(arguments.label)
     secrets = (arguments.tls_key, arguments.tls_cert)
     if any((*secrets, arguments.tls_ca, arguments.tls_verify)):
@@ -63,6 +72,26 @@ def export(arguments):
             xla=arguments.xla,
         )
         print(path)
+
+
+def _export_onnx(arguments):
+    """The exit code: 1 where nothing of an entry could be written."""
+    from ...zoo._trained import Trained
+    from .._onnx import write_onnx
+
+    for option in ("version", "versions", "label", "xla", "tls_key", "tls_cert", "tls_ca"):
+        if getattr(arguments, option):
+            raise ValueError(f"--{option} is for packages, which --format=onnx writes none of")
+    code = 0
+    for name in counted(arguments.names):
+        trained = Trained.find(name)
+        signatures = trained.entry.signatures(trained.load(), trained.task)
+        written, refused = write_onnx(signatures, os.path.join(arguments.output, trained.name))
+        print(*written.values(), sep="\n", end="\n" * bool(written))
+        for signature, reason in refused.items():
+            print(f"{trained.name}: {signature} is not written: {reason}", file=sys.stderr)
+        code = code if written else 1
+    return code
 
 
 def parse_labels(pairs):
