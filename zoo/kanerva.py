@@ -386,7 +386,7 @@ SHARED = {
         "code_size": 50,
         "address_size": 25,
         "units": 320,
-        "kl_share": 0.03,
+        "kl_share": 0.003,
         "pixel_noise": 0.2,
     },
     "train": {
