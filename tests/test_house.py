@@ -14,11 +14,13 @@ import sys
 import typing
 
 import keras
+import numpy as np
 import ponderzoo.export
 import ponderzoo.layers
 import ponderzoo.trainers
 import ponderzoo.zoo
 import pytest
+from ponderzoo import zoo
 from ponderzoo.export import client
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -214,3 +216,29 @@ def test_nothing_is_said_behind_the_last_line_of_the_tests():
         command, cwd=ROOT / "tests", env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# Habits from other zoos.
+
+
+def test_a_run_is_loaded_as_an_entry_is(tmp_path):
+    directory = zoo.info("grid_lstm_parity").directory
+    shutil.copytree(directory, tmp_path / "run")
+    found, model = zoo.load(str(tmp_path / "run")), zoo.load("grid_lstm_parity")
+    for one, other in zip(found.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(FileNotFoundError, match="has no model.keras yet"):
+        (tmp_path / "run" / "model.keras").unlink()
+        zoo.load(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["hf://keras/act_parity", "ponderzoo/act_parity", "act_partiy"])
+def test_an_address_of_another_zoo_is_told_the_name_here(name):
+    with pytest.raises(ValueError, match="Did you mean 'act_parity'"):
+        zoo.load(name)
+
+
+def test_functions_of_other_zoos_are_told_what_they_are_called_here():
+    with pytest.raises(AttributeError, match="has no from_preset; it is called zoo.load here"):
+        zoo.from_preset("act_parity")
+    assert not hasattr(zoo, "presets") and not hasattr(zoo, "nothing")

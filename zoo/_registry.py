@@ -12,7 +12,6 @@ import keras
 from .. import layers  # noqa: F401, so that `keras.saving.load_model` knows their classes
 from ..trainers import Task, _rooms
 from ..trainers._files import read_json
-from ..trainers._weights import read_model
 
 PRETRAINED = os.path.join(os.path.dirname(__file__), "pretrained")
 _entries = {}
@@ -162,7 +161,8 @@ def info(name: str) -> Entry:
     """The `Entry` of a name. Raises `ValueError` with the closest names where there is none."""
     _discover()
     if name not in _entries:
-        close = difflib.get_close_matches(str(name), _entries, n=1)
+        # Other zoos have addresses, as `hf://keras/act_parity`.
+        close = difflib.get_close_matches(str(name).rpartition("/")[2], _entries, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"no entry is called {name!r}.{hint} `zoo.list()` or `ponderzoo list` gives all names."
@@ -216,5 +216,12 @@ def path(name: str) -> str:
 
 
 def load(name: str) -> keras.Model:
-    """The pretrained `keras.Model`."""
-    return read_model(path(name))
+    """The `keras.Model` of an entry, pretrained, or of a run directory.
+
+    Raises:
+        FileNotFoundError: there are no weights (yet).
+        ValueError: there is no such entry or run, or a file is damaged.
+    """
+    from ._trained import Trained
+
+    return Trained.find(name).load()
