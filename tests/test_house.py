@@ -227,7 +227,7 @@ def test_a_run_is_loaded_as_an_entry_is(tmp_path):
     found, model = zoo.load(str(tmp_path / "run")), zoo.load("grid_lstm_parity")
     for one, other in zip(found.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(FileNotFoundError, match="has no model.keras yet"):
+    with pytest.raises(FileNotFoundError, match=r"has no model\.keras yet"):
         (tmp_path / "run" / "model.keras").unlink()
         zoo.load(str(tmp_path / "run"))
 
@@ -239,6 +239,6 @@ def test_an_address_of_another_zoo_is_told_the_name_here(name):
 
 
 def test_functions_of_other_zoos_are_told_what_they_are_called_here():
-    with pytest.raises(AttributeError, match="has no from_preset; it is called zoo.load here"):
+    with pytest.raises(AttributeError, match=r"has no from_preset; it is called zoo\.load here"):
         zoo.from_preset("act_parity")
     assert not hasattr(zoo, "presets") and not hasattr(zoo, "nothing")
