@@ -405,6 +405,7 @@ def _shown(signature, key):
     return {
         **({"names": list(signature.names[key])} if key in signature.names else {}),
         **({"image": True} if key in signature.images else {}),
+        **({"map": True} if key in signature.maps else {}),
         **({"levels": signature.levels} if key in signature.images and signature.levels else {}),
         **({"over": signature.over[key]} if key in signature.over else {}),
     }

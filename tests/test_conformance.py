@@ -699,6 +699,8 @@ def test_entry_exports_and_passes_the_gate(name, small, batch_of, tmp_path, monk
         for image in signature.images:
             axes = len(tensors[image]["shape"]) - bool(signature.levels)
             assert tensors[image]["image"] and axes in (3, 4)
+        for name in signature.maps:
+            assert tensors[name]["map"] and len(tensors[name]["shape"]) == 3
         for windows, over in signature.over.items():
             assert over in signature.images and tensors[windows]["over"] == over
             assert signature.names[windows] == SIDES

@@ -572,6 +572,29 @@ def test_a_picture_tells_what_it_shows(page):
     )
 
 
+def test_a_map_lies_as_its_image_does(page, stub):
+    """A line of the answer is a line of the picture."""
+    labels = {"label": {**tensor("int32", None, None, None), "map": True}}
+    sample = {"image": np.ones((1, 4, 5)).tolist()}
+    described = card("maps", serve=({"image": PIXELS}, labels, sample))
+    stub.models.append({"name": "maps", "versions": [version(1)], "card": described})
+    stub.answers["maps", "serve"] = {"outputs": [[[0, 1, 2], [2, 2, 2]]]}
+    page = page("maps")
+    send(page)
+    ((width, height, shades),) = drawn(page, "label")
+    assert (width, height) == (3, 2)
+    assert shades[0] < shades[1] < shades[2] == shades[3] == shades[4] == shades[5]
+    assert page.texts(".pictures h3") == ["Pixel by pixel"]
+    assert page.texts("[data-picture=label] figcaption") == ["2 by 3 pixels"]
+    box = "document.querySelector('[data-picture=label] canvas').getBoundingClientRect()"
+    assert page.run(f"{box}.width / {box}.height") == 1.5
+    page.run("document.querySelector('[data-picture=label] canvas').focus()")
+    page.press("ArrowRight")
+    assert page.run("document.activeElement.getAttribute('aria-label')").endswith(
+        "column 2, line 1: 1"
+    )
+
+
 def test_what_is_too_large_for_a_picture_stays_text(page):
     page = page("ntm_copy")
     send(page)

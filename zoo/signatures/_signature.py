@@ -19,6 +19,7 @@ class Signature:
             steps, `(batch, steps, height, width)`, of pixels from 0 (paper) to 1 (ink).
         levels: 0, or of how many levels the images' pixels have each of their colours, red, green
             and blue along one more axis, the last: from 0 (dark) to levels - 1.
+        maps: names of outputs that are a number for each pixel, `(batch, height, width)`.
         over: name of an output that is windows, as `_windows` has them -> the image that they lie
             on, an output in as many steps or an input.
     """
@@ -30,6 +31,7 @@ class Signature:
     names: dict = dataclasses.field(default_factory=dict)
     images: tuple = ()
     levels: int = 0
+    maps: tuple = ()
     over: dict = dataclasses.field(default_factory=dict)
 
 

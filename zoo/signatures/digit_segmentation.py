@@ -58,6 +58,7 @@ def signatures(model, task, told):
             meanings,
             {"probability": DIGITS},
             images=("image", "maps"),
+            maps=("label",),
         ),
         "warp": Signature(
             warp,
@@ -71,6 +72,7 @@ def signatures(model, task, told):
             {"image": "bent as the seed alone decides, (batch, height, width)", **meanings},
             {"probability": DIGITS},
             images=("image", "maps"),
+            maps=("label",),
         ),
     }
 

@@ -37,6 +37,9 @@ def signatures(model, task, told):
                 "certainty": "its probability, (batch, height, width)",
                 **told,
             },
+            images=("image",),
+            levels=2,  # from 0 to 1
+            maps=("label", "certainty"),
         )
     }
 
