@@ -198,8 +198,8 @@ def reference():
     return pages
 
 
-def on_config(config):
-    """The navigation, of what there is; and the rooms under one roof, where the reference looks."""
+def on_startup(command, dirty):
+    """Puts the rooms under one roof, where the reference looks for them."""
     roof = os.path.join(ROOT, "runs", "reference", "ponderzoo")
     os.makedirs(roof, exist_ok=True)
     with open(os.path.join(roof, "__init__.py"), "w"):
@@ -207,6 +207,10 @@ def on_config(config):
     for room in ROOMS:
         if not os.path.islink(link := os.path.join(roof, room)):
             os.symlink(os.path.join(ROOT, room), link)
+
+
+def on_config(config):
+    """The navigation, of what there is."""
     entries = [path for path in places().values() if re.fullmatch(r"entries/[^/]+\.md", path)]
     made = list(reference())
     of_layers = [path for path in made if "/layers/" in path]

@@ -486,9 +486,9 @@ def test_changes_are_what_set_takes(name):
 
 
 def test_changes_name_the_group_where_two_have_the_key(monkeypatch):
-    groups = {"model": {"seed": 1}, "recipe": {"seed": 2}, "task": {}}
+    groups = {"model": {"seed": 1}, "recipe": {"seed": 2, "learning": "supervised"}, "task": {}}
     monkeypatch.setattr(_settings, "settings_of", lambda *given: copy.deepcopy(groups))
-    wanted = {"model": {"seed": 3}, "recipe": {"seed": 2}, "task": {}}
+    wanted = {"model": {"seed": 3}, "recipe": {"seed": 2, "learning": "supervised"}, "task": {}}
     assert _settings.changes(None, wanted) == ["model.seed=3"]
     assert _settings.choose(None, ["model.seed=3"]) == wanted
 

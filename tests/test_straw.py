@@ -159,12 +159,12 @@ def test_at_first_a_plan_lasts_as_long_as_its_filters_reach():
 @pytest.mark.parametrize("commitment, share", [("random", 0.25), ("none", 1.0)])
 def test_without_a_commitment_plan_chance_decides_or_nothing(commitment, share):
     layer = layer_of(commitment=commitment, horizon=1000, replan_penalty=1.0)
-    sequence = np.random.default_rng(0).normal(size=(20, 200, 2))
+    sequence = np.random.default_rng(0).normal(size=(100, 30, 2))
     with tf.GradientTape() as tape:
-        found = layer(sequence, tf.range(20), training=True)
+        found = layer(sequence, tf.range(100), training=True)
         loss = tf.reduce_sum(found["logits"] ** 2) + layer.losses[0]
     np.testing.assert_array_equal(found["chance"][:, 1:], share)
-    np.testing.assert_allclose(found["replanned"].numpy()[:, 1:].mean(), share, 0.05)
+    np.testing.assert_allclose(found["replanned"].numpy()[:, 1:].mean(), share, 0.07)
     learnt = tape.gradient(loss, [layer.early.value, layer.commit.kernel.value])
     assert not any(d is not None and np.any(d) for d in learnt)
 

@@ -117,6 +117,8 @@ def played(task, act, kept):
         "seed": np.array([1, 2], "int32"),
     }
     asked = {name: ((None,), dtype) for name, dtype in numbers.items()}
+    # In a graph also where nobody else makes one: step by step the model is slow.
+    play = tf.function(play, autograph=False)
     return Signature(play, asked, sample, PLAYED, images=("frames",), levels=LEVELS)
 
 
