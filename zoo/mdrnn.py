@@ -167,7 +167,7 @@ register(
         baseline="convolutional network",
         plain={"machine": "convolutional"},
         paper_result="0.9 % of the images wrong, 7.1 % of warped ones; 0.9 % and 11.3 % of a "
-        "convolutional network",
+        "convolutional network (from memory)",
         small={"units": 3},
     )
 )
@@ -198,7 +198,7 @@ register(
         },
         baseline="the same from one corner alone",
         plain={"multidirectional": False},
-        paper_result="7.1 % of the pixels wrong on Air Freight",
+        paper_result="7.1 % of the pixels wrong on Air Freight (from memory)",
         small={"units": 2},
     )
 )
