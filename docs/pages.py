@@ -39,7 +39,7 @@ ponderzoo predict {name}   # in another terminal
 ```"""
 
 
-def _read(path):
+def read_text(path):
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         return file.read()
 
@@ -100,7 +100,7 @@ def papers():
     """arXiv number -> front matter, path and first sentence of the page that a paper has."""
     pages = {}
     for path in _found("docs/papers/*.md"):
-        text, meta = get_data(_read(path))
+        text, meta = get_data(read_text(path))
         _, sentence, *_ = text.strip().split("\n\n")
         pages[meta["arxiv"]] = {**meta, "path": path, "sentence": " ".join(sentence.split())}
     return pages
@@ -238,7 +238,7 @@ def on_files(files, config):
             path = os.path.join(ROOT, source)
             files.append(File.generated(config, place, abs_src_path=path))
         elif not source.startswith("docs/"):
-            text = _read(source)
+            text = read_text(source)
             if source == "LICENSE":
                 text = f"# Licence\n\n```\n{text}\n```\n"
             made[place] = linked(text, posixpath.dirname(source), place)

@@ -36,7 +36,7 @@ def loaded(name):
 pages = loaded("pages")
 TEXTS = sorted(path for path in pages.places() if path.endswith(".md"))
 WITH_CODE = [
-    path for path in TEXTS if "zoo/pretrained" not in path and CODE.search(pages._read(path))
+    path for path in TEXTS if "zoo/pretrained" not in path and CODE.search(pages.read_text(path))
 ]
 
 
@@ -50,7 +50,7 @@ def test_every_paper_has_a_page_and_every_page_a_paper():
 
 @pytest.mark.parametrize("path", TEXTS)
 def test_links_lead_to_pages(path):
-    pages.linked(pages._read(path), posixpath.dirname(path), pages.places()[path])
+    pages.linked(pages.read_text(path), posixpath.dirname(path), pages.places()[path])
 
 
 def test_a_link_to_nowhere_is_refused_and_others_are_moved():
@@ -100,7 +100,7 @@ def served(tmp_path_factory):
 def test_the_code_on_the_pages_runs(served):
     """Of each page from top to bottom, as a reader would; all of them in one other process."""
     home, address = served
-    parts = {path: "\n".join(CODE.findall(pages._read(path))) for path in WITH_CODE}
+    parts = {path: "\n".join(CODE.findall(pages.read_text(path))) for path in WITH_CODE}
     assert {"README.md", "docs/guides/act.md", "docs/guides/serving.md"} <= parts.keys()
     text = json.dumps(parts).replace("localhost:8500", address)
     done = subprocess.run(
@@ -123,7 +123,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
 def test_the_image_of_the_server_knows_whether_it_serves(served):
     """The health check of the Dockerfile, and that its command is one of the program."""
     _, address = served
-    text = pages._read("Dockerfile")
+    text = pages.read_text("Dockerfile")
     (health,) = re.findall(r'HEALTHCHECK .*? CMD python -c "(.*)"$', text, re.MULTILINE)
     for port, code in ((address, 0), ("localhost:1", 1)):
         command = [sys.executable, "-c", health.replace("localhost:8500", port)]
@@ -134,6 +134,6 @@ def test_the_image_of_the_server_knows_whether_it_serves(served):
 
 
 def test_github_runs_what_ci_runs():
-    jobs = yaml.safe_load(pages._read(".github/workflows/ci.yml"))["jobs"]
+    jobs = yaml.safe_load(pages.read_text(".github/workflows/ci.yml"))["jobs"]
     commands = {step.get("run") for job in jobs.values() for step in job["steps"]}
     assert commands == {None, ".ci/run", "make lint", "make docs"}
