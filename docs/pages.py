@@ -40,6 +40,7 @@ ponderzoo predict {name}   # in another terminal
 
 
 def read_text(path):
+    """The text of a file of the project."""
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         return file.read()
 
