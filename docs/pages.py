@@ -4,6 +4,7 @@ A hook of MkDocs. What stands elsewhere is not written again: the README, the gu
 their figures, benchmarks and docstrings become pages, and their links lead from page to page.
 """
 
+import functools
 import glob
 import inspect
 import os
@@ -50,6 +51,7 @@ def _found(pattern):
     return sorted(os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, pattern)))
 
 
+@functools.cache
 def places():
     """Path within the project -> path within the site, of all that the site shows."""
     shown = dict(WHOLE)
@@ -97,6 +99,7 @@ def with_maths(markdown):
     return MATHS.sub(formula, markdown)
 
 
+@functools.cache
 def papers():
     """arXiv number -> front matter, path and first sentence of the page that a paper has."""
     pages = {}
@@ -116,8 +119,9 @@ def entries_of(arxiv):
 
 def picture_of(arxiv):
     """The path of the picture that a paper's page names, or of one of its entries, or None."""
-    if "picture" in papers()[arxiv]:
-        return f"zoo/pretrained/{papers()[arxiv]['picture']}"
+    chosen = papers()[arxiv].get("picture")
+    if chosen:
+        return f"zoo/pretrained/{chosen}"
     for entry in entries_of(arxiv):
         if entry.metrics:
             picture = entry.origin(zoo.task_of(entry)).get("picture")
@@ -211,7 +215,9 @@ def on_startup(command, dirty):
 
 
 def on_config(config):
-    """The navigation, of what there is."""
+    """The navigation, of what there is now: a site that is served is built again and again."""
+    places.cache_clear()
+    papers.cache_clear()
     entries = [path for path in places().values() if re.fullmatch(r"entries/[^/]+\.md", path)]
     made = list(reference())
     of_layers = [path for path in made if "/layers/" in path]

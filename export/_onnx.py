@@ -44,7 +44,6 @@ def write_onnx(signatures, directory):
             refused[name] = reason[:LONGEST]
         else:
             written[name] = os.path.join(directory, f"{name}.onnx")
-            os.makedirs(directory, exist_ok=True)
             write_file(written[name], content)
     return written, refused
 
@@ -76,12 +75,13 @@ def _check(runtime, content, cases):
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     known = {node.name for node in session.get_inputs()}
     names = [node.name for node in session.get_outputs()]
+    inputs, expected = cases[0]
+    missing = known - set(inputs)
+    if missing:
+        raise ValueError(f"it asks for {', '.join(sorted(missing))}, which is no input")
+    if sorted(names) != sorted(expected):
+        raise ValueError(f"it answers {sorted(names)}, the model {sorted(expected)}")
     for inputs, expected in cases:
-        missing = known - set(inputs)
-        if missing:
-            raise ValueError(f"it asks for {', '.join(sorted(missing))}, which is no input")
-        if sorted(names) != sorted(expected):
-            raise ValueError(f"it answers {sorted(names)}, the model {sorted(expected)}")
         found = session.run(names, {name: inputs[name] for name in known})
         for name, array in zip(names, found):
             if array.dtype == object:  # text, which TensorFlow has as bytes

@@ -3,6 +3,7 @@
 bits                        the words that all numbers are made of
 uniform, normal, gumbel     numbers `(batch, *shape)`
 choose                      a level for each row, by its odds
+below                       whole numbers of uniform ones
 fold                        seeds for the parts of what has a seed, or for the steps of a loop
 
 A seed is `(batch,)` integers, modulo 2^32, so that negative ones are as good as others, or the
@@ -96,6 +97,12 @@ def choose(logits, temperature, uniform):
     passed = total < uniform[:, None] * total[:, -1:]
     warm = ops.minimum(ops.sum(ops.cast(passed, "int32"), axis=-1), logits.shape[-1] - 1)
     return ops.where(cold, ops.cast(ops.argmax(logits, axis=-1), "int32"), warm)
+
+
+def below(uniform, count, dtype="int32"):
+    """Whole numbers from 0 on, below `count`, alike in chance, of numbers between 0 and 1."""
+    # Rounded, the product may be as much as `count`.
+    return ops.minimum(ops.cast(uniform * count, dtype), count - 1)
 
 
 def _draw(make, seed, shape, start, dtype):

@@ -50,6 +50,7 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1)):
             raise ValueError(f"the grid has no values for {name!r}")
     points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     table = [{**point, "run_dir": os.path.join(run_dir, _name(point))} for point in points]
+    others = [row for place, row in enumerate(table) if place % of != number]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         waiting = {
             pool.submit(_run, command, points[place], table[place]["run_dir"]): table[place]
@@ -62,7 +63,7 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1)):
                 told = f" ({count} of {len(waiting)})" if sys.stdout.isatty() else ""
                 print(f"{row['run_dir']}: {row.get('failed', 'done')}{told}", flush=True)
                 with locked(os.path.join(run_dir, "sweep.lock")):
-                    _learn(run_dir, [row for row in table if row not in waiting.values()])
+                    _learn(run_dir, others)
                     write_json(os.path.join(run_dir, "sweep.json"), table)
         except BaseException:
             # As on Ctrl-C: nothing more begins, and what goes on loses nothing by its end.

@@ -46,9 +46,7 @@ def signatures(model, task, told):
         check_range("epsilon", epsilon, 0.0, 1.0)
         answer = serve(frames, seed=seed, **state)
         at_random, which = tf.unstack(_chance.uniform(seed, (2,), dtype="float32"), axis=-1)
-        other = tf.cast(which * actions, tf.int32)
-        # Rounded, the product may be the number of actions.
-        other = tf.minimum(other, actions - 1)
+        other = _chance.below(which, actions)
         chosen = tf.where(at_random < epsilon, other, answer["action"])
         return {**answer, "best": answer["action"], "action": chosen}
 

@@ -37,11 +37,7 @@ class Chance:
 
     def integers(self, low, high, shape):
         """Whole numbers of `shape` from `low` on, below `high`, int64."""
-        import tensorflow as tf
-
-        # Rounded, the product may be as much as `high`.
-        number = tf.cast(self.random(shape) * (high - low), tf.int64)
-        return low + tf.minimum(number, high - low - 1)
+        return low + _chance.below(self.random(shape), high - low, "int64")
 
 
 def played(task, act, kept):
