@@ -23,6 +23,12 @@ OWN_FLAGS = os.environ.get("XLA_FLAGS", "").replace(PLAIN, "").strip()
 os.environ["XLA_FLAGS"] = f"{PLAIN} {OWN_FLAGS}".strip()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Starts all chance anew before a test and its fixtures, so that a failure comes again."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="session")
 def fresh():
     """`fresh(code, *arguments)` runs Python code in a process of its own, and returns what it says.
