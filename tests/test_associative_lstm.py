@@ -9,6 +9,7 @@ import ponderzoo.layers
 import pytest
 import tensorflow as tf
 from keras import ops
+from numeric import assert_close, draw, evaluate, scalar
 from ponderzoo.layers import ACT, AssociativeLSTM, AssociativeLSTMCell
 
 ROWS, STEPS, FEATURES, UNITS = 3, 5, 2, 6
@@ -63,10 +64,6 @@ def plain(layer, sequence, mask=None):
 # Layers and their numbers.
 
 
-def draw(seed, *shape, scale=1.0):
-    return scale * np.random.default_rng(seed).normal(size=shape)
-
-
 def fill(layer, scale=0.9):
     for i, variable in enumerate(layer.trainable_variables):
         variable.assign(draw([0, i], *variable.shape, scale=scale))
@@ -93,39 +90,6 @@ def loop_of(layer):
 
 def sequence(rows=ROWS, steps=STEPS):
     return draw(10, rows, steps, FEATURES)
-
-
-def scalar(outputs):
-    return sum(
-        ops.sum(ops.cast(x, "float64") * draw([20, i], *x.shape))
-        for i, x in enumerate(keras.tree.flatten(outputs))
-    )
-
-
-def evaluate(layer, x, mode="eager", mask=None, training=True):
-    """Outputs, and the gradient of a weighted sum of them by input and weights."""
-
-    def both(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            outputs = keras.tree.flatten(layer(x, mask=mask, training=training))
-            total = scalar(outputs)
-        return outputs, tape.gradient(total, [x, *layer.trainable_variables])
-
-    mask = None if mask is None else tf.constant(mask)
-    if mode != "eager":
-        both = tf.function(both, jit_compile=mode == "xla")
-    found = both(tf.constant(x, layer.compute_dtype))
-    return [[np.asarray(a) for a in part] for part in found]
-
-
-def assert_close(found, expected, tolerance):
-    """Errors stay within `tolerance` of the largest entry of an array, or of 1."""
-    for a, b in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
-        a, b = np.float64(np.asarray(a)), np.float64(np.asarray(b))
-        assert a.shape == b.shape
-        scale = max(1.0, np.max(np.abs(b), initial=0.0))
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
 def as_complex(c, copies):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from numeric import assert_close
 from ponderzoo.layers import MDLSTM, MDRNN, PeepholeLSTM
 
 UNITS = 3
@@ -140,14 +141,6 @@ def found(layer, inputs, mask=None, training=True, way=lambda function: function
         )
     )
     return run(inputs)
-
-
-def assert_close(found, expected, tolerance):
-    for a, b in zip(found, expected, strict=True):
-        a, b = np.float64(a), np.float64(b)
-        assert a.shape == b.shape
-        scale = max(1.0, np.abs(b).max(initial=0))
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
 @each_cell

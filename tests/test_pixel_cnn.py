@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 from PIL import Image
 from ponderzoo import trainers, zoo
+from ponderzoo.trainers._weights import take_weights
 from ponderzoo.trainers.data import mnist, photo_patches
 from ponderzoo.trainers.tasks import _images
 
@@ -55,6 +57,25 @@ def test_an_image_costs_what_its_pixels_cost_given_those_before(digits):
     np.testing.assert_allclose(found["bits"].sum(axis=(1, 2)), found["nats"] / np.log(2), rtol=1e-4)
     np.testing.assert_array_equal(found["completed"][:, :14], inputs["image"][:, :14])
     assert (found["completed"] != inputs["image"]).any()
+
+
+def test_a_network_that_is_told_the_class_can_begin_as_one_that_is_not(digits, tmp_path):
+    """What it sees of the class is its own, and all else the other's."""
+    _, plain, _ = digits
+    plain.save(tmp_path / "plain.keras")
+    _, told, _ = small("pixelcnn_classes")
+    own = [w for w in told.weights if "below_" in w.path or "beside_" in w.path]
+    before = [w.numpy() for w in own]
+    take_weights(told, tmp_path / "plain.keras")
+    for weight, kept in zip(own, before):
+        np.testing.assert_array_equal(weight, kept)
+        weight.assign(ops.zeros_like(weight))
+    image = np.random.default_rng(0).integers(0, 2, (3, 28, 28)).astype("float32")
+    inputs = {"image": image, "seed": np.arange(3)}
+    found = told({**inputs, "digit": np.array([0, 4, 9])})["mean"]
+    expected = plain(inputs)["mean"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert len(own) == 3  # two layers, and nothing sees what the last stack of rows puts out
 
 
 def test_the_map_of_bits_adds_up_to_the_nats(digits):

@@ -45,7 +45,7 @@ class Recipe:
         steps_per_epoch: updates between two checkpoints, which are also the points of the curves.
         jit_compile: whether XLA compiles the training step; without it, it compiles nothing.
         start: an entry, a run or a `.keras` file, or several with commas between, whose layers
-            give their weights to those of the same name.
+            give their weights to those of the same name; what they lack begins anew.
         evaluation_rows: rows of the test split that the final metrics are measured on.
         histograms: how often the event file gets histograms and described rows, 0 for never.
         figures: whether reports, the sweep of difficulty and figures are made at the end.

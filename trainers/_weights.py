@@ -51,7 +51,8 @@ def take_weights(model, start):
     """Gives the layers of a model the weights of layers of the same name in a `.keras` file.
 
     A name with a dot, `transducer.prediction`, is that of a layer within a layer. Layers with noise
-    on their weights give and take those of the layer in them.
+    on their weights give and take those of the layer in them. A layer that has weights which the
+    other lacks, as those of a condition, keeps its own of these.
 
     Raises:
         FileNotFoundError: there is no such file, or run.
@@ -64,13 +65,28 @@ def take_weights(model, start):
         names = [layer.name for layer in model.layers if layer.weights]
         raise ValueError(f"{path} has layers {sorted(there)}, and none of {sorted(names)}")
     for name, layer in taken.items():
-        found = [w.shape for w in there[name].weights]
-        expected = [w.shape for w in layer.weights]
+        given, weights = there[name].weights, _like(layer, there[name])
+        found, expected = [w.shape for w in given], [w.shape for w in weights]
         if found != expected:
             raise ValueError(
                 f"the layer {name} needs weights of {expected}, and has {found} in {path}"
             )
-        layer.set_weights(there[name].get_weights())
+        for weight, value in zip(weights, given):
+            weight.assign(value)
+
+
+def _like(layer, other):
+    """The weights of a layer; where it has more than the other, those that the other names."""
+    if len(layer.weights) <= len(other.weights):
+        return layer.weights
+    named = {_within(layer, weight): weight for weight in layer.weights}
+    names = [_within(other, weight) for weight in other.weights]
+    return [named[name] for name in names] if set(names) <= set(named) else layer.weights
+
+
+def _within(layer, weight):
+    """The path of a weight below its layer."""
+    return weight.path.split(f"{layer.name}/", 1)[-1]
 
 
 def _bare(layer):
