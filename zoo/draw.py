@@ -172,7 +172,7 @@ register(
         task="binary_digits",
         build=build,
         config={**CONFIG, "units": 112, "read_patch": 0, "write_patch": 0},
-        train={**TRAIN, "updates": 24_000},
+        train={**TRAIN, "updates": 36_000},
         paper_result="on binarized MNIST at most 87.40 nats without attention (from memory)",
         own_signatures=signatures,
         own_notation=binary_digits.notation,
