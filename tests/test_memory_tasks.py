@@ -669,6 +669,8 @@ def test_curves_show_bits_per_sequence_and_no_ponder_where_there_is_none():
     history = [{"updates": 2, "bits_sequence_error": 1.0, "bits_bits_per_sequence": 9.0}]
     figure = curves.learning_curves({"NTM": history})
     assert [axis.get_ylabel() for axis in figure.axes] == ["bits per sequence"]
+    figure = curves.learning_curves({"DRAW": [{"updates": 2, "nats_nats": 9.0}]}, "nats")
+    assert [axis.get_ylabel() for axis in figure.axes] == ["nats"]
 
 
 def test_a_network_trains_with_a_curriculum_of_bits(tmp_path):

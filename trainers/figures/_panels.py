@@ -48,6 +48,9 @@ def packed_png(figure, dpi, colours=128):
 
 
 def spelled(key):
+    """A measure's name in words; one that has its output's name says it once."""
+    half = key[: len(key) // 2]
+    key = half if key == f"{half}_{half}" else key
     ends = ("bits_per_sequence", "sequence_error", "bits_per_character", "phoneme_error_rate")
     for end in (*ends, "error", "loss"):
         if key.endswith(end) and not key.startswith("validation_"):
