@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
 
 import keras
 import numpy as np
@@ -14,7 +12,6 @@ from ponderzoo.layers import actor_critic_loss, returns
 from ponderzoo.trainers.learning import actor_critic
 from ponderzoo.trainers.tasks._acting import Games, Player
 from ponderzoo.trainers.tasks.maze import Maze, in_corridor
-from test_fit import assert_same_weights
 
 
 @pytest.mark.parametrize(
@@ -165,41 +162,14 @@ def test_a_stream_goes_on_as_if_it_had_not_stopped(built):
         np.testing.assert_array_equal(x, expected[name], name)
 
 
-@dataclasses.dataclass(frozen=True)
-class Deadly(Maze):
-    """A maze in which the process is killed at so many steps, if that is asked for."""
-
-    left = [int(os.environ.get("STEPS", 0))]
-
-    def step(self, state, actions, rng):
-        self.left[0] -= 1
-        if self.left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(state, actions, rng)
-
-
-def run(directory):
+def run(directory, **changes):
     """Learns a few steps in small mazes."""
-    task, entry = Deadly(size=5, most_steps=6), zoo.info("straw_maze")
+    task, entry = Maze(size=5, most_steps=6), zoo.info("straw_maze")
     config = {**entry.config, **entry.small, "machine": "lstm"}
     settings = {"learning": "actor_critic", "updates": 8, "steps_per_epoch": 2, "unroll": 3}
     settings |= {"batch_size": 4, "evaluation_rows": 4, "validation_rows": 0, "figures": False}
-    settings["jit_compile"] = False
+    settings |= {"jit_compile": False, **changes}
     return trainers.fit(lambda: entry.build(task, **config), task, settings, directory)
-
-
-START = "import sys, test_actor_critic; test_actor_critic.run(sys.argv[1])"
-
-
-def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(tmp_path, fresh):
-    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
-    fresh(START, unbroken)
-    fresh(START, broken, ends=-signal.SIGKILL, STEPS="16")
-    fresh(START, broken)
-    assert_same_weights(unbroken, broken)
-    one, other = (json.loads((x / "history.json").read_text()) for x in (unbroken, broken))
-    assert len(one) == 4
-    assert [{**row, "seconds": 0} for row in one] == [{**row, "seconds": 0} for row in other]
 
 
 @pytest.mark.parametrize(

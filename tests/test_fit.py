@@ -1,4 +1,4 @@
-"""The training loop: what a run directory holds, and that a killed run loses nothing."""
+"""The training loop: what a run directory holds."""
 
 import dataclasses
 import errno
@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import zipfile
 
 import h5py
@@ -21,7 +20,7 @@ from ponderzoo.trainers._events import EVENTS, Board, EventFile
 from ponderzoo.trainers._files import read_json, write_json
 from ponderzoo.trainers._metrics import AtCap, Ponder, SequenceError
 from ponderzoo.trainers._run import Run
-from ponderzoo.trainers._task import Stream, Task
+from ponderzoo.trainers._task import Task
 
 BITS, MAX_PONDER = 6, 4
 RECIPE = {
@@ -38,7 +37,7 @@ RECIPE = {
 
 @dataclasses.dataclass(frozen=True)
 class Majority(Task):
-    """Are there more +1 than -1? Kills its process where the environment says so."""
+    """Are there more +1 than -1?"""
 
     bits: int = BITS
     axis = "bits"
@@ -52,12 +51,6 @@ class Majority(Task):
         signs = rng.choice([-1.0, 1.0], (size, self.bits)).astype("float32")
         signs[:, high:] = 0
         return {"signs": signs}, {"more": (signs.sum(1, keepdims=True) > 0).astype("float32")}
-
-    def dataset(self, split="train", batch_size=32, steps=1000, seed=0):
-        killed_in, _, update = os.environ.get("KILL", "").partition(":")
-        if killed_in == split:
-            return Killer(int(update), self, split, batch_size, steps, seed)
-        return super().dataset(split, batch_size, steps, seed)
 
     def loss(self):
         return {"more": keras.losses.BinaryCrossentropy(from_logits=True)}
@@ -77,19 +70,6 @@ class Majority(Task):
         figure = Figure(figsize=(4, 3))
         figure.subplots().plot(self.difficulties)
         return {"line": figure}
-
-
-class Killer(Stream):
-    """Kills its process at an update."""
-
-    def __init__(self, update, *stream):
-        super().__init__(*stream)
-        self.update = update
-
-    def __getitem__(self, index):
-        if self.epoch * self.steps + index >= self.update:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(index)
 
 
 @keras.saving.register_keras_serializable(package="test_fit")
@@ -492,33 +472,6 @@ def test_recipe_reads_text():
     assert (recipe.updates, recipe.jit_compile, recipe.learning_rate) == (1000, False, 1e-4)
     assert (recipe.epochs, recipe.steps) == (2, 500)
     assert Recipe.parse({"updates": 100}).steps == 100
-
-
-START = "import sys, test_fit; test_fit.run(sys.argv[1])"
-
-
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, finished, fresh, backend):
-    broken, unbroken = tmp_path / "broken", finished[0]
-    if backend != keras.backend.backend():
-        unbroken = tmp_path / "unbroken"
-        fresh(START, unbroken, backend=backend)
-    fresh(START, broken, backend=backend, ends=-signal.SIGKILL, KILL="train:55")
-    assert os.path.exists(broken / "backup" / "state.npz")
-    if backend == keras.backend.backend():
-        fresh(START, broken, backend=backend, ends=-signal.SIGKILL, KILL="test:0")
-    fresh(START, broken, backend=backend)
-    assert_same_weights(unbroken, broken)
-
-    timed = {"minutes", "cpu_minutes", "examples_per_second", "data_share", "hardware", "train"}
-    one, other = (read_json(run_dir / "metrics.json") for run_dir in (unbroken, broken))
-    assert {k: one[k] for k in one if k not in timed} == {
-        k: other[k] for k in one if k not in timed
-    }
-    one, other = (read(run_dir, "history.json") for run_dir in (unbroken, broken))
-    assert [{**row, "seconds": 0} for row in one] == [{**row, "seconds": 0} for row in other]
-    one, other = (os.path.getsize(run_dir / "logs" / EVENTS) for run_dir in (unbroken, broken))
-    assert abs(one - other) < 100
 
 
 def test_a_run_that_is_older_than_syllabuses_goes_on_at_its_level(tmp_path, finished):

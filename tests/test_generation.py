@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import os
+from unittest import mock
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from ponderzoo.trainers._metrics import BitsPerCharacter, Perplexity
 from ponderzoo.trainers._state import Stateful
 from ponderzoo.trainers._weights import take_weights
 from ponderzoo.trainers.data import sotu
-from ponderzoo.trainers.tasks._running import Running, Segments
+from ponderzoo.trainers.tasks._running import Running
 from ponderzoo.zoo.signatures._sampling import drawn
 
 # Adaptive weight noise.
@@ -144,6 +146,10 @@ def task(tmp_path_factory):
     """A text of few words in the form of the Penn Treebank's files."""
     root = tmp_path_factory.mktemp("words")
     sotu.sample(root)
+    return small_words(root)
+
+
+def small_words(root):
     return trainers.task("running_words", root=str(root), words=WORDS, length=LENGTH, reset=RESET)
 
 
@@ -291,27 +297,16 @@ RUN = {
 }
 
 
-def test_a_broken_run_ends_with_the_bits_of_an_unbroken_one(task, tmp_path, monkeypatch):
-    """Though it breaks off between two resets, where its rows have states."""
-
-    def fit(name):
-        trainers.fit(lambda: network(task, "weight_noise", layers=1), task, RUN, tmp_path / name)
-        return keras.saving.load_model(tmp_path / name / "model.keras").get_weights()
-
-    monkeypatch.setattr(Running, "dynamic", lambda *_, **__: {})
-    unbroken, draw = fit("unbroken"), Segments.__getitem__
-
-    def breaking(self, index):
-        if self.split == "train" and self.epoch == 2:
-            raise InterruptedError
-        return draw(self, index)
-
-    monkeypatch.setattr(Segments, "__getitem__", breaking)
-    with pytest.raises(tf.errors.UnknownError, match="InterruptedError"):
-        fit("broken")
-    monkeypatch.setattr(Segments, "__getitem__", draw)
-    for a, b in zip(fit("broken"), unbroken, strict=True):
-        np.testing.assert_array_equal(a, b)
+def run(directory, **changes):
+    """Learns a few segments of a small text; every other save is between two resets."""
+    root = f"{directory}_words"
+    if not os.path.exists(root):
+        sotu.sample(root)
+    words = small_words(root)
+    with mock.patch.object(Running, "dynamic", lambda *_, **__: {}):  # which takes long
+        return trainers.fit(
+            lambda: network(words, "weight_noise", layers=1), words, RUN | changes, directory
+        )
 
 
 def test_a_task_whose_rows_do_not_go_on_is_refused():

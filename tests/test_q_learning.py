@@ -1,9 +1,7 @@
 """Q-learning: targets by tables, updates beside plain numpy, and games that are learnt."""
 
-import dataclasses
 import json
 import os
-import signal
 
 import keras
 import numpy as np
@@ -12,7 +10,6 @@ from ponderzoo import trainers, zoo
 from ponderzoo.layers import q_loss, q_target
 from ponderzoo.trainers.learning import q_learning
 from ponderzoo.trainers.tasks.catch import Catch
-from test_fit import assert_same_weights
 
 NEXT = [[1.0, 3.0], [4.0, -2.0]]
 OTHER = [[5.0, 0.0], [0.0, 7.0]]
@@ -180,46 +177,14 @@ SMALL = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Deadly(Catch):
-    """Kills its process at a step of three actors."""
-
-    def step(self, state, actions, rng):
-        if len(actions) == 3:
-            left = int(os.environ.get("STEPS", 0))
-            os.environ["STEPS"] = str(left - 1)
-            if left == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(state, actions, rng)
-
-
 def run(directory, **changes):
     """Learns to catch in a field of five by five; several games at once, two frames, cut off."""
-    task = Deadly(size=5, sticky=0.1, most_steps=7)
+    task = Catch(size=5, sticky=0.1, most_steps=7)
 
     def build():
         return zoo.info("dqn_catch").build(task, "small", 8)
 
     return trainers.fit(build, task, {**SMALL, **changes}, directory)
-
-
-START = "import sys, test_q_learning; test_q_learning.run(sys.argv[1])"
-
-
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(tmp_path, fresh, backend):
-    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
-    fresh(START, unbroken, backend=backend)
-    fresh(START, broken, backend=backend, ends=-signal.SIGKILL, STEPS="12")
-    assert os.path.exists(broken / "backup" / "state.npz")
-    if backend == keras.backend.backend():
-        fresh(START, broken, backend=backend, ends=-signal.SIGKILL, STEPS="6")
-    fresh(START, broken, backend=backend)
-    assert_same_weights(unbroken, broken)
-    one, other = (json.loads((x / "history.json").read_text()) for x in (unbroken, broken))
-    assert [{**row, "seconds": 0} for row in one] == [{**row, "seconds": 0} for row in other]
-    assert len(one) == 4 and one[-1]["epsilon"] < one[0]["epsilon"]
-    assert not os.path.exists(broken / "backup" / "replay")
 
 
 def test_a_run_fills_its_directory_and_measures_its_games(tmp_path):
@@ -232,6 +197,7 @@ def test_a_run_fills_its_directory_and_measures_its_games(tmp_path):
     curves = set(events.Tags()["tensors"])
     assert {"curves/validation_mean_return", "details/loss", "details/epsilon"} <= curves
     assert sorted(os.listdir(tmp_path / "figures")) == ["game.png"]
+    assert not os.path.exists(tmp_path / "backup" / "replay")
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):

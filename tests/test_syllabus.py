@@ -237,33 +237,6 @@ def test_run_tells_of_its_lessons(finished):
     assert {"lessons", "figures/syllabus", "details/lessons_chosen_from"} <= written
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    draw = syllabus.Lessons.__getitem__
-
-    def stopping(self, index):
-        if self.epoch == 2 and index == 7:
-            raise Stop
-        return draw(self, index)
-
-    monkeypatch.setattr(syllabus.Lessons, "__getitem__", stopping)
-    with pytest.raises(Stop):
-        run(tmp_path / "run")
-    monkeypatch.undo()
-    run(tmp_path / "run")
-    one, two = (
-        read_arrays(home / "backup" / "state.npz", "") for home in (finished[0], tmp_path / "run")
-    )
-    records = [json.loads(str(state.pop("record"))) for state in (one, two)]
-    assert records[0]["syllabus"] == records[1]["syllabus"] and one.keys() == two.keys()
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
-    names = "syllabus.json"
-    assert (finished[0] / names).read_text() == (tmp_path / "run" / names).read_text()
-
-
 def test_lessons_count_as_solved_from_the_first_look_below_the_error(finished):
     lessons = syllabus.Lessons(chancy(), Sides(), trainers.Recipe.parse(RECIPE), None)
     errors = np.array([[0.5, 0.4, 0.5], [0.2, 0.2, 0.4], [0.4, 0.2, 0.1], [0.1, 0.1, 0.1]])

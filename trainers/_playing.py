@@ -10,6 +10,8 @@ from ._events import Board
 def learn(learner, stream, model, task, recipe, run, after=lambda update: None):
     """Learns what a stream plays, epoch by epoch, from where a run stands.
 
+    At the end the weights are their running averages, where the recipe has any.
+
     Args:
         learner: `keras.Model` that makes the loss of what the stream gives.
         stream: `stream[index]`, what is learnt of, and `len(stream)` of an epoch; `epoch` and
@@ -51,6 +53,7 @@ def learn(learner, stream, model, task, recipe, run, after=lambda update: None):
             stream.save(variables)
             told = "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
             print(f"update {(epoch + 1) * recipe.steps}  {told}", flush=True)
+        learner.optimizer.finalize_variable_values(learner.trainable_variables)
     except FloatingPointError as error:
         run.fail(recipe, error)
         raise

@@ -424,8 +424,6 @@ def train(build, task, recipe, run):
         run,
         after=lambda update: lessons.report(learner.before, learner.after),
     )
-    if recipe.ema:
-        learner.optimizer.finalize_variable_values(model.trainable_variables)
     told = {name: x.tolist() for name, x in lessons.curves.items()}
     write_json(run.place(TOLD), {"names": lessons.names, **told})
     figures = {
