@@ -67,12 +67,27 @@ def test_an_answer_that_differs_is_refused(written, monkeypatch, tmp_path):
 
 
 def test_an_entry_is_exported_by_the_program(tmp_path, capsys):
-    """And what is of packages alone is refused."""
     words = ["export", "grid_lstm_parity", "--format", "onnx", "--output", str(tmp_path)]
     assert _cli._run(_cli._parser().parse_args(words)) == 0
     assert capsys.readouterr().out == f"{tmp_path}/grid_lstm_parity/serve.onnx\n"
-    assert _cli._run(_cli._parser().parse_args([*words, "--xla"])) == 1
-    assert "--xla is for packages" in capsys.readouterr().err
+
+
+def test_what_is_of_packages_alone_is_refused(tmp_path, capsys):
+    words = ["export", "grid_lstm_parity", "--format", "onnx", "--output", str(tmp_path / "no")]
+    for option, *value in (
+        ["--version", "2"],
+        ["--versions", "all"],
+        ["--label", "stable=1"],
+        ["--xla"],
+        ["--tls_key", "k"],
+        ["--tls_cert", "c"],
+        ["--tls_ca", "a"],
+        ["--tls_verify"],
+    ):
+        assert _cli._run(_cli._parser().parse_args([*words, option, *value])) == 1
+        said = capsys.readouterr().err
+        assert f"{option} is for packages, which --format=onnx writes none of" in said
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_missing_converter_is_told(monkeypatch, tmp_path):

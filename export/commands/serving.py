@@ -5,18 +5,7 @@ import sys
 
 from ._command import argument, command, counted
 
-
-@command(
-    "export",
-    argument("names", metavar="NAME-or-RUN", nargs="+", help="entries and run directories"),
-    argument("--output", metavar="DIR", required=True, help="directory of all models"),
-    argument(
-        "--format",
-        choices=("saved_model", "onnx"),
-        default="saved_model",
-        help="saved_model, a package for TensorFlow Serving, or onnx, DIR/NAME/SIGNATURE.onnx for "
-        "each signature that can be converted (%(default)s)",
-    ),
+OF_PACKAGES = (
     argument("--version", type=int, help="version number (one more than the highest)"),
     argument(
         "--versions",
@@ -35,6 +24,21 @@ from ._command import argument, command, counted
     argument("--tls_cert", metavar="FILE", help="PEM of its certificate"),
     argument("--tls_ca", metavar="FILE", help="PEM of who vouches for clients"),
     argument("--tls_verify", action="store_true", help="let in clients with certificates only"),
+)
+
+
+@command(
+    "export",
+    argument("names", metavar="NAME-or-RUN", nargs="+", help="entries and run directories"),
+    argument("--output", metavar="DIR", required=True, help="directory of all models"),
+    argument(
+        "--format",
+        choices=("saved_model", "onnx"),
+        default="saved_model",
+        help="saved_model, a package for TensorFlow Serving, or onnx, DIR/NAME/SIGNATURE.onnx for "
+        "each signature that can be converted (%(default)s)",
+    ),
+    *OF_PACKAGES,
     place=30,
 )
 def export(arguments):
@@ -79,9 +83,9 @@ def _export_onnx(arguments):
     from ...zoo._trained import Trained
     from .._onnx import write_onnx
 
-    for option in ("version", "versions", "label", "xla", "tls_key", "tls_cert", "tls_ca"):
-        if getattr(arguments, option):
-            raise ValueError(f"--{option} is for packages, which --format=onnx writes none of")
+    for (option,), _ in OF_PACKAGES:
+        if getattr(arguments, option.strip("-")):
+            raise ValueError(f"{option} is for packages, which --format=onnx writes none of")
     code = 0
     for name in counted(arguments.names):
         trained = Trained.find(name)
