@@ -108,20 +108,55 @@ class AdaptiveWeightNoise(NoisyWeights):
     def _weights(self):
         return [*zip(self.layer.trainable_variables, self.log_stddevs, strict=True)]
 
-    def complexity(self):
-        """What all weights cost, in nats, `()` float32, or float64 where they are."""
-        pairs = [
+    @property
+    def posterior(self):
+        """Means and logarithms of standard deviations of all weights, a list of pairs of tensors.
+
+        They are float32, or float64 where the weights are.
+        """
+        return [
             [ops.cast(backend.value(x), sum_dtype(x.dtype)) for x in pair] for pair in self._weights
         ]
-        count = sum(math.prod(mean.shape) for mean, _ in pairs)
-        middle = sum(ops.sum(mean) for mean, _ in pairs) / count
-        variance = sum(ops.sum(ops.exp(2 * s) + ops.square(mean - middle)) for mean, s in pairs)
+
+    def complexity(self):
+        """What all weights cost, in nats, `()` float32, or float64 where they are."""
         # The prior is the best one: where it moves the complexity does not, and its second term is
         # 0.
-        return sum(ops.sum(ops.log(variance / count) / 2 - s) for _, s in pairs)
+        posterior = self.posterior
+        variance = _mean(ops.exp(2 * s) + ops.square(m) for m, s in _centred(posterior))
+        return sum(ops.sum(ops.log(variance) / 2 - s) for _, s in posterior)
+
+    def complexity_gain(self, before):
+        """By what `complexity` is more than it was, in nats, `()`, told apart where that is little.
+
+        Args:
+            before: the `posterior` that was.
+        """
+        now, then = _centred(self.posterior), _centred(before)
+        variance = _mean(ops.exp(2 * s) + ops.square(m) for m, s in then)
+        more = _mean(
+            ops.expm1(2 * (s - s_then)) * ops.exp(2 * s_then) + (m - m_then) * (m + m_then)
+            for (m, s), (m_then, s_then) in zip(now, then, strict=True)
+        )
+        return sum(
+            ops.sum(ops.log1p(more / variance) / 2 - (s - s_then))
+            for (_, s), (_, s_then) in zip(now, then, strict=True)
+        )
 
     def get_config(self):
         return {**super().get_config(), "examples": self.examples, "stddev": self.stddev}
+
+
+def _mean(tensors):
+    """Of all entries of several tensors."""
+    tensors = list(tensors)
+    return sum(map(ops.sum, tensors)) / sum(math.prod(x.shape) for x in tensors)
+
+
+def _centred(posterior):
+    """The same with means from which their own mean is taken away."""
+    middle = _mean(mean for mean, _ in posterior)
+    return [(mean - middle, log_stddev) for mean, log_stddev in posterior]
 
 
 def _drawn(mean, log_stddev, noise, rows):

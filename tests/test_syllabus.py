@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.trainers import Curriculum, Teacher, fit
-from ponderzoo.trainers._files import read_arrays
 from ponderzoo.trainers._task import Task
+from ponderzoo.trainers._weights import take_weights
 from ponderzoo.trainers.learning import syllabus
 from ponderzoo.zoo._settings import changes, choose
+from test_generation import divergence
 
 RATE, WEIGHTS = 0.5, np.array([[0.5], [-1.0], [0.25], [2.0]])
 STEP = {
@@ -75,10 +76,14 @@ def logistic(noisy=False):
     return model
 
 
-def taught(model, signal, *batches, compiled=False, **recipe):
+def taught(model, signal, *batches, task=None, compiled=False, **recipe):
     """Progress by an update from the same weights on, for each pair of batches."""
     recipe = trainers.Recipe.parse({**STEP, "signal": signal, **recipe})
-    learner, start, found = syllabus.Learner(model, Sides(), recipe), model.get_weights(), []
+    learner, start, found = (
+        syllabus.Learner(model, task or Sides(), recipe),
+        model.get_weights(),
+        [],
+    )
     learner.compile(recipe.make_optimizer(), jit_compile=compiled)
     learner.optimizer.build(model.trainable_variables)
     for pair in batches:
@@ -166,6 +171,62 @@ def test_gradients_promise_what_small_steps_keep(by_gradient, measured, noisy, s
     )
     assert np.corrcoef(promised, kept)[0, 1] > 0.99
     np.testing.assert_allclose(np.mean(kept), share * rate * np.mean(promised), rtol=0.1)
+
+
+def gaussians(model):
+    """Means and logarithms of standard deviations of each layer, a row each, float64."""
+    return [
+        np.float64([np.concatenate([np.ravel(v) for v in some]) for some in zip(*layer.posterior)])
+        for layer in model.layers
+        if isinstance(layer, layers.AdaptiveWeightNoise)
+    ]
+
+
+def nats(gaussians):
+    """The divergence of all layers from the best prior of each."""
+    found = 0.0
+    for mean, log_stddev in gaussians:
+        variance = (np.exp(2 * log_stddev) + (mean - mean.mean()) ** 2).mean()
+        found += divergence(mean, np.exp(log_stddev), mean.mean(), variance)
+    return found
+
+
+@pytest.mark.parametrize(("name", "noisy"), [("curriculum_ngrams", 2), ("curriculum_stories", 3)])
+def test_complexity_gains_of_texts_are_those_of_their_gaussians(name, noisy):
+    """Where the cost of weights has no share in an update, that tells the gradient of the data."""
+    entry, rng, rate = zoo.info(name), np.random.default_rng(0), 1e-3
+    task = zoo.task_of(entry)
+    texts = name == "curriculum_ngrams"
+    batch = task.lay(rng.integers(0, task.classes, (4, 150))) if texts else task.batch(rng, 4)
+    for signal in ("variational_complexity_gain", "gradient_variational_complexity_gain"):
+        model = entry.build(task, units=8, stddev=0.1, examples=1e12)
+        before = gaussians(model)
+        (found,) = taught(model, signal, (batch, None), task=task, learning_rate=rate)
+        after = gaussians(model)
+        expected = nats(after) - nats(before)
+        if signal in syllabus.BY_GRADIENT:
+            # What a small step against the gradient of the data adds.
+            some = 1e-3
+            there, back = (
+                nats([x + sign * some * (y - x) for x, y in zip(before, after)]) for sign in (1, -1)
+            )
+            expected = (there - back) / (2 * some) / rate
+        assert len(before) == noisy and found == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["curriculum_ngrams", "curriculum_stories"])
+def test_a_model_of_distributions_is_asked_by_their_means(name, tmp_path):
+    entry = zoo.info(name)
+    task = zoo.task_of(entry)
+    plain, noisy = (entry.build(task, units=8, stddev=stddev) for stddev in (0.0, 0.1))
+    plain.save(tmp_path / "plain.keras")
+    take_weights(noisy, str(tmp_path / "plain.keras"))
+    one, other = (
+        signature.function(**signature.sample)
+        for signature in (entry.signatures(model, task)["serve"] for model in (plain, noisy))
+    )
+    np.testing.assert_array_equal(one["answer"], other["answer"])
+    np.testing.assert_allclose(one["probability"], other["probability"], rtol=1e-5)
 
 
 def chancy():

@@ -59,8 +59,8 @@ def take_weights(model, start):
         ValueError: no layer with weights has the name of another, or their shapes differ.
     """
     path = os.path.join(start, "model.keras") if os.path.isdir(start) else start
-    there = {layer.name: _bare(layer) for layer in read_model(path).layers if layer.weights}
-    taken = {name: _bare(_layer(model, name)) for name in there if _layer(model, name)}
+    there = {layer.name: bare(layer) for layer in read_model(path).layers if layer.weights}
+    taken = {name: bare(_layer(model, name)) for name in there if _layer(model, name)}
     if not taken:
         names = [layer.name for layer in model.layers if layer.weights]
         raise ValueError(f"{path} has layers {sorted(there)}, and none of {sorted(names)}")
@@ -89,7 +89,8 @@ def _within(layer, weight):
     return weight.path.split(f"{layer.name}/", 1)[-1]
 
 
-def _bare(layer):
+def bare(layer):
+    """A layer without the noise on its weights."""
     return layer.layer if isinstance(layer, NoisyWeights) else layer
 
 

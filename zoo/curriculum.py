@@ -21,7 +21,7 @@ def build_bits(task, units, layers, stddev, examples):
         task: a task of vectors of bits.
         units, layers: of the `DeepLSTM`.
         stddev: of the distributions of weights at first, which are learnt by their description
-            length; 0 for weights that are numbers.
+            length (`AdaptiveWeightNoise`); 0 for weights that are numbers.
         examples: rows of the training set, by which that length is shared out.
 
     Returns:
@@ -30,55 +30,62 @@ def build_bits(task, units, layers, stddev, examples):
     Raises:
         ValueError: `stddev` is negative, or `examples` not more than 0.
     """
-    _check(stddev, examples)
     sequence = keras.Input((None, task.channels), name="sequence")
     lengths = keras.Input((), dtype="int32", name="lengths")
     mask = SequenceMask()(sequence, lengths)
 
-    def weighed(layer, name):
-        return AdaptiveWeightNoise(layer, examples, stddev, name=name) if stddev else layer
-
-    stack = DeepLSTM(units, layers, peepholes=False, forget_bias=1.0, skips=True)
-    hidden = weighed(stack, "hidden")(sequence, mask=mask)
-    bits = weighed(keras.layers.Dense(task.outputs), "readout")(hidden)
+    weighed = _weighing(stddev, examples)
+    options = {"peepholes": False, "forget_bias": 1.0, "skips": True, "name": "hidden"}
+    hidden = weighed(DeepLSTM(units, layers, **options))(sequence, mask=mask)
+    bits = weighed(keras.layers.Dense(task.outputs, name="readout"))(hidden)
     return keras.Model({"sequence": sequence, "lengths": lengths}, {"bits": bits})
 
 
-def build_text(task, units):
+def build_text(task, units, stddev=0.0, examples=100_000):
     """An LSTM layer on the characters of short texts (section 4).
 
     Args:
         task: a `TextTask`.
         units: of the LSTM.
+        stddev, examples: as in `build_bits`.
 
     Returns:
         `keras.Model`: `sequence` and `lengths` in, the logits `next` of the character after each
         out.
+
+    Raises:
+        ValueError: as in `build_bits`.
     """
     sequence = keras.Input((None,), dtype="int32", name="sequence")
     lengths = keras.Input((), dtype="int32", name="lengths")
     mask = SequenceMask()(sequence, lengths)
-    hidden, *_ = _lstm(units)(keras.ops.one_hot(sequence, task.classes), mask=mask)
-    logits = keras.layers.Dense(task.classes, name="next")(hidden)
+    weighed = _weighing(stddev, examples)
+    hidden, *_ = weighed(_lstm(units))(keras.ops.one_hot(sequence, task.classes), mask=mask)
+    logits = weighed(keras.layers.Dense(task.classes, name="next"))(hidden)
     return keras.Model({"sequence": sequence, "lengths": lengths}, {"next": logits})
 
 
-def build_stories(task, units):
+def build_stories(task, units, stddev=0.0, examples=100_000):
     """An LSTM layer on the words of stories (section 4).
 
     Args:
         task: `Stories`.
         units: of the LSTM, and of the learnt vectors that stand for words.
+        stddev, examples: as in `build_bits`.
 
     Returns:
         `keras.Model`: `sequence` and `lengths` in, the logits `answer` of all words out.
+
+    Raises:
+        ValueError: as in `build_bits`.
     """
     sequence = keras.Input((None,), dtype="int32", name="sequence")
     lengths = keras.Input((), dtype="int32", name="lengths")
     mask = SequenceMask()(sequence, lengths)
-    words = keras.layers.Embedding(task.classes, units, name="words")(sequence)
-    _, last, _ = _lstm(units)(words, mask=mask)
-    logits = keras.layers.Dense(task.classes, name="answer")(last)
+    weighed = _weighing(stddev, examples)
+    words = weighed(keras.layers.Embedding(task.classes, units, name="words"))(sequence)
+    _, last, _ = weighed(_lstm(units))(words, mask=mask)
+    logits = weighed(keras.layers.Dense(task.classes, name="answer"))(last)
     return keras.Model({"sequence": sequence, "lengths": lengths}, {"answer": logits})
 
 
@@ -86,11 +93,17 @@ def _lstm(units):
     return PeepholeLSTM(units, peepholes=False, forget_bias=1.0, return_state=True, name="memory")
 
 
-def _check(stddev, examples):
+def _weighing(stddev, examples):
+    """What makes the weights of a layer distributions, where `stddev` is not 0."""
     if not stddev >= 0:
         raise ValueError(f"stddev must be 0 or more, got {stddev}")
     if not examples > 0:
         raise ValueError(f"examples must be more than 0, got {examples}")
+
+    def weighed(layer):
+        return AdaptiveWeightNoise(layer, examples, stddev, name=layer.name) if stddev else layer
+
+    return weighed
 
 
 register(
@@ -123,7 +136,7 @@ register(
         paper=PAPER,
         task="ngram_texts",
         build=build_text,
-        config={"units": 128},
+        config={"units": 128, "stddev": 0.0, "examples": 61_600},
         train={
             "learning": "syllabus",
             "signal": "gradient_l2_gain",
@@ -148,7 +161,7 @@ register(
         paper=PAPER,
         task="stories",
         build=build_stories,
-        config={"units": 128},
+        config={"units": 128, "stddev": 0.0, "examples": 100_000},
         train={
             "learning": "syllabus",
             "teacher_rate": 1e-2,

@@ -31,7 +31,7 @@ ELSEWHERE = {
 # What grows with what was learnt, by what the update did to it.
 GROWTH = {
     "l2_gain": lambda learner, weights: learner.growth(weights),
-    "variational_complexity_gain": lambda learner, weights: learner.complexity(),
+    "variational_complexity_gain": lambda learner, weights: learner.complexity_gain(weights),
 }
 # The same, and the prediction gain, as far as the gradient of the loss tells before the update.
 BY_GRADIENT = {
@@ -217,9 +217,7 @@ class Learner(keras.Model):
         before = after = ops.zeros(())
         if other is not None:
             before = self._again(other, chance)
-        elif signal in GROWTH:
-            weights = self.values()
-            after = GROWTH[signal](self, weights)
+        weights = self.values()
         loss, gradient = self.gradient(lambda: self._loss(batch))
         if signal in BY_GRADIENT:
             before = BY_GRADIENT[signal](self, gradient)
@@ -282,6 +280,12 @@ class Learner(keras.Model):
     def complexity(self):
         """What the weights cost, in nats."""
         return sum(layer.complexity() for layer in self.noisy)
+
+    def complexity_gain(self, weights):
+        """By what the complexity is more than it was with other weights."""
+        with keras.StatelessScope([*zip(self.model.trainable_variables, weights)]):
+            before = [layer.posterior for layer in self.noisy]
+        return sum(layer.complexity_gain(then) for layer, then in zip(self.noisy, before))
 
     def _shares(self):
         """What of that is the share of an example, as the layers add it to the loss."""

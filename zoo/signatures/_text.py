@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...trainers._weights import bare
 from ._notation import Notation, expected, verdict
 from ._signature import Signature
 
@@ -13,7 +14,7 @@ def signatures(model, task, told):
     """
     import tensorflow as tf
 
-    trained, head = model.get_layer("memory"), model.get_layer("next")
+    trained, head = bare(model.get_layer("memory")), model.get_layer("next")
     layer = trained
     if not trained.return_state:
         config = {**trained.get_config(), "name": "memory_step", "return_state": True}
