@@ -1,9 +1,11 @@
 # The embedded server, where TensorFlow Serving's own image is not wanted:
 #   docker build -t ponderzoo .
 #   docker run --rm -p 8500:8500 -p 8501:8501 -v "$PWD/runs/exports:/models:ro" ponderzoo
+# With --build-arg EXTRAS=[jax] it also trains on JAX.
 FROM python:3.12-slim AS build
+ARG EXTRAS=
 COPY . /source
-RUN python -m venv /opt/ponderzoo && /opt/ponderzoo/bin/pip install --no-cache-dir /source
+RUN python -m venv /opt/ponderzoo && /opt/ponderzoo/bin/pip install --no-cache-dir "/source$EXTRAS"
 
 FROM python:3.12-slim
 COPY --from=build /opt/ponderzoo /opt/ponderzoo

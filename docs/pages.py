@@ -28,7 +28,8 @@ WHOLE = {  # files of the project that are pages as they are
     "LICENSE": "licence.md",
 }
 ROOMS = "layers", "trainers", "zoo", "export"
-GUIDES = "act", "layers", "teacher", "own_data", "own_task", "cpu", "gpu", "command_line", "serving"
+GUIDES = "act", "layers", "teacher", "own_data", "own_task", "cpu", "gpu", "machines"
+GUIDES += "command_line", "serving"
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 MATHS = re.compile(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)

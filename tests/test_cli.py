@@ -287,6 +287,11 @@ def test_info_shows_paper_and_settings(ponderzoo):
         ("train act_parity --set units", "--set wants KEY=VALUE, got 'units'"),
         ("train act_parity --set units=many", "units must be of type int, got 'many'"),
         ("train act_parity --set task.units=8", "act_parity has no setting 'task.units'"),
+        ("train act_parity --process_id 1", "--coordinator, --num_processes and --process_id go"),
+        (
+            "train act_parity --coordinator h:1 --num_processes 2 --process_id 2",
+            "process_id must be 0 to 1 of 2 processes, got 2",
+        ),
         ("sweep act_parity --grid units=8,many", "units must be of type int, got 'many'"),
         ("sweep act_parity --grid units=8 --jobs 0", "jobs must be 1 or more, got 0"),
         ("sweep act_parity --grid units=8 --shard 2", "--shard must be I/N, such as 0/4, got '2'"),

@@ -1,7 +1,9 @@
-"""What stands beside the models: which versions are served, TLS, and how to start a server."""
+"""What stands beside the models, versions and TLS, and how to start a server, or training."""
 
 import contextlib
 import os
+import pathlib
+import re
 import shutil
 import socket
 import stat
@@ -10,7 +12,8 @@ import threading
 
 import pytest
 from google.protobuf import text_format
-from ponderzoo.export import _recipes, _repository, _schema
+from ponderzoo import zoo
+from ponderzoo.export import _cli, _recipes, _repository, _schema
 from ponderzoo.export._config import ModelServerConfig, parse_config
 from ponderzoo.export.commands import serving
 
@@ -426,3 +429,87 @@ def test_verify_looks_into_a_directory_that_has_moved(output):
 
 def test_an_empty_config_is_no_error():
     assert _recipes.render("/nowhere", ModelServerConfig())["models.config"]
+
+
+# Kubernetes
+
+
+def assert_is_valid(document):
+    """Against the schemas of Kubernetes, where nothing may be there that they do not know."""
+    kubernetes = pytest.importorskip("kubernetes_validate")
+    kubernetes.validate(document, kubernetes.latest_version(), strict=True)
+
+
+def test_kubernetes_takes_its_recipes(output, pem):
+    for secured in (False, True):
+        publish(output)
+        if secured:
+            _repository.secure(output, pem / "one.key", pem / "one.crt")
+        for document in recipe(output, "kubernetes.yaml"):
+            assert_is_valid(document)
+        (service,) = recipe(output, "kserve.yaml")
+        replicas = {"minReplicas", "maxReplicas"}
+        pod = {key: x for key, x in service["spec"]["predictor"].items() if key not in replicas}
+        metadata = service["metadata"]
+        assert_is_valid({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
+    pod["containers"][0]["portz"] = []
+    with pytest.raises(Exception, match="'portz' was unexpected"):
+        assert_is_valid({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
+
+
+# Training on several machines
+
+
+def block_of_guide(language):
+    guide = pathlib.Path(__file__).parent.parent / "docs" / "guides" / "machines.md"
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```", guide.read_text(), re.M | re.S)
+    return block
+
+
+def test_pods_of_a_job_find_the_first_and_train_what_there_is():
+    service, job = yaml.safe_load_all(block_of_guide("yaml"))
+    assert_is_valid(service)
+    assert_is_valid(job)
+    name, spec = job["metadata"]["name"], job["spec"]
+    pod = spec["template"]["spec"]
+    assert service["spec"]["selector"] == {"job-name": name}
+    assert pod["subdomain"] == service["metadata"]["name"] and spec["completionMode"] == "Indexed"
+    (container,) = pod["containers"]
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+    assert {one["name"]: one["value"] for one in container["env"]}["KERAS_BACKEND"] == "jax"
+    for index in range(spec["completions"]):
+        words = [word.replace("$(JOB_COMPLETION_INDEX)", str(index)) for word in container["args"]]
+        asked = _cli._parse(words)
+        assert asked.coordinator == f"{name}-0.{pod['subdomain']}:9000"
+        assert (asked.num_processes, asked.process_id) == (spec["parallelism"], index)
+        assert asked.function.__name__ == "train" and asked.name in zoo.list()
+    assert spec["parallelism"] == spec["completions"] == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_slurm_starts_a_process_a_task_and_again_those_that_fail(tmp_path, fails):
+    programs = {
+        "scontrol": 'case $1 in show) printf "%s\\n" first second;; *) echo "$@";; esac',
+        "srun": """shift
+for task in 0 1; do SLURM_NTASKS=2 SLURM_PROCID=$task "$@" || exit 1; done""",
+        "ponderzoo": f'echo "$KERAS_BACKEND" "$@"; exit {int(fails)}',
+    }
+    for name, text in programs.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/bash\n{text}\n")
+        program.chmod(0o755)
+    script = tmp_path / "job.sh"
+    script.write_text(block_of_guide("bash"))
+    environment = {"SLURM_JOB_NODELIST": "first,second", "SLURM_JOB_ID": "7"}
+    environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    said = subprocess.check_output(["bash", script], env=environment, text=True).splitlines()
+    if fails:
+        assert said[1:] == ["requeue 7"]
+    for rank, line in enumerate(said[:1] if fails else said):
+        backend, *words = line.split()
+        asked = _cli._parse(words)
+        assert backend == "jax" and asked.name in zoo.list()
+        found = (asked.coordinator, asked.num_processes, asked.process_id)
+        assert found == ("first:9000", 2, rank)
+    assert len(said) == 2

@@ -6,12 +6,23 @@ from typing import Any
 from . import _rooms
 from . import tasks as _tasks
 from ._fit import fit
+from ._process_group import ProcessGroup
 from ._recipe import Recipe, parse_as
 from ._syllabus import Curriculum
 from ._task import Task
 from ._teacher import Teacher
 
-__all__ = ["Curriculum", "Recipe", "Task", "Teacher", "fit", "parse_as", "task", "tasks"]
+__all__ = [
+    "Curriculum",
+    "ProcessGroup",
+    "Recipe",
+    "Task",
+    "Teacher",
+    "fit",
+    "parse_as",
+    "task",
+    "tasks",
+]
 _ROOM = _tasks.__name__
 
 

@@ -36,6 +36,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.syllabus:
             self.run.record["syllabus"] = self.syllabus.state
+        self.run.group.compare(self.model)
         self.run.save(self.variables)
 
 

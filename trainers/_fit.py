@@ -8,8 +8,9 @@ import keras
 
 from . import _rooms
 from ._evaluate import nothing
+from ._process_group import ProcessGroup
 from ._recipe import Recipe
-from ._run import Run
+from ._run import FollowedRun, Run
 from ._task import Task
 
 
@@ -21,6 +22,7 @@ def fit(
     description: Mapping[str, Any] | None = None,
     find: Callable[[str], str] = os.fspath,
     measures: Callable[[keras.Model], dict[str, list]] = nothing,
+    group: ProcessGroup | None = None,
 ) -> dict[str, Any]:
     """Trains a model and fills its run directory; a run that was killed goes on where it stood.
 
@@ -38,6 +40,8 @@ def fit(
         find: gives the path of what a recipe's `start` names.
         measures: `measures(model)` gives metrics of what a model tells of itself, lists by the
             names of outputs.
+        group: the processes that train the run together, each of which calls this with a
+            `ProcessGroup` of its own; None for this one alone.
 
     Returns:
         The metrics, as in `metrics.json`. A finished run returns them at once.
@@ -48,10 +52,16 @@ def fit(
             training in.
         OSError: a file cannot be read or written.
         FloatingPointError: where the loss stops being a number.
+        RuntimeError: where another process of the group is gone.
     """
     recipe = Recipe.parse(recipe)
     recipe.check(task)
+    group = group or ProcessGroup()
+    group.check(recipe)
     way = _rooms.find(f"{__package__}.learning", recipe.learning, "way of learning")
-    held = Run.hold(run_dir, task, recipe, description or {}, find=find, measures=measures)
-    with held as run:
-        return run.finished or way.train(build, task, recipe, run)
+    kind, rest = Run if group.leads else FollowedRun, {"find": find, "measures": measures}
+    held = kind.hold(run_dir, task, recipe, description or {}, group=group, **rest)
+    with group.joined(), held as run:
+        there = group.share({"config": run.config, "finished": run.finished})
+        run.follow(there["config"])
+        return there["finished"] or group.share(way.train(build, task, recipe, run))

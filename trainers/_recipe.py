@@ -52,7 +52,8 @@ class Recipe:
 
     `limits` has what numbers must be, by the names of settings; `told_apart` the settings by which
     runs are of other kinds, however alike they are else; `captions` what the pictures show that
-    the way of learning draws, by their names.
+    the way of learning draws, by their names; `by_rows` whether the rows of a batch may go to
+    several processes (`ProcessGroup`).
     """
 
     limits = {
@@ -65,6 +66,7 @@ class Recipe:
     }
     told_apart = ("learning",)
     captions = {}
+    by_rows = False
 
     learning: str = "supervised"
     updates: int = 10000

@@ -22,6 +22,7 @@ from ._files import (
     write_json,
 )
 from ._machine import commit, hardware
+from ._process_group import ProcessGroup
 from ._recipe import Recipe
 
 STATE = os.path.join("backup", "state.npz")
@@ -38,14 +39,16 @@ class Run:
         directory: where everything goes.
         find: gives the path of what a recipe's `start` names.
         measures: `measures(model)`, the metrics of what a model tells of itself.
+        group: the `ProcessGroup` that trains it, which begins with what this process has.
         record: dict of plain types that is kept with the state: `history`, a dict of numbers an
             epoch, with `epoch`, how many there were; what they took, in seconds; and more.
         config: the content of `config.json`, which is written when the run begins.
         events: the `EventFile`, once the run has begun.
     """
 
-    def __init__(self, directory, find=os.fspath, measures=nothing):
+    def __init__(self, directory, find=os.fspath, measures=nothing, group=None):
         self.directory, self.find, self.measures = directory, find, measures
+        self.group = group or ProcessGroup()
         self.record = {"epoch": 0, "event_bytes": 0, "history": []}
         self.record |= {"seconds": 0.0, "cpu_seconds": 0.0, "data_seconds": 0.0}
         self.config, self.events, self._differing = {}, None, []
@@ -80,16 +83,26 @@ class Run:
             return
         there = read_json(path, CONFIG_REMEDY)
         with reading(path, CONFIG_REMEDY):
-            there = flatten(complete(there, task, description.get("defaults", {})))
-        asked = flatten(self.config)
-        self._differing = sorted(key for key in there | asked if there.get(key) != asked.get(key))
+            there = complete(there, task, description.get("defaults", {}))
+        self._differing = differences(there, self.config)
         if self._differing and not (self.is_new and self._failure()):
-            pairs = [
-                f"{k}: {there.get(k)!r} there, {asked.get(k)!r} asked" for k in self._differing
-            ]
             raise ValueError(
-                f"{self.directory} holds another run ({'; '.join(pairs)}); to go on with that run "
-                "ask for what is there, to begin another choose another run_dir"
+                f"{self.directory} holds another run ({'; '.join(self._differing)}); to go on with "
+                "that run ask for what is there, to begin another choose another run_dir"
+            )
+
+    def follow(self, config):
+        """Raises `ValueError` in all processes where one has another configuration than process 0.
+
+        Args:
+            config: that of process 0.
+        """
+        differing = differences(config, self.config)
+        if others := self.group.where(differing):
+            own = f" ({'; '.join(differing)})" if differing else ""
+            raise ValueError(
+                f"process {', '.join(map(str, others))} was started with other settings than "
+                f"process 0{own}; start all with the same"
             )
 
     def _failure(self):
@@ -140,9 +153,7 @@ class Run:
         else:
             state = read_arrays(path, STATE_REMEDY)
             with reading(path, STATE_REMEDY):
-                self.record.update(json.loads(str(state["record"])))
-                for index, variable in enumerate(variables):
-                    variable.assign(state[str(index)])
+                self._take(state, variables)
                 named = [name for name in state if name.startswith(ARRAY)]
                 arrays = {name.removeprefix(ARRAY): state[name] for name in named}
         if self.is_new or not os.path.exists(self.place("config.json")):
@@ -150,7 +161,20 @@ class Run:
         self.events = EventFile(self.place("logs"), self.record["event_bytes"])
         if self.events.is_new:
             self.events.hparams(dataclasses.asdict(recipe))
+        self.group.share_arrays(self._state(variables))
         return arrays
+
+    def _take(self, state, variables):
+        self.record.update(json.loads(str(state["record"])))
+        self._assign(state, variables)
+
+    def _assign(self, state, variables):
+        for index, variable in enumerate(variables):
+            variable.assign(state[str(index)])
+
+    def _state(self, variables):
+        numbered = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
+        return {"record": json.dumps(self.record), **numbered}
 
     def save(self, variables, arrays=()):
         """Replaces the state: one file, so that a kill in the middle of it loses nothing.
@@ -159,8 +183,9 @@ class Run:
         """
         self.record["event_bytes"] = self.events.flush()
         named = {f"{ARRAY}{name}": array for name, array in dict(arrays).items()}
-        numbered = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
-        write_arrays(self.place(STATE), {"record": json.dumps(self.record), **numbered, **named})
+        state = self._state(variables)
+        write_arrays(self.place(STATE), {**state, **named})
+        self.group.share_arrays(state)
 
     def fail(self, recipe, error):
         """Ends the run without a model."""
@@ -182,6 +207,8 @@ class Run:
         save(model, self.directory)
         metrics, figures = _measured(model, task, recipe, self.measures)
         metrics |= {**dict(told), **facts(recipe, self.record)}
+        if self.group.num_processes > 1:
+            metrics["num_processes"] = self.group.num_processes
         figures |= dict(drawn) if recipe.figures else {}
         for name, figure in figures.items():
             write_file(self.place("figures", f"{name}.png"), small_png(figure))
@@ -190,6 +217,37 @@ class Run:
         write_json(self.place("history.json"), self.record["history"])
         write_checked_json(self.place("metrics.json"), metrics)
         return metrics
+
+
+class FollowedRun(Run):
+    """A run that process 0 of a `ProcessGroup` holds, as the others see it, who write nothing.
+
+    They begin, and go on after every save, with process 0's state, bit for bit: other processors
+    round otherwise.
+    """
+
+    is_new, finished = False, None
+
+    @classmethod
+    @contextlib.contextmanager
+    def hold(cls, directory, task, recipe, description, **rest):
+        """As `Run.hold`, without a look at the directory."""
+        run = cls(directory, **rest)
+        run.config = config_of(task, recipe, description)
+        yield run
+
+    def begin(self, recipe, variables):
+        self._take(self.group.share_arrays({}), variables)
+        return {}
+
+    def save(self, variables, arrays=()):
+        self._assign(self.group.share_arrays({}), variables)
+
+    def fail(self, recipe, error):
+        pass
+
+    def finish(self, model, task, recipe, told=(), drawn=()):
+        pass
 
 
 def _measured(model, task, recipe, measures):
@@ -225,6 +283,13 @@ def complete(config, task, model):
     fields = {key: value for key, value in fields.items() if value is not dataclasses.MISSING}
     younger = {"config": model, "train": Recipe.defaults(config["train"]), "task_config": fields}
     return config | {key: defaults | config[key] for key, defaults in younger.items()}
+
+
+def differences(there, asked):
+    """What the contents of two `config.json` differ in, in words."""
+    there, asked = flatten(there), flatten(asked)
+    keys = sorted(key for key in there | asked if there.get(key) != asked.get(key))
+    return [f"{key}: {there.get(key)!r} there, {asked.get(key)!r} asked" for key in keys]
 
 
 def flatten(tree, prefix=""):

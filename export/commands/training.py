@@ -18,6 +18,11 @@ SETTING = argument(
     default=[],
     help="change a setting of the model, the recipe or the task",
 )
+GROUP = (
+    argument("--coordinator", metavar="HOST:PORT", help="of process 0, of several that train"),
+    argument("--num_processes", metavar="N", type=int, help="how many train this run together"),
+    argument("--process_id", metavar="I", type=int, help="which of them this is, 0 to N - 1"),
+)
 LEVELS = 16  # at most are printed
 
 
@@ -27,10 +32,16 @@ LEVELS = 16  # at most are printed
     argument("--run_dir", metavar="DIR", help="where the run goes (runs/NAME)"),
     SETTING,
     argument("--no_saved_model", action="store_true", help="write no saved_model/ at the end"),
+    *GROUP,
     place=20,
 )
 def train(arguments):
-    """Trains an entry, or goes on with a run that was killed."""
+    """Trains an entry, or goes on with a run that was killed.
+
+    Several processes, on one machine or many, train it together on JAX, each with its share of
+    every batch: give all of them the same words but for --process_id. Process 0 alone reads and
+    writes the run directory.
+    """
     from ... import trainers, zoo
     from ...zoo._settings import choose, model_defaults
 
@@ -38,6 +49,7 @@ def train(arguments):
     run_dir = arguments.run_dir or os.path.join("runs", entry.name)
     chosen = choose(entry, arguments.set)
     task = trainers.task(entry.task, **chosen["task"])
+    group = _group(arguments)
     metrics = trainers.fit(
         lambda: entry.build(task, **chosen["model"]),
         task,
@@ -46,12 +58,27 @@ def train(arguments):
         {"entry": entry.name, "config": chosen["model"], "defaults": model_defaults(entry)},
         find=lambda name: zoo.path(name) if name in zoo.list() else name,
         measures=entry.measures,
+        group=group,
     )
+    if not group.leads:
+        return
     plain = {key: x for key, x in metrics.items() if not isinstance(x, (dict, list))}
     print_values(plain)
     _print_levels(task, metrics.get("difficulty", []))
     if not arguments.no_saved_model:
         _save_model(run_dir)
+
+
+def _group(arguments):
+    """The `ProcessGroup` that is asked for, of this process alone where none is."""
+    from ... import trainers
+
+    values = [arguments.coordinator, arguments.num_processes, arguments.process_id]
+    if values == [None] * 3:
+        return trainers.ProcessGroup()
+    if None in values:
+        raise ValueError("--coordinator, --num_processes and --process_id go together")
+    return trainers.ProcessGroup(*values)
 
 
 def _print_levels(task, points):

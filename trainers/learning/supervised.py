@@ -13,6 +13,7 @@ from .._callbacks import Best, Checkpoint, Clock, Noise, StopAtNaN
 from .._evaluate import suited
 from .._events import Board
 from .._metrics import MeanLoss, OwnLoss
+from .._process_group import ProcessGroup
 from .._syllabus import Lessons
 from .._task import NATS
 from .._weights import begun
@@ -43,6 +44,8 @@ class Recipe(_recipe.Recipe):
         "noise_from": _recipe.SHARE,
     }
 
+    by_rows = True
+
     curriculum: float = 0.0
     curriculum_start: int = 0
     rehearsal: bool = True
@@ -59,11 +62,13 @@ class Batches(keras.utils.PyDataset):
     A model that takes chance gets a seed for every row, where the task gives none. Keras wants
     targets and outputs of one structure; an output without a target gets an idle one. Before an
     epoch begins, it takes the shapes of all batches from the first two; where those are alike, it
-    sees a later one in the place of the second.
+    sees a later one in the place of the second. Of every batch it gives the rows that are a
+    process's of its group.
     """
 
-    def __init__(self, stream, model):
+    def __init__(self, stream, model, group=None):
         super().__init__()
+        self.group = group or ProcessGroup()
         self.stream, self.inputs, self.outputs = stream, list(model.input), list(model.output)
         self.epoch, self.seconds, self.begun = 0, 0.0, False
 
@@ -88,7 +93,7 @@ class Batches(keras.utils.PyDataset):
         idle = np.zeros((len(next(iter(inputs.values()))), 1), "float32")
         targets = {name: targets.get(name, idle) for name in self.outputs}
         self.seconds += time.perf_counter() - start
-        return inputs, targets
+        return self.group.rows((inputs, targets))
 
 
 def _shapes(batch):
@@ -103,13 +108,14 @@ def train(build, task, recipe, run, learner=lambda model: model):
     model = begun(build, task, recipe, run)
     learner = learner(model)
     compile_model(learner, task, recipe, run.measures(model))
+    run.group.train(learner)
     syllabus = task.syllabus(recipe)
     stream = task.dataset("train", recipe.batch_size, recipe.steps, recipe.seed)
-    batches = Batches(stream, learner)
+    batches = Batches(stream, learner, run.group)
     checkpoint = Checkpoint(run, learner, syllabus)
-    board = Board(run, task, recipe)
+    board = [Board(run, task, recipe)] if run.group.leads else []
     checkpoint.restore(recipe)
-    best = Best(run, task, recipe.validation_rows)
+    best = Best(run, task, recipe.validation_rows if run.group.leads else 0)
     best.read()  # a damaged file is refused now, and not after days
     lessons = [Lessons(stream, syllabus, run.record["history"])] if syllabus else []
     jit = jit_in_graphs(recipe.jit_compile)
@@ -125,10 +131,10 @@ def train(build, task, recipe, run, learner=lambda model: model):
                 best,
                 Clock(batches, run.record),
                 StopAtNaN(recipe.steps),
-                board,
+                *board,
                 checkpoint,
             ],
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=(1 if sys.stdout.isatty() else 2) if run.group.leads else 0,
         )
     except FloatingPointError as error:
         run.fail(recipe, error)

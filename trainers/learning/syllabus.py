@@ -83,6 +83,7 @@ class Recipe(supervised.Recipe):
         "teacher_rate": _recipe.POSITIVE,
     }
     told_apart = (*supervised.Recipe.told_apart, "signal", "cumulative")
+    by_rows = False
     captions = {
         "lessons": "At the end, and what it took until so many lessons were solved.",
         "syllabus": "How probable the teacher made every lesson, as the run went on.",

@@ -10,6 +10,8 @@ from . import supervised
 class Recipe(supervised.Recipe):
     """How a model learns from examples of which each goes on with the one before."""
 
+    by_rows = False  # states of rows are part of the run's state
+
     def check(self, task):
         super().check(task)
         if not task.continues:
