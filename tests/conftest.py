@@ -53,6 +53,16 @@ def fresh():
 
 
 @pytest.fixture(scope="session")
+def few_digits(tmp_path_factory):
+    """A directory with a few images in the form of MNIST, which all tests read and none changes."""
+    from ponderzoo.trainers.data import mnist
+
+    folder = tmp_path_factory.mktemp("digits")
+    mnist.sample(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def make_certificate():
     """`make_certificate(folder, name)` writes `name.key` and `name.crt`, signed by itself, as PEM.
 

@@ -11,7 +11,6 @@ from ponderzoo.layers import AssociativePrior, CodeStore
 from ponderzoo.trainers import _probe
 from ponderzoo.trainers._evaluate import outputs_of, telling
 from ponderzoo.trainers._probe import linear_probe_error, principal_components
-from ponderzoo.trainers.data import mnist
 from ponderzoo.trainers.tasks._images import importance_weighted
 
 COUNT, SIZE = 40, 3
@@ -279,16 +278,9 @@ SMALL = {
 
 
 @pytest.fixture
-def grey(tmp_path):
-    """A directory with few images in grey, in the form of MNIST."""
-    mnist.sample(tmp_path)
-    return str(tmp_path)
-
-
-@pytest.fixture
-def small(grey):
+def small(few_digits):
     """A task of few images, and machines for it by settings."""
-    task = trainers.task("numbered_digits", root=grey, items=8, samples=20, images=4)
+    task = trainers.task("numbered_digits", root=few_digits, items=8, samples=20, images=4)
 
     def build(**changes):
         keras.utils.set_random_seed(0)

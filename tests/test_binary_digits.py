@@ -19,13 +19,6 @@ from ponderzoo.trainers.tasks import _images
 SPLITS = "train", "validation", "test"
 
 
-@pytest.fixture
-def grey(tmp_path):
-    """A directory with few images in grey, in the form of MNIST."""
-    mnist.sample(tmp_path)
-    return str(tmp_path)
-
-
 def amat(pixels):
     return "".join(" ".join(map(str, row)) + " \n" for row in pixels.tolist()).encode()
 
@@ -81,10 +74,10 @@ def test_what_cannot_be_downloaded_says_so(tmp_path, monkeypatch):
             trainers.task("binary_digits", data=name).batch(np.random.default_rng(0), 2)
 
 
-def test_fashion_is_fetched_checked_and_read(monkeypatch, tmp_path, grey):
+def test_fashion_is_fetched_checked_and_read(monkeypatch, tmp_path, few_digits):
     contents = {}
     for name in fashion_mnist.FILES:
-        with open(os.path.join(grey, name.removesuffix(".gz")), "rb") as file:
+        with open(os.path.join(few_digits, name.removesuffix(".gz")), "rb") as file:
             contents[name] = gzip.compress(file.read(), mtime=0)
     found = {n: (len(c), hashlib.sha256(c).hexdigest()) for n, c in contents.items()}
     monkeypatch.setattr(fashion_mnist, "FILES", found)
@@ -103,7 +96,7 @@ def test_fashion_is_fetched_checked_and_read(monkeypatch, tmp_path, grey):
     folder = data.fetch("fashion_mnist", cache)
     assert fashion_mnist.available(cache) and folder == str(cache / "fashion_mnist")
     np.testing.assert_array_equal(
-        fashion_mnist.load(folder)["t10k"][0], mnist.load(grey)["t10k"][0]
+        fashion_mnist.load(folder)["t10k"][0], mnist.load(few_digits)["t10k"][0]
     )
     monkeypatch.setitem(fashion_mnist.FILES, "t10k-labels-idx1-ubyte.gz", (1, "0"))
     with pytest.raises(ValueError, match="is not the file this release was made with"):
@@ -122,8 +115,8 @@ def test_pixels_are_drawn_with_the_chance_that_their_grey_tells():
 
 
 @pytest.mark.parametrize("binarisation", ["dynamic", "fixed"])
-def test_only_images_of_training_are_drawn_anew(grey, binarisation):
-    task = trainers.task("binary_digits", root=grey, binarisation=binarisation)
+def test_only_images_of_training_are_drawn_anew(few_digits, binarisation):
+    task = trainers.task("binary_digits", root=few_digits, binarisation=binarisation)
     for split in SPLITS:
         # The same images twice, drawn by what is left of the generator.
         rng = np.random.default_rng(0)
@@ -139,10 +132,10 @@ def test_only_images_of_training_are_drawn_anew(grey, binarisation):
         assert (one != other).any() == anew
 
 
-def test_splits_are_drawn_by_numbers_of_their_own(grey):
-    parts = [_images.binarised("mnist", grey, split) for split in SPLITS]
+def test_splits_are_drawn_by_numbers_of_their_own(few_digits):
+    parts = [_images.binarised("mnist", few_digits, split) for split in SPLITS]
     assert [len(part) for part in parts] == [110, 10, 40]
-    grey_of = [_images.chances("mnist", grey, split) for split in SPLITS]
+    grey_of = [_images.chances("mnist", few_digits, split) for split in SPLITS]
     uniform = [np.random.default_rng([1607, len(split)]).random(3) for split in SPLITS]
     assert len({tuple(some) for some in uniform}) == 3
     for part, chance in zip(parts, grey_of):
@@ -181,8 +174,8 @@ def test_two_digits_are_whole_and_anywhere_and_their_ink_is_added(tmp_path):
 
 
 @pytest.mark.parametrize("binarisation", ["dynamic", "fixed"])
-def test_two_digits_are_put_together_anew_in_training_only(grey, binarisation):
-    task = laid(grey, binarisation=binarisation)
+def test_two_digits_are_put_together_anew_in_training_only(few_digits, binarisation):
+    task = laid(few_digits, binarisation=binarisation)
     assert task.corpus.endswith("by our own binarisation, 2 of them on 60 by 60 pixels")
     for split in SPLITS:
         first, again = (task.dataset(split, 40, 4, seed)[0][0]["image"] for seed in (0, 0))
@@ -194,11 +187,11 @@ def test_two_digits_are_put_together_anew_in_training_only(grey, binarisation):
         assert anew == (split == "train" and binarisation == "dynamic")
 
 
-def test_images_by_themselves_are_what_they_were(grey):
+def test_images_by_themselves_are_what_they_were(few_digits):
     """The settings are the least that there are, and leave the stream of chance alone."""
-    inputs, _ = trainers.task("binary_digits", root=grey).batch(np.random.default_rng(3), 20)
+    inputs, _ = trainers.task("binary_digits", root=few_digits).batch(np.random.default_rng(3), 20)
     rng = np.random.default_rng(3)
-    chosen = _images.chances("mnist", grey, "train")[rng.integers(0, 110, 20)]
+    chosen = _images.chances("mnist", few_digits, "train")[rng.integers(0, 110, 20)]
     np.testing.assert_array_equal(inputs["image"], _images.drawn(chosen, rng))
     with pytest.raises(ValueError, match="28 by 28 pixels; got a size of 27"):
         trainers.task("binary_digits", size=27)
@@ -219,14 +212,14 @@ def test_models_and_what_they_serve_have_the_size_of_the_task(name):
         assert answer[images[key]].shape[-2:] == (40, 40)
 
 
-def test_figures_have_the_size_of_the_task(grey):
+def test_figures_have_the_size_of_the_task(few_digits):
     class Painter:
         def predict_on_batch(self, inputs):
             image = inputs["image"]
             steps = np.repeat(image[:, None], 3, axis=1)
             return {"mean": image, "sample": image, "steps": steps, "sample_steps": steps}
 
-    figures = laid(grey).figures(Painter())
+    figures = laid(few_digits).figures(Painter())
     assert figures.keys() == {"samples", "reconstructions", "steps"}
 
 
@@ -252,9 +245,9 @@ class Known:
         return {**parts, "mean": inputs["image"], "sample": inputs["image"]}
 
 
-def test_the_bound_is_split_into_its_parts_and_the_weights_make_it_tighter(grey):
+def test_the_bound_is_split_into_its_parts_and_the_weights_make_it_tighter(few_digits):
     """The mean of the bound is half a variance off; that of many weights is next to nothing off."""
-    task = trainers.task("binary_digits", root=grey, samples=400, images=30)
+    task = trainers.task("binary_digits", root=few_digits, samples=400, images=30)
 
     class Seeded(Known):
         def predict_on_batch(self, inputs):

@@ -7,7 +7,6 @@ import tensorflow as tf
 from ponderzoo import zoo
 from ponderzoo.layers import GlimpseLSTM, _filterbank
 from ponderzoo.trainers._evaluate import outputs_of
-from ponderzoo.trainers.data import mnist
 from ponderzoo.trainers.figures.images import in_steps
 from ponderzoo.trainers.tasks import _images
 from ponderzoo.trainers.tasks._images import SIDES
@@ -138,15 +137,14 @@ def test_windows_are_drawn_over_their_steps():
     assert not in_steps(np.zeros((2, 3, 10, 8))).axes[0].patches
 
 
-def test_models_that_work_in_steps_show_how(tmp_path):
-    mnist.sample(tmp_path)
+def test_models_that_work_in_steps_show_how(few_digits):
     for name, more in (
         ("draw_digits", {"steps", "glimpses"}),
         ("draw_digits_whole", {"steps"}),
         ("mixture_vae_digits", set()),
     ):
         entry = zoo.info(name)
-        task = zoo.task_of(entry, **entry.small_task, root=str(tmp_path))
+        task = zoo.task_of(entry, **entry.small_task, root=few_digits)
         model = entry.build(task, **{**entry.config, **entry.small})
         found = task.figures(model)
         assert found.keys() == {"reconstructions", "samples", "nearest"} | more
@@ -157,11 +155,10 @@ def test_models_that_work_in_steps_show_how(tmp_path):
         assert shown.keys() == {"reconstructions", "samples"}
 
 
-def test_the_nearest_image_is_that_of_the_least_distance(tmp_path, monkeypatch):
-    mnist.sample(tmp_path)
+def test_the_nearest_image_is_that_of_the_least_distance(few_digits, monkeypatch):
     monkeypatch.setattr(_images, "PART", 7)
-    known = _images.chances("mnist", str(tmp_path), "train") / 255
+    known = _images.chances("mnist", few_digits, "train") / 255
     images = np.random.default_rng(0).random((5, 28, 28))
     far = ((images[:, None] - known) ** 2).sum(axis=(2, 3))
-    found = _images.nearest(images, "mnist", str(tmp_path))
+    found = _images.nearest(images, "mnist", few_digits)
     np.testing.assert_allclose(found, known[far.argmin(axis=1)], atol=1e-6)

@@ -16,7 +16,6 @@ from ponderzoo.layers import (
     kanerva_write_one,
 )
 from ponderzoo.trainers._evaluate import outputs_of, telling
-from ponderzoo.trainers.data import mnist
 from ponderzoo.trainers.tasks._images import by_class, importance_weighted
 from ponderzoo.zoo.kanerva import load_memory, save_memory
 
@@ -443,18 +442,10 @@ def test_each_image_of_an_episode_has_noise_of_its_own():
 
 
 @pytest.fixture(scope="module")
-def grey(tmp_path_factory):
-    """A directory with few images in grey, in the form of MNIST."""
-    folder = tmp_path_factory.mktemp("grey")
-    mnist.sample(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def small(grey):
+def small(few_digits):
     """A small machine all of whose weights are of chance, and its task."""
     entry = zoo.info("kanerva_digits")
-    task = zoo.task_of(entry, **entry.small_task, root=grey)
+    task = zoo.task_of(entry, **entry.small_task, root=few_digits)
     keras.utils.set_random_seed(0)
     model = entry.build(task, **{**entry.config, **entry.small})
     rng = np.random.default_rng(1)
@@ -516,18 +507,18 @@ def test_importance_makes_the_bound_tighter(small, slots):
     assert importance_weighted(model, inputs, 2, 400).shape == (2, 3)
 
 
-def test_an_episode_has_as_many_classes_as_asked_for(grey):
-    order, counts = by_class("mnist", grey, "train")
+def test_an_episode_has_as_many_classes_as_asked_for(few_digits):
+    order, counts = by_class("mnist", few_digits, "train")
     labels = np.repeat(np.arange(len(counts)), counts)[np.argsort(order)]
     for classes in (1, 3):
-        task = trainers.task("image_episodes", root=grey, episode_classes=classes)
+        task = trainers.task("image_episodes", root=few_digits, episode_classes=classes)
         chosen = task.chosen(np.random.default_rng(0), (20, 32), "train")
         assert {len(set(row)) for row in labels[chosen]} == {classes}
     assert len({tuple(sorted(set(row))) for row in labels[chosen]}) > 5
-    any_class = trainers.task("image_episodes", root=grey, episode_classes=0)
+    any_class = trainers.task("image_episodes", root=few_digits, episode_classes=0)
     assert len(set(labels[any_class.chosen(np.random.default_rng(0), (20, 32), "train")].flat)) > 5
     with pytest.raises(ValueError, match="at most 10 classes of mnist; got 11"):
-        trainers.task("image_episodes", root=grey, episode_classes=11).batch(
+        trainers.task("image_episodes", root=few_digits, episode_classes=11).batch(
             np.random.default_rng(0), 2
         )
 

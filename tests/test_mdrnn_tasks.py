@@ -6,15 +6,7 @@ import pytest
 import tensorflow as tf
 from ponderzoo import trainers, zoo
 from ponderzoo.layers import elastic_warp
-from ponderzoo.trainers.data import mnist
 from ponderzoo.trainers.tasks.digit_segmentation import middle_of_ink, sensitivity
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    mnist.sample(folder)
-    return str(folder)
 
 
 def task(root, **config):
@@ -71,8 +63,8 @@ def test_displacements_are_as_large_as_the_paper_s():
 # The task.
 
 
-def test_ink_has_the_digit_s_label_and_paper_the_background_s(root):
-    some = task(root, threshold=0.25)
+def test_ink_has_the_digit_s_label_and_paper_the_background_s(few_digits):
+    some = task(few_digits, threshold=0.25)
     inputs, targets = some.rows(np.arange(7), "test")
     digits = some.images("test")[1][:7]
     for image, label, digit in zip(inputs["image"], targets["label"], digits):
@@ -98,9 +90,9 @@ def test_an_image_is_the_digit_with_the_most_probability_over_its_pixels():
     assert float(image.result()) == 0.5  # an image of nothing shows no digit
 
 
-def test_warped_images_are_always_the_same_and_measured_beside(root):
-    some = task(root)
-    one, two = (t.warped(np.array([3, 5])) for t in (some, task(root)))
+def test_warped_images_are_always_the_same_and_measured_beside(few_digits):
+    some = task(few_digits)
+    one, two = (t.warped(np.array([3, 5])) for t in (some, task(few_digits)))
     np.testing.assert_array_equal(one[0]["image"], two[0]["image"])
     np.testing.assert_array_equal(some.warped(np.array([5]))[0]["image"], one[0]["image"][1:])
     grey = one[0]["image"] * 255
@@ -153,14 +145,14 @@ def test_the_convolutional_network_gives_all_ink_the_answer_for_the_image():
     assert np.ptp(logits, axis=(1, 2)).max() == 0 and np.ptp(logits) > 0
 
 
-def test_no_other_machine(root):
+def test_no_other_machine():
     with pytest.raises(ValueError, match="machine must be one of mdlstm, convolutional; got 'cnn'"):
         zoo.build("mdrnn_digits", machine="cnn")
 
 
-def test_served_labels_and_digits_are_those_of_the_model(root):
+def test_served_labels_and_digits_are_those_of_the_model(few_digits):
     keras.utils.set_random_seed(0)
-    some, model = task(root), zoo.build("mdrnn_digits", units=3)
+    some, model = task(few_digits), zoo.build("mdrnn_digits", units=3)
     serve = zoo.info("mdrnn_digits").signatures(model, some)["serve"].function
     inputs, _ = some.rows(np.arange(3), "test")
     found = serve(tf.constant(inputs["image"]))
@@ -176,8 +168,8 @@ def test_served_labels_and_digits_are_those_of_the_model(root):
         serve(tf.fill((1, 28, 28), 1.5))
 
 
-def test_warping_is_asked_within_bounds(root):
-    some, model = task(root), zoo.build("mdrnn_digits", units=2)
+def test_warping_is_asked_within_bounds(few_digits):
+    some, model = task(few_digits), zoo.build("mdrnn_digits", units=2)
     warp = zoo.info("mdrnn_digits").signatures(model, some)["warp"]
     asked = {name: tf.constant(x) for name, x in warp.sample.items()}
     expected = elastic_warp(asked["image"], asked["seed"])

@@ -11,15 +11,8 @@ from keras import ops
 from PIL import Image
 from ponderzoo import trainers, zoo
 from ponderzoo.trainers._weights import take_weights
-from ponderzoo.trainers.data import mnist, photo_patches
+from ponderzoo.trainers.data import photo_patches
 from ponderzoo.trainers.tasks import _images
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    mnist.sample(folder)
-    return str(folder)
 
 
 def small(name, **changes):
@@ -163,10 +156,10 @@ def test_an_image_of_a_digit_depends_on_digit_and_seed_alone(by_class):
     )
 
 
-def test_classes_are_as_probable_as_what_images_cost_given_each(by_class, root):
+def test_classes_are_as_probable_as_what_images_cost_given_each(by_class, few_digits):
     """By Bayes' rule in float64, of costs that are asked for one by one; so is the report."""
     task, model, served = by_class
-    task = dataclasses.replace(task, root=root)
+    task = dataclasses.replace(task, root=few_digits)
     inputs, _ = task.rows(np.arange(20), "test")
     found = ask(served["classify"], image=inputs["image"])
     digits = [np.full(20, digit) for digit in range(10)]
@@ -181,14 +174,16 @@ def test_classes_are_as_probable_as_what_images_cost_given_each(by_class, root):
     assert task.report(model)["likelihood"] == {"likelihood_error": wrong, "images": 20}
 
 
-def test_labels_are_those_of_the_images(root):
-    task = trainers.task("labelled_digits", root=root)
+def test_labels_are_those_of_the_images(few_digits):
+    task = trainers.task("labelled_digits", root=few_digits)
     for split in ("train", "validation", "test"):
         inputs, _ = task.rows(np.arange(10), split)
-        np.testing.assert_array_equal(inputs["digit"], _images.classes("mnist", root, split)[:10])
+        np.testing.assert_array_equal(
+            inputs["digit"], _images.classes("mnist", few_digits, split)[:10]
+        )
     seen, _ = task.batch(np.random.default_rng(0), 30)
     chosen = np.random.default_rng(0).integers(0, task.examples("train"), 30)
-    expected = _images.classes("mnist", root, "train")[chosen]
+    expected = _images.classes("mnist", few_digits, "train")[chosen]
     np.testing.assert_array_equal(seen["digit"], expected)
     with pytest.raises(ValueError, match="takes a data of mnist, fashion_mnist; got 'glyphs'"):
         trainers.task("labelled_digits", data="glyphs")
@@ -339,7 +334,7 @@ def test_images_between_two_are_those_of_codes_between_theirs(codes):
         ask(signature, shares=np.full((2, 3), 1.1))
 
 
-def test_a_decoder_without_a_pixelcnn_makes_means(root):
+def test_a_decoder_without_a_pixelcnn_makes_means(few_digits):
     """Its nats are those of pixels that know nothing of each other; no chance comes in."""
     task, model, served = of_codes(layers=0)
     assert set(model.input) == {"image"} and "seed" not in served["reconstruct"].inputs
@@ -348,7 +343,7 @@ def test_a_decoder_without_a_pixelcnn_makes_means(root):
     nats = -np.log(np.where(image == 1, mean, 1 - mean)).sum(axis=(1, 2))
     np.testing.assert_allclose(ask(served["serve"])["nats"], nats, rtol=1e-4)
     assert ask(served["interpolate"])["between"].shape == (2, 5, 28, 28)
-    task = dataclasses.replace(task, root=root)
+    task = dataclasses.replace(task, root=few_digits)
     figures = task.beside({"PixelCNN": of_codes()[1], "independent pixels": model})
     assert figures.keys() == task.figures(model).keys() == {"reconstructions"}
 
@@ -365,9 +360,9 @@ def test_digits_are_shown_and_drawn_by_their_seeds(digits):
     assert pixels[4 * 8, 5 * 8] == 0 and pixels[0, 0] == 255
 
 
-def test_what_it_makes_is_shown_while_it_is_trained_and_behind(digits, root):
+def test_what_it_makes_is_shown_while_it_is_trained_and_behind(digits, few_digits):
     task, model, _ = digits
-    task = dataclasses.replace(task, root=root)
+    task = dataclasses.replace(task, root=few_digits)
     image = task.batch(np.random.default_rng(0), 40)[0]["image"]
     snapshot = task.snapshot({"image": image}, {}, {"mean": image, "sample": image})
     assert snapshot.keys() == {"reconstructions", "samples"}

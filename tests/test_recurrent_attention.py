@@ -9,7 +9,6 @@ from ponderzoo.export import _package
 from ponderzoo.layers import RAM, Reinforce, _chance, retina
 from ponderzoo.trainers._evaluate import outputs_of
 from ponderzoo.trainers._metrics import SequenceCrossentropy
-from ponderzoo.trainers.data import mnist
 from ponderzoo.trainers.figures.images import in_steps
 from ponderzoo.trainers.tasks import _images
 
@@ -503,13 +502,6 @@ def test_the_policy_gets_the_gradient_of_the_expected_reward():
 # The models.
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    mnist.sample(folder)
-    return str(folder)
-
-
 def small(name="ram_cluttered", **changes):
     """An entry, its task and a small model of it."""
     entry = zoo.info(name)
@@ -545,10 +537,10 @@ def test_windows_end_in_the_middles_of_the_outer_cells():
     np.testing.assert_allclose(windows[0, 0, :, 4:], [[12**-0.5, 1], [2 / 12**0.5, 1]], rtol=1e-6)
 
 
-def test_answers_by_means_and_by_chance_are_told_apart(root, monkeypatch):
+def test_answers_by_means_and_by_chance_are_told_apart(few_digits, monkeypatch):
     monkeypatch.setattr(_images, "REPORTED", 500)
     entry, _, model = small()
-    task = zoo.task_of(entry, **entry.small_task, root=root)
+    task = zoo.task_of(entry, **entry.small_task, root=few_digits)
     inputs, _ = task.rows(np.arange(8), "test")
     found = outputs_of(model, inputs)
     last = np.log(found["probability_steps"][:, -1])
