@@ -16,7 +16,7 @@ DOCS := runs/site
 help: ## lists these targets
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | sed 's/%/NAME/' | expand -t 20
 
-demo: .venv/installed ## packages, serves and asks pretrained entries of ACT
+demo: .venv/installed ## packages entries, and asks one server to think, write, draw, hear and play
 	@$(BIN)/python -m ponderzoo.export._demo
 
 test: .venv/developer ## runs every test

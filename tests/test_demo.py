@@ -1,111 +1,100 @@
-"""The demo from package to picture, on an untrained model."""
+"""The demo: from packages to a server that is asked, and every act with an answer that is wrong."""
 
-import contextlib
 import io
 import re
 import socket
 
-import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from matplotlib.image import imread
 from ponderzoo import zoo
 from ponderzoo.export import _demo
 
-
-@pytest.fixture(scope="module")
-def model():
-    keras.utils.set_random_seed(0)
-    model = zoo.build("act_addition", units=16)
-    # Wide weights ponder longer over some numbers than over others.
-    model.set_weights([8 * value for value in model.get_weights()])
-    model.get_layer("act").halting.bias.assign([-1.0])
-    return model
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    return tmp_path_factory.mktemp("demo")
+ANSWERS = {}
+WRONG = {  # what is done to which output, and what is said of it
+    _demo.think: ("truth", lambda x: 1 - x, "act_logic answers 0 of 200 questions right"),
+    _demo.write: ("text", lambda x: x[::-1] + b"?", "expected 'we write .*' to be read"),
+    _demo.draw: ("probability", lambda x: x / 2, "expected digits that are seen as such"),
+    _demo.hear: ("phonemes", lambda x: x[:, ::-1], "heard pau t ay"),
+    _demo.play: ("rewards", lambda x: -x, "dqn_catch caught 0 of 4"),
+}
 
 
-@pytest.fixture(scope="module")
-def told(model, directory):
-    """What the demo prints."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        _demo.demo(model, directory, rows=50)
-    return out.getvalue()
+class Direct:
+    """A client of entries themselves, without packages and server; `spoil` changes an output."""
+
+    def __init__(self, spoil=None, change=None):
+        self.spoil, self.change = spoil, change
+
+    def predict(self, name, inputs, signature="serve"):
+        if (name, signature) not in ANSWERS:
+            entry = zoo.info(name)
+            served = entry.signatures(zoo.load(name), zoo.task_of(entry))[signature]
+            given = {k: tf.constant(inputs[k], dtype) for k, (_, dtype) in served.inputs.items()}
+            found = tf.function(served.function, autograph=False)(**given)
+            ANSWERS[name, signature] = {key: value.numpy() for key, value in found.items()}
+        found = dict(ANSWERS[name, signature])
+        if self.spoil in found:
+            found[self.spoil] = self.change(found[self.spoil])
+        return found
 
 
-def answer(model, sums):
-    """Running sums and updates of every row as the model itself gives them."""
-    sequence = np.zeros((len(sums), 5, 5, 10), "float32")
-    for row, numbers in enumerate(sums):
-        for step, number in enumerate(numbers):
-            for place, digit in enumerate(number):
-                sequence[row, step, place, int(digit)] = 1
-    lengths = np.array([len(numbers) for numbers in sums])
-    outputs = model({"sequence": sequence.reshape(-1, 5, 50), "lengths": lengths})
-    classes, updates = (np.asarray(outputs[name]) for name in ("sum", "updates"))
-    for digits, spent, length in zip(classes.argmax(axis=-1), updates, lengths):
-        written = ["".join(str(d) for d in step if d < 10) for step in digits[1:length]]
-        yield written, spent[:length].tolist()
+def test_packages_serves_asks_and_ends(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    (tmp_path / "exports" / "old").mkdir(parents=True)
+    _demo.demo(str(tmp_path), {_demo.think: _demo.ACTS[_demo.think]})
+    assert {path.name for path in tmp_path.iterdir()} == {"exports"}
+    assert {path.name for path in (tmp_path / "exports").iterdir()} == {"act_logic"}
+    told = capsys.readouterr().out
+    assert re.search(r"^Package +\S*exports/act_logic, 119,042 weights", told, re.M)
+    assert "20 of 20 right" in told and "Right     every answer" in told
+    assert told.endswith("until here: at a terminal it stays for 5 minutes\n")
+    for port in re.findall(r"127\.0\.0\.1:(\d+)", told):
+        with socket.socket() as caller:
+            assert caller.connect_ex(("127.0.0.1", int(port)))
 
 
-def test_entries_that_solve_their_tasks_answer_right(tmp_path):
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        _demo.solved(tmp_path, ["act_parity"])
-    told = out.getvalue()
-    assert "act_parity, whose error on 10,000 rows was 0.04%" in told
-    assert told.count("right") == 3 and "wrong" not in told
+@pytest.mark.parametrize("act", _demo.ACTS, ids=lambda act: act.__name__)
+def test_every_act_tells_right_from_wrong(act, tmp_path, capsys):
+    act(Direct(), str(tmp_path))
+    told = capsys.readouterr().out
+    named = re.findall(r"^picture +(\S+)\.svg and .png(.*)", told, re.M)
+    assert len(named) == {_demo.write: 1, _demo.draw: 3, _demo.play: 4}.get(act, 0)
+    for stem, more in named:
+        assert imread(f"{stem}.png").std() > 0.01 and (".gif" in more) == (act != _demo.write)
+    spoil, change, words = WRONG[act]
+    with pytest.raises(RuntimeError, match=words):
+        act(Direct(spoil, change), str(tmp_path))
 
 
-def test_prints_the_answers_and_the_ponder_of_the_model_itself(model, told):
-    tables = re.findall(r"^numbers(.*)\nanswers(.*)\n(?:truth.*\n)?updates(.*)$", told, re.M)
-    sums = [line.split() for line in _demo.SUMS]
-    assert [numbers.replace("+", "").split() for numbers, _, _ in tables] == sums
-    for (_, answers, updates), (written, spent) in zip(tables, answer(model, sums)):
-        assert answers.split() == [*filter(None, written), "wrong"]
-        assert [int(count) for count in updates.split()] == spent
-    assert len({count for _, _, updates in tables for count in updates.split()}) > 3
-    assert "Right     0 of these 9, 0 of 50 random sums" in told
-    assert "Same      59 of all 59" in told
+def test_thinking_that_does_not_grow_is_told():
+    with pytest.raises(RuntimeError, match="does not think longer about more gates"):
+        _demo.think(Direct("updates", np.ones_like), "")
 
 
-def test_says_what_is_true_where_an_answer_is_wrong(told):
-    assert re.search(r"numbers +99999 +\+ +1\nanswers.*wrong\ntruth +100000\n", told)
-    assert re.search(r"^Curves +\S*ponderzoo tensorboard act_addition$", told, re.M)
+def test_the_page_stays_open_at_a_terminal_until_ctrl_c(capsys, monkeypatch):
+    def interrupted(seconds):
+        assert seconds == 300
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("time.sleep", interrupted)
+    _demo._hold("http://127.0.0.1:1")
+    assert capsys.readouterr().out == (
+        "Page      http://127.0.0.1:1, for 5 minutes, or until Ctrl-C\n"
+    )
 
 
-def test_draws_a_picture(directory, told):
-    picture = imread(directory / "ponder.png")
-    assert picture.shape[0] > 400 and picture.shape[1] > 1200
-    assert picture[..., :3].std() > 0.1
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [(RuntimeError("7 of 8"), 1, "error: 7 of 8\n"), (KeyboardInterrupt(), 130, "\ninterrupted\n")],
+)
+def test_what_goes_wrong_is_one_line(monkeypatch, capsys, error, code, told):
+    def demo():
+        raise error
 
-
-def test_stops_the_server(told):
-    (port,) = re.findall(r"^Server +127\.0\.0\.1:(\d+), gRPC", told, re.M)
-    with socket.socket() as caller:
-        assert caller.connect_ex(("127.0.0.1", int(port)))
-
-
-def test_runs_again_and_refuses_answers_that_are_not_the_model_s(
-    model, directory, told, monkeypatch
-):
-    def predict(model, task, sums):
-        return [["0"]] * len(sums), [[1]] * len(sums)
-
-    monkeypatch.setattr(_demo, "_predict", predict)
-    with pytest.raises(RuntimeError, match="11 answers differ"):
-        _demo.demo(model, directory, rows=2)
-    assert [path.name for path in (directory / _demo.NAME).iterdir()] == ["1"]
-
-
-def test_without_weights_says_how_to_get_them(monkeypatch, capsys):
-    def load(name):
-        raise FileNotFoundError(f"{name} ships no weights")
-
-    monkeypatch.setattr(zoo, "load", load)
-    assert _demo.main() == 1
-    assert capsys.readouterr().err == "error: act_parity ships no weights\n"
+    monkeypatch.setattr(_demo, "demo", demo)
+    assert _demo.main() == code
+    assert capsys.readouterr().err == told

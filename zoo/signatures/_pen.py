@@ -3,8 +3,11 @@
 People write strokes as SVG paths.
 """
 
+import functools
+
 import numpy as np
 
+from ...layers import _backend as backend
 from ...layers.mixture_density import mixture_components, mixture_density_loss
 from ...trainers._writing import runner, write
 from ...trainers.data._hand import polylines
@@ -67,6 +70,8 @@ class Pen:
 
     def __init__(self, model, task):
         self.run = runner(model)
+        self._write = functools.partial(write, self.run)
+        self._traced = backend.traced(self._write)
         self.mean, self.deviation = np.array(task.offsets, "float32")
         codes = [ord(character) for character in task.alphabet]
         self._symbols = np.full(max(codes) + 2, task.other, "int32")
@@ -134,9 +139,13 @@ class Pen:
             tf.reduce_all((bias >= 0) & (bias < 100)), ["bias must be 0 to 100, got", bias]
         )
         prime, _ = self._normalised(prime, lengths)
+        # Of wrong lengths the check above is to be the first to tell.
+        lengths = tf.clip_by_value(lengths, 0, tf.shape(prime)[1])
         longest = tf.reduce_max(tf.concat([most, [0]], axis=0))
-        points, window, ended = write(
-            self.run, symbols, characters, bias, seed, most, longest, prime, lengths
+        # In a graph also where nobody else makes one: point by point the network is slow.
+        go_on = self._traced if tf.executing_eagerly() else self._write
+        points, window, ended = go_on(
+            symbols, characters, bias, seed, most, longest, prime, lengths
         )
         there = points[..., 2:] >= 0
         moved = tf.where(there, points[..., :2] * self.deviation + self.mean, 0.0)
