@@ -5,6 +5,7 @@ import json
 import os
 import posixpath
 import re
+import shutil
 import subprocess
 import sys
 
@@ -107,6 +108,42 @@ def test_the_code_on_the_pages_runs(served):
         [sys.executable, "-c", RUN], input=text, cwd=home, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def client_in_node(tmp_path_factory):
+    """A directory with `docs/clients`, its packages of npm and the descriptor set."""
+    if not shutil.which("npm"):
+        pytest.skip("no npm on PATH")
+    home = tmp_path_factory.mktemp("node") / "clients"
+    shutil.copytree(
+        os.path.join(ROOT, "docs", "clients"), home, ignore=shutil.ignore_patterns("node_modules")
+    )
+    install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+    try:
+        done = subprocess.run(install, cwd=home, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm had no answer")
+    if done.returncode:
+        pytest.skip(f"npm could not install: {done.stderr[-300:]}")
+    subprocess.run([sys.executable, "descriptors.py", "serving.pb"], cwd=home, check=True)
+    return home
+
+
+@pytest.mark.parametrize(
+    "numbers, code, words",
+    [
+        (["381", "4", "99"], 0, r"sums 385 484\nupdates \d \d \d\n"),
+        (["381", "x"], 1, r"\S+ answered INVALID_ARGUMENT: numbers must be of 1 to 5 digits, .*\n"),
+        (["381"], 2, r"usage: node predict.js HOST:PORT NUMBER NUMBER ...\n"),
+    ],
+    ids=["answered", "refused", "too few"],
+)
+def test_a_client_in_node_asks_as_ours_does(served, client_in_node, numbers, code, words):
+    command = ["node", "predict.js", served[1], *numbers]
+    done = subprocess.run(command, cwd=client_in_node, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert re.fullmatch(words, done.stderr if code else done.stdout), done.stdout + done.stderr
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
