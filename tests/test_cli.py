@@ -704,3 +704,28 @@ def test_shards_of_a_sweep_make_one_table_whoever_ends_last(tmp_path):
     trained = sweep(command, {"seed": [1, 3]}, str(tmp_path / "half"), 1, (1, 2))
     assert trained[0] == {"seed": 1, "run_dir": str(tmp_path / "half" / "seed=1")}
     assert not os.path.exists(trained[0]["run_dir"]) and "settings" in trained[1]
+
+
+NODE = """
+import time
+time.sleep(1)
+open(os.path.join(run_dir, os.environ["RAY_RAYLET_PID"]), "w").close()
+"""
+
+
+def test_the_machines_of_a_ray_cluster_share_a_sweep(tmp_path):
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    command, grid = [sys.executable, "-c", FAKE + NODE], {"seed": [1, 2, 3, 4]}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        table = sweep(command, grid, str(tmp_path), ray=cluster.address)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert table[1]["failed"] == "error: no luck"
+    assert [row.get("settings") for row in table] == [["seed=1"], None, ["seed=3"], ["seed=4"]]
+    machines = {file for n in (1, 3, 4) for file in os.listdir(tmp_path / f"seed={n}")}
+    assert len(machines - {"metrics.json", "log.txt"}) == 2

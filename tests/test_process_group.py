@@ -18,6 +18,7 @@ import test_fit
 from ponderzoo.layers import AdaptiveWeightNoise, WeightNoise
 from ponderzoo.layers import _backend as backend
 from ponderzoo.trainers import ProcessGroup, Recipe, fit
+from ponderzoo.trainers._callbacks import StopAtNaN
 from ponderzoo.trainers._files import read_json
 from ponderzoo.trainers._process_group import last_words
 from test_fit import BITS, Majority, assert_same_weights, read, weights
@@ -58,14 +59,27 @@ def train(run_dir, group=None, build=test_fit.build, measures=test_fit.measures,
         sys.exit(1)
 
 
-def pair(run_dir, kill=("", ""), seeds=(1, 1), **options):
+def kill_behind(updates):
+    """Has this process kill itself behind so many updates."""
+    told, left = StopAtNaN.on_train_batch_end, iter(range(updates - 1))
+
+    def count(self, *given, **named):
+        told(self, *given, **named)
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    StopAtNaN.on_train_batch_end = count
+
+
+def pair(run_dir, kill=(0, 0), seeds=(1, 1), **options):
     """Functions of two processes that train a run; the second has another directory."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
 
     def one(rank):
         def function():
-            os.environ["KILL"] = kill[rank]
+            if kill[rank]:
+                kill_behind(kill[rank])
             group = ProcessGroup(address, 2, rank)
             train([run_dir, "nowhere"][rank], group, seed=seeds[rank], **options)
 
@@ -152,7 +166,7 @@ def test_the_gradients_of_these_runs_are_clipped():
 
 
 def test_a_killed_process_ends_both_and_a_restart_ends_as_an_unbroken_run(home, ends):
-    for killed, kill in enumerate([("train:25", ""), ("", "train:45")]):
+    for killed, kill in enumerate([(25, 0), (0, 25)]):
         codes, words = ends(home, f"pair('broken', {kill})")
         assert codes[killed] == -signal.SIGKILL and codes[1 - killed] in (1, -signal.SIGABRT)
         for number, said in enumerate(words):

@@ -19,7 +19,7 @@ ONE_THREAD = {
 }
 
 
-def sweep(command, grid, run_dir, jobs=2, shard=(0, 1)):
+def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
     """Trains every point of a grid in a process of its own, with one thread each.
 
     Runs that are finished are not run again, and runs that were killed go on where they stood: the
@@ -32,6 +32,9 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1)):
         jobs: processes at a time.
         shard: `(number, of)`: of the points, those that are trained here: every `of`-th from
             `number` on. Others share `run_dir`, and whoever ends last completes the table.
+        ray: address of a Ray cluster, as `ray.init` takes it, whose machines train, a point for
+            every processor, whatever `jobs` says. They share `run_dir`, and `command` is theirs,
+            too. None to train here.
 
     Returns:
         The table, as in `sweep.json`: for each point a dict of its settings, `run_dir`, and the
@@ -39,6 +42,9 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1)):
 
     Raises:
         ValueError: for a setting without values, `jobs` under 1, or a shard that is none.
+        ImportError: Ray is asked for, and not installed.
+        ConnectionError: there is no such cluster.
+        RuntimeError: Ray cannot go on with a point.
     """
     number, of = shard
     if jobs < 1:
@@ -51,9 +57,10 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1)):
     points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     table = [{**point, "run_dir": os.path.join(run_dir, _name(point))} for point in points]
     others = [row for place, row in enumerate(table) if place % of != number]
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    launch, stop = _on_ray(ray) if ray else (_here, _terminate)
+    with concurrent.futures.ThreadPoolExecutor(len(points) if ray else jobs) as pool:
         waiting = {
-            pool.submit(_run, command, points[place], table[place]["run_dir"]): table[place]
+            pool.submit(_run, launch, command, points[place], table[place]["run_dir"]): table[place]
             for place in range(number, len(points), of)
         }
         try:
@@ -68,8 +75,7 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1)):
         except BaseException:
             # As on Ctrl-C: nothing more begins, and what goes on loses nothing by its end.
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(_running):
-                process.terminate()
+            stop()
             raise
     return table
 
@@ -86,25 +92,59 @@ def _name(point):
     return ",".join(f"{key}={value}" for key, value in point.items()).replace(os.sep, "_")
 
 
-def _run(command, point, run_dir):
+def _run(launch, command, point, run_dir):
     os.makedirs(run_dir, exist_ok=True)
     settings = [f"{key}={value}" for key, value in point.items()]
     settings = ["--set", *settings] if settings else []
     flags = " ".join([os.environ.get("XLA_FLAGS", ""), ONE_THREAD["XLA_FLAGS"]]).strip()
-    environment = {**os.environ, **ONE_THREAD, "XLA_FLAGS": flags}
     log = os.path.join(run_dir, "log.txt")
-    with open(log, "ab") as file:
-        done = subprocess.Popen(
-            [*command, "--run_dir", run_dir, *settings],
-            env=environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        _running.add(done)
-        done.wait()
-        _running.discard(done)
-    if done.returncode:
+    words = [*command, "--run_dir", run_dir, *settings]
+    if code := launch(words, {**ONE_THREAD, "XLA_FLAGS": flags}, log):
         with open(log, encoding="utf-8", errors="replace") as file:
             lines = [line.strip() for line in file if line.strip()]
-        return {"failed": lines[-1] if lines else f"exit code {done.returncode}"}
+        return {"failed": lines[-1] if lines else f"exit code {code}"}
     return read_json(os.path.join(run_dir, "metrics.json"), METRICS_REMEDY)
+
+
+def _here(words, environment, log):
+    """Runs a program whose output goes to a file, and returns its exit code."""
+    with open(log, "ab") as file:
+        process = subprocess.Popen(
+            words, env={**os.environ, **environment}, stdout=file, stderr=subprocess.STDOUT
+        )
+        _running.add(process)
+        process.wait()
+        _running.discard(process)
+    return process.returncode
+
+
+def _terminate():
+    for process in list(_running):
+        process.terminate()
+
+
+def _on_ray(address):
+    """`_here` as a task of a Ray cluster, and what ends those that are not done."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(f"a cluster needs Ray ({error}): pip install 'ponderzoo[ray]'") from error
+    ray.init(address, log_to_driver=False, logging_level="ERROR")
+    ours = {name: os.environ[name] for name in ("KERAS_BACKEND",) if name in os.environ}
+
+    @ray.remote(num_cpus=1)
+    def there(words, environment, log):  # goes as code, as a worker need not import all of this
+        import os
+        import subprocess
+
+        with open(log, "ab") as file:
+            environment = {**os.environ, **environment}
+            return subprocess.call(words, env=environment, stdout=file, stderr=subprocess.STDOUT)
+
+    def launch(words, environment, log):
+        try:
+            return ray.get(there.remote(words, {**ours, **environment}, log))
+        except ray.exceptions.RayError as error:
+            raise RuntimeError(f"Ray cannot run {log}: {str(error).splitlines()[0]}") from error
+
+    return launch, ray.shutdown

@@ -131,6 +131,12 @@ def _save_model(run_dir):
         help="trains every N-th point from the I-th on, I from 0 to N - 1; other machines train "
         "the others, in the same folder (%(default)s)",
     ),
+    argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="trains on the machines of a Ray cluster, which share the folder; auto for the "
+        "cluster that this machine is in",
+    ),
     place=21,
     needs="keras",
 )
@@ -158,7 +164,9 @@ def sweep(arguments):
         raise ValueError(f"--shard must be I/N, such as 0/4, got {arguments.shard!r}")
     words = [*PROGRAM, "train", entry.name, "--no_saved_model"]
     words += ["--set", *arguments.set] if arguments.set else []
-    table = _sweep.sweep(words, grid, run_dir, arguments.jobs, tuple(map(int, shard.groups())))
+    run_dir = os.path.abspath(run_dir) if arguments.ray else run_dir
+    shard = tuple(map(int, shard.groups()))
+    table = _sweep.sweep(words, grid, run_dir, arguments.jobs, shard, arguments.ray)
     return int(any("failed" in row for row in table))
 
 
