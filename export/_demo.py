@@ -93,7 +93,7 @@ def _package(name, signatures, exports):
     task, model = zoo.task_of(entry), zoo.load(name)
     served = entry.signatures(model, task)
     # One writer at a time works in a directory of packages, and here are several.
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(exports)) as own:
+    with tempfile.TemporaryDirectory(dir=exports) as own:
         package(
             model,
             {key: served[key] for key in ("serve", *signatures)},
