@@ -374,22 +374,24 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from test_conformance import one_step_of_everything
+from test_conformance import LAYERS, example, one_step_of_everything
 
-one = one_step_of_everything()
+examples = {name: example(name, "float32") for name in LAYERS}
+one = one_step_of_everything(examples)
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    print(json.dumps([one, one_step_of_everything()]))
+    print(json.dumps([one, one_step_of_everything(examples)]))
 """
 
 
-def one_step_of_everything(rows=4):
-    """Losses, and weights after a step, of a model of all layers that learn."""
+def one_step_of_everything(examples, rows=4):
+    """Losses, and weights after a step, of a model of new layers like those that learn."""
     rng = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
     tensors, inputs, outputs, targets = {}, {}, {}, {}
-    for name in LAYERS:
-        model, given = model_of(*example(name, "float32"))
-        if not model.trainable_variables:
+    for name, (layer, args, kwargs) in examples.items():
+        if not layer.trainable_variables:
             continue
+        model, given = model_of(type(layer).from_config(layer.get_config()), args, kwargs)
         named = {key: f"{name}_{key}" for key in given}
         for key, x in given.items():
             tensors[named[key]] = np.resize(x, (rows, *x.shape[1:]))
