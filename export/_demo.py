@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import difflib
 import multiprocessing
 import os
 import shutil
@@ -23,7 +24,7 @@ ASKED = 20  # questions of each length
 SENTENCE = "we write what you type"
 SEEDS = "3", "7", "12"  # of digits
 GAMES = "1", "2", "3", "4"
-SURE = 0.9
+SURE = 0.9  # of what is read and seen
 
 # Said by eSpeak NG (Duddington, 1995), as in the data set `tts_phones`, in a voice of its test.
 RECORDING = os.path.join(os.path.dirname(__file__), "recording.flac")
@@ -152,7 +153,9 @@ def write(client, directory):
     strokes = {"points": outputs["points"], "lengths": outputs["count"]}
     text = client.predict("blstm_ctc_handwriting", strokes)["text"][0].decode()
     print(f"read      {text}")
-    _check(text == SENTENCE, f"expected {SENTENCE!r} to be read in what was written, got {text!r}")
+    # Points are drawn one after the other, so that another processor's rounding changes the hand.
+    alike = difflib.SequenceMatcher(None, text, SENTENCE).ratio()
+    _check(alike > SURE, f"expected {SENTENCE!r} to be read in what was written, got {text!r}")
 
 
 def draw(client, directory):
