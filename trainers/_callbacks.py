@@ -1,5 +1,6 @@
 """What happens between two epochs: the state that a killed run resumes from, and the event file."""
 
+import contextlib
 import math
 import time
 
@@ -90,13 +91,14 @@ class Best(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not self.rows:
             return
-        found = self.task.measure(self.model, "validation", self.rows, self.measures)
+        with averaged(self.model):
+            found = self.task.measure(self.model, "validation", self.rows, self.measures)
+            error = found[self.task.measured[0]]
+            if error < self.record.get("best", math.inf):
+                weights = {str(i): w for i, w in enumerate(self.model.get_weights())}
+                write_arrays(self.path, weights)
+                self.record["best"] = error
         logs |= {f"validation_{name}": value for name, value in found.items()}
-        error = found[self.task.measured[0]]
-        if error < self.record.get("best", math.inf):
-            weights = {str(i): w for i, w in enumerate(self.model.get_weights())}
-            write_arrays(self.path, weights)
-            self.record["best"] = error
 
     def restore(self, model):
         """Gives the model its best weights where there are any."""
@@ -110,6 +112,20 @@ class Best(keras.callbacks.Callback):
         Raises `OSError` or `ValueError` where the file of those that were found is lost or damaged.
         """
         return read_arrays(self.path, BEST_REMEDY) if self.rows and "best" in self.record else {}
+
+
+@contextlib.contextmanager
+def averaged(learner):
+    """Gives a learner the running averages of its weights meanwhile, where its optimizer has any.
+
+    They are what the model will have in the end, and so what is to be measured.
+    """
+    variables, optimizer = learner.trainable_variables, learner.optimizer
+    learnt = [keras.ops.convert_to_numpy(x) for x in variables] if optimizer.use_ema else []
+    optimizer.finalize_variable_values(variables)
+    yield
+    for variable, value in zip(variables, learnt):
+        variable.assign(value)
 
 
 class StopAtNaN(keras.callbacks.Callback):

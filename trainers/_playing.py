@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..layers import jit_in_graphs
-from ._callbacks import Clock, StopAtNaN
+from ._callbacks import Clock, StopAtNaN, averaged
 from ._events import Board
 
 
@@ -46,7 +46,8 @@ def learn(learner, stream, model, task, recipe, run, after=lambda update: None):
                 after(epoch * recipe.steps + index)
             logs = {"loss": float(loss), **stream.logs(), **_gained(stream)}
             if recipe.validation_rows:
-                found = task.measure(model, "validation", recipe.validation_rows, run.measures)
+                with averaged(learner):
+                    found = task.measure(model, "validation", recipe.validation_rows, run.measures)
                 logs |= {f"validation_{name}": value for name, value in found.items()}
             clock.on_epoch_end(epoch, logs)
             board.on_epoch_end(epoch, logs)
