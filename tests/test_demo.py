@@ -14,7 +14,7 @@ from ponderzoo.export import _demo
 ANSWERS = {}
 WRONG = {  # what is done to which output, and what is said of it
     _demo.think: ("truth", lambda x: 1 - x, "act_logic answers 0 of 200 questions right"),
-    _demo.write: ("text", lambda x: x[::-1] + b"?", "expected 'we write .*' to be read"),
+    _demo.write: ("text", lambda x: np.array([b"we writ"]), "expected 'we write .*' to be read"),
     _demo.draw: ("probability", lambda x: x / 2, "expected digits that are seen as such"),
     _demo.hear: ("phonemes", lambda x: x[:, ::-1], "heard pau t ay"),
     _demo.play: ("rewards", lambda x: -x, "dqn_catch caught 0 of 4"),
