@@ -423,7 +423,7 @@ register(
         build=build,
         config=SIZES,
         task_config={"samples": 0},
-        train=TRAIN,
+        train={**TRAIN, "optimizer": "muon", "learning_rate": 1e-2, "updates": 9000},
         paper_result="no digits in the paper",
         own_signatures=signatures,
         own_notation=notation,
