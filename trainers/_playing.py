@@ -1,10 +1,60 @@
 """The loop of ways of learning in which a model plays what it learns of."""
 
+import contextlib
+import time
+
 import numpy as np
 
 from ..layers import jit_in_graphs
 from ._callbacks import Clock, StopAtNaN, averaged
 from ._events import Board
+
+
+class Stream:
+    """What is learnt of: `stream[index]` of an epoch, as games are played or lessons chosen.
+
+    All chance depends on the recipe's seed and on what was played, or updated, before.
+
+    Attributes:
+        epoch: set by the trainer.
+        seconds: what batches and numbers took since they were set to 0.
+        returns: of the games that have ended since they were taken away.
+    """
+
+    def __init__(self, model, task, recipe, run):
+        self.model, self.task, self.recipe, self.run = model, task, recipe, run
+        self.epoch, self.seconds, self.returns = 0, 0.0, []
+
+    def __len__(self):
+        return self.recipe.steps
+
+    def __getitem__(self, index):
+        raise NotImplementedError
+
+    def begin(self, arrays):
+        """Goes on from the arrays that were saved, or begins where there are none."""
+        raise NotImplementedError
+
+    def save(self, variables):
+        """Keeps all that it takes to go on from here."""
+        raise NotImplementedError
+
+    def logs(self):
+        """Plain numbers of an epoch."""
+        return {}
+
+    def update(self, index):
+        """The number of an update of this epoch, counted from the first."""
+        return self.epoch * len(self) + index
+
+    def chance(self, *what):
+        return np.random.default_rng([self.recipe.seed, *what])
+
+    @contextlib.contextmanager
+    def timed(self):
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
 
 
 def learn(learner, stream, model, task, recipe, run, after=lambda update: None):
@@ -14,9 +64,7 @@ def learn(learner, stream, model, task, recipe, run, after=lambda update: None):
 
     Args:
         learner: `keras.Model` that makes the loss of what the stream gives.
-        stream: `stream[index]`, what is learnt of, and `len(stream)` of an epoch; `epoch` and
-            `seconds`, as `Clock` has them; `returns`, a list of those of the games that have ended;
-            `begin(arrays)` and `save(variables)`, its share of the run's state; `logs()`.
+        stream: `Stream`, what is learnt of.
         model: which is measured.
         task: an `Acting` task.
         recipe: with `validation_rows`.
@@ -41,10 +89,13 @@ def learn(learner, stream, model, task, recipe, run, after=lambda update: None):
             guard.on_epoch_begin(epoch)
             learner.reset_metrics()
             for index in range(recipe.steps):
-                loss = learner.train_on_batch(stream[index])
+                with stream.timed():
+                    batch = stream[index]
+                loss = learner.train_on_batch(batch)
                 guard.on_train_batch_end(index, {"loss": loss})
                 after(epoch * recipe.steps + index)
-            logs = {"loss": float(loss), **stream.logs(), **_gained(stream)}
+            with stream.timed():
+                logs = {"loss": float(loss), **stream.logs(), **_gained(stream)}
             if recipe.validation_rows:
                 with averaged(learner):
                     found = task.measure(model, "validation", recipe.validation_rows, run.measures)

@@ -6,7 +6,6 @@ section 3.4).
 
 import dataclasses
 import math
-import time
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ from keras import ops
 from ...layers import RematRNN, actor_critic_loss, returns
 from .. import _recipe
 from .._evaluate import no_state
-from .._playing import learn
+from .._playing import Stream, learn
 from .._weights import begun
 from ..tasks._acting import FRAMES, POLICY, VALUE, Acting, Games, Player, drawn
 
@@ -164,33 +163,17 @@ def _flat(x, axes):
     return ops.reshape(x, (-1, *x.shape[1:axes], math.prod(x.shape[axes:])))
 
 
-class Stretches:
-    """The stream of what is learnt: the steps that the games have just taken.
-
-    All chance depends on the recipe's seed and on the number of the update.
-
-    Attributes:
-        epoch: set by the trainer.
-        seconds: what playing took since they were set to 0.
-        returns: of the games that have ended since they were taken away.
-    """
+class Stretches(Stream):
+    """The steps that the games have just taken."""
 
     def __init__(self, model, task, recipe, run):
-        self.task, self.recipe, self.run = task, recipe, run
+        super().__init__(model, task, recipe, run)
         rows = recipe.batch_size
         self.games, self.player = Games(task, rows, self.chance(STARTING)), Player(model, rows)
-        self.begins, self.epoch, self.returns = np.ones(rows, "float32"), 0, []
-        self.seconds = 0.0
-
-    def __len__(self):
-        return self.recipe.steps
-
-    def chance(self, *what):
-        return np.random.default_rng([self.recipe.seed, *what])
+        self.begins = np.ones(rows, "float32")
 
     def __getitem__(self, index):
-        start = time.perf_counter()
-        rng = self.chance(PLAYING, self.epoch * len(self) + index)
+        rng = self.chance(PLAYING, self.update(index))
         player, steps = self.player, []
         before = {name: x.copy() for name, x in player.state.items()}
         for _ in range(self.recipe.unroll):
@@ -208,7 +191,6 @@ class Stretches:
         found = {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
         for name, x in behind.items():
             found[name] = np.concatenate([found[name], x[:, None]], axis=1)
-        self.seconds += time.perf_counter() - start
         return {**found, **before}
 
     def _seen(self, rng):
@@ -216,19 +198,13 @@ class Stretches:
         return {FRAMES: self.games.frames.copy(), "seed": seed, "begins": self.begins}
 
     def begin(self, arrays):
-        """Goes on from the arrays that were saved, or begins where there are none."""
         if arrays:
             self.games.arrays, self.begins = arrays, arrays["begins"]
             self.player.state = {name: arrays[f"player/{name}"] for name in self.player.state}
 
     def save(self, variables):
-        """Keeps all that it takes to go on from here."""
         state = {f"player/{name}": x for name, x in self.player.state.items()}
         self.run.save(variables, {**self.games.arrays, **state, "begins": self.begins})
-
-    def logs(self):
-        """Plain numbers of an epoch."""
-        return {}
 
 
 def train(build, task, recipe, run):

@@ -2,16 +2,14 @@
 
 import dataclasses
 import math
-import time
 
 import keras
-import numpy as np
 from keras import ops
 
 from ...layers import q_loss, q_target
 from .. import _recipe
 from .._evaluate import outputs_of
-from .._playing import learn
+from .._playing import Stream, learn
 from .._replay import Replay
 from .._weights import begun
 from ..tasks._acting import FRAMES, VALUES, Acting, Games, epsilon_greedy
@@ -120,30 +118,14 @@ class Learner(keras.Model):
         return ops.mean(y_pred)
 
 
-class Remembered:
-    """The stream of what is learnt: remembered steps, with as many played before as are due.
-
-    All chance depends on the recipe's seed and on how many steps were played, or updates made.
-
-    Attributes:
-        epoch: set by the trainer.
-        seconds: what playing and drawing took since they were set to 0.
-        returns: of the games that have ended since they were taken away.
-    """
+class Remembered(Stream):
+    """Remembered steps, with as many played before as are due."""
 
     def __init__(self, model, task, recipe, run):
-        self.model, self.task, self.recipe, self.run = model, task, recipe, run
-        self.games = Games(task, recipe.actors, self.chance(STARTING))
-        self.replay, self.epoch, self.seconds, self.returns = None, 0, 0.0, []
-
-    def __len__(self):
-        return self.recipe.steps
-
-    def chance(self, *what):
-        return np.random.default_rng([self.recipe.seed, *what])
+        super().__init__(model, task, recipe, run)
+        self.games, self.replay = Games(task, recipe.actors, self.chance(STARTING)), None
 
     def begin(self, arrays):
-        """Goes on from the arrays that were saved, or begins where there are none."""
         task, recipe = self.task, self.recipe
         self.games.arrays = arrays or self.games.arrays
         self.replay = Replay(
@@ -157,19 +139,15 @@ class Remembered:
         )
 
     def save(self, variables):
-        """Keeps all that it takes to go on from here."""
         self.replay.flush()
         self.run.record["head"] = self.replay.head
         self.run.save(variables, self.games.arrays)
 
     def __getitem__(self, index):
-        start = time.perf_counter()
-        update = self.epoch * len(self) + index
+        update = self.update(index)
         while self.replay.head < self._due(update):
             self._play()
-        steps = self.replay.sample(self.chance(DRAWING, update), self.recipe.batch_size)
-        self.seconds += time.perf_counter() - start
-        return steps
+        return self.replay.sample(self.chance(DRAWING, update), self.recipe.batch_size)
 
     def _due(self, update):
         """Steps of each actor that are played before an update."""
@@ -182,7 +160,6 @@ class Remembered:
         return self.recipe.epsilon(self.replay.head * self.recipe.actors * self.task.skip)
 
     def logs(self):
-        """Plain numbers of an epoch."""
         return {"epsilon": self.epsilon}
 
     def _play(self):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import time
 
 import keras
 import numpy as np
@@ -14,7 +13,7 @@ from ...layers._base import sum_dtype
 from .. import _recipe
 from .._evaluate import lesson_errors, suited
 from .._files import read_json, write_json
-from .._playing import learn
+from .._playing import Stream, learn
 from .._task import NATS
 from .._teacher import Teacher
 from .._weights import begun
@@ -298,22 +297,19 @@ class Learner(keras.Model):
         return self._shares() + self.recipe.weight_penalty / 2 * dot(values, values)
 
 
-class Lessons:
-    """The stream of what is learnt: batches of the lessons that a teacher chooses.
+class Lessons(Stream):
+    """Batches of the lessons that a teacher chooses.
 
-    Beside each comes another one, fresh, where progress is measured on that, or None. All chance
-    depends on the recipe's seed and on the number of the update.
+    Beside each comes another one, fresh, where progress is measured on that, or None.
 
     Attributes:
-        epoch: set by the trainer.
-        seconds: what drawing and measuring took since they were set to 0.
         cost: steps of the longest row of the last batch.
         curves: what is kept of the run: `probabilities` and `steps`, those of all lessons so far,
             after every epoch; `errors`, of every lesson, and `updates`, whenever they are measured.
     """
 
     def __init__(self, model, task, recipe, run):
-        self.model, self.task, self.recipe, self.run = model, task, recipe, run
+        super().__init__(model, task, recipe, run)
         self.teacher = recipe.teacher(task)
         self.lessons = list(recipe.lessons(task).values())
         self.names = list(recipe.lessons(task))
@@ -321,7 +317,7 @@ class Lessons:
             seed: task.dataset("train", recipe.batch_size, recipe.steps, seed)
             for seed in (recipe.seed, recipe.seed + FRESH)
         }
-        self.epoch, self.seconds, self.cost, self.steps, self.returns = 0, 0.0, 1, 0, []
+        self.cost, self.steps = 1, 0
         self.curves = {
             "probabilities": np.zeros((0, len(self.names))),
             "steps": np.zeros(0),
@@ -329,19 +325,14 @@ class Lessons:
             "updates": np.zeros(0),
         }
 
-    def __len__(self):
-        return self.recipe.steps
-
     def __getitem__(self, index):
-        start = time.perf_counter()
         recipe, arm, other = self.recipe, self.teacher.arm, None
         batch = self._drawn(recipe.seed, arm, index)
         if recipe.signal in ELSEWHERE:
-            rng = np.random.default_rng([recipe.seed + FRESH, self.epoch * len(self) + index])
+            rng = np.random.default_rng([recipe.seed + FRESH, self.update(index)])
             place = ELSEWHERE[recipe.signal](arm, len(self.lessons), rng)
             other = self._drawn(recipe.seed + FRESH, place, index)
         self.cost = self.task.duration(batch[0])
-        self.seconds += time.perf_counter() - start
         return batch, other
 
     def _drawn(self, seed, arm, index):
@@ -356,20 +347,16 @@ class Lessons:
         self.teacher.report(before, after, self.cost)
 
     def begin(self, arrays):
-        """Goes on from the arrays that were saved, or begins where there are none."""
         if arrays:
             self.teacher.state = self.run.record["syllabus"]
             self.curves = {name: arrays[name] for name in self.curves}
             self.steps = int(self.curves["steps"][-1])
 
     def save(self, variables):
-        """Keeps all that it takes to go on from here."""
         self.run.record["syllabus"] = self.teacher.state
         self.run.save(variables, self.curves)
 
     def logs(self):
-        """Plain numbers of an epoch."""
-        start = time.perf_counter()
         done, told = self.epoch + 1, self.teacher.told()
         self._keep(probabilities=self.teacher.probabilities, steps=self.steps)
         if self.recipe.due(done, self.recipe.lesson_looks):
@@ -382,7 +369,6 @@ class Lessons:
                 np.linspace(0, 1, 1000, False)
             )
             self.run.events.histogram("lessons", chosen.astype("float64"), done * len(self))
-        self.seconds += time.perf_counter() - start
         return {"steps": self.steps, **told}
 
     def _keep(self, **rows):
