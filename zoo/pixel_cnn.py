@@ -30,7 +30,7 @@ CHANCE = {"seed": ((None,), "int32"), "temperature": ((None,), "float32")}
 """The inputs that images are made by."""
 
 
-def build(task, filters, layers, head):
+def build(task, filters, layers, head, kernel_size=3):
     """The odds of each pixel given those before it (section 2).
 
     Args:
@@ -38,13 +38,14 @@ def build(task, filters, layers, head):
         filters: p, features of each stack.
         layers: how many there are.
         head: units between the last stack and the odds.
+        kernel_size: of all layers but the first.
 
     Returns:
         `keras.Model`: `image` and `seed` in; the outputs that the task asks for out.
     """
     image = keras.Input(task.input_spec["image"][0], name="image")
     seed = keras.Input((), dtype="int32", name="seed")
-    pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
+    pixels = GatedPixelCNN(filters, layers, kernel_size, head=head, name="pixels")
     ink = pixels(image)
     costs = _costs(ink, image)
     nats = ops.sum(costs, axis=(1, 2))
@@ -63,12 +64,12 @@ def build(task, filters, layers, head):
     )
 
 
-def build_by_class(task, filters, layers, head):
+def build_by_class(task, filters, layers, head, kernel_size=3):
     """The same given what the image shows: a vector of 0 and a single 1 (section 2.3).
 
     Args:
         task: `LabelledDigits`.
-        filters, layers, head: as in `build`.
+        filters, layers, head, kernel_size: as in `build`.
 
     Returns:
         `keras.Model`: `image`, `digit` and `seed` in; the outputs that the task asks for out.
@@ -76,7 +77,7 @@ def build_by_class(task, filters, layers, head):
     image = keras.Input(task.input_spec["image"][0], name="image")
     digit = keras.Input((), dtype="int32", name="digit")
     seed = keras.Input((), dtype="int32", name="seed")
-    pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
+    pixels = GatedPixelCNN(filters, layers, kernel_size, head=head, name="pixels")
     one = ops.one_hot(digit, task.classes)
     ink = pixels(image, one)
     return keras.Model(
@@ -118,14 +119,14 @@ def build_colour(task, filters, layers, head, joint_colours):
     )
 
 
-def build_autoencoder(task, filters, layers, head, code_size, units, maps):
+def build_autoencoder(task, filters, layers, head, code_size, units, maps, kernel_size=3):
     """A PixelCNN that makes an image of what an encoder says of it (section 2.4).
 
     Both learn at once, by what the image costs given its code.
 
     Args:
         task: `DigitReconstruction`.
-        filters, head: as in `build`.
+        filters, head, kernel_size: as in `build`.
         layers: as in `build`; 0 for a decoder of convolutions, to which pixels are independent
             given the code, so that it makes what a squared error would make: a mean.
         code_size: m, numbers of a code.
@@ -147,7 +148,7 @@ def build_autoencoder(task, filters, layers, head, code_size, units, maps):
         outputs = {"nats": nats, "code": code, "sample": ops.sigmoid(ink)}
         return keras.Model({"image": image}, outputs)
     seed = keras.Input((), dtype="int32", name="seed")
-    pixels = GatedPixelCNN(filters, layers, head=head, name="pixels")
+    pixels = GatedPixelCNN(filters, layers, kernel_size, head=head, name="pixels")
     seen = {"condition": code}
     if maps:
         seen = {"maps": image_decoder(image.shape[1:], code_size, units, maps)(code)}
@@ -405,7 +406,7 @@ def _show(inputs, outputs):
     return [text_of(image) for image in outputs["image"]]
 
 
-SIZES = {"filters": 32, "layers": 7, "head": 64}
+SIZES = {"filters": 32, "layers": 7, "head": 64, "kernel_size": 3}
 SMALL = {"filters": 4, "layers": 2, "head": 4}
 TRAIN = {
     "batch_size": 16,
