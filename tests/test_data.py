@@ -304,17 +304,17 @@ def test_bytes_are_classed_as_a_loop_would():
             assert {k for k, chosen in kinds.items() if chosen[row, time - 1]} == {kind, "all"}
 
 
-def test_ponder_by_class_tells_spaces_from_letters(tmp_path):
+def test_bytes_by_class_tells_spaces_from_letters(tmp_path):
     (tmp_path / "text").write_bytes(b"the cat sat, on [a mat]. 1984 " * 500)
     task = trainers.task("characters", root=str(tmp_path / "text"), length=40)
-    result = characters.ponder_by_class(Guessing(), task, rows=60, batch_size=20)
+    result = characters.bytes_by_class(Guessing(), task, rows=60, batch_size=20)
     assert result["space"]["ponder"] == 5 and result["space"]["rho"] == 5.5
     assert result["inside a word"]["ponder"] == result["digit"]["ponder"] == 1
     assert "<" not in result and result["all"]["share"] == 1
     assert result["all"]["bits_per_character"] == pytest.approx(8)
     shares = [entry["share"] for kind, entry in result.items() if kind != "all"]
     assert sum(shares) == pytest.approx(1)
-    assert "ponder" not in characters.ponder_by_class(Guessing(ponders=False), task)["all"]
+    assert "ponder" not in characters.bytes_by_class(Guessing(ponders=False), task)["all"]
 
 
 def test_trace_aligns_surprise_and_entropy_with_the_bytes_read():

@@ -435,8 +435,8 @@ def test_text_is_measured_beside_compressors(tmp_path):
     report = task.report(entry.build(task, **{**entry.config, "units": 4, "max_ponder": 2}))
     assert report["corpus"] == "text"
     assert {"bits_per_character", "bzip2", "xz"} <= set(report["compression"])
-    assert {"space", "full stop", "inside a word"} <= set(report["ponder_by_class"])
-    table = _card.report_table(report["ponder_by_class"], [], ["ours"])
+    assert {"space", "full stop", "inside a word"} <= set(report["by_class"])
+    table = _card.report_table(report["by_class"], [], ["ours"])
     assert "| space | " in table and "| \\< | " in table
     table = _card.report_table(
         report["compression"], [report["compression"]] * 2, ["ours", "plain"]

@@ -46,7 +46,7 @@ class Characters(Task):
     captions = {
         "compression": "In bits per character, on one stretch of the test split: the model, and "
         "bzip2 -9 and xz -9e on the same bytes and on the whole text.",
-        "ponder_by_class": "By the kind of byte that was read; the bits are those of the next "
+        "by_class": "By the kind of byte that was read; the bits are those of the next "
         "byte.",
         "ponder_over_text": "Ponder, surprise at the next byte and entropy of its prediction over "
         "a passage of the test split; spaces are shaded.",
@@ -145,7 +145,7 @@ class Characters(Task):
         return {
             "corpus": self.corpus,
             "compression": compression(model, self),
-            "ponder_by_class": ponder_by_class(model, self),
+            "by_class": bytes_by_class(model, self),
         }
 
     def inputs_without_data(self, rng, size):
@@ -199,7 +199,7 @@ def classes(sequence):
     return kinds
 
 
-def ponder_by_class(model, task, split="test", rows=1000, batch_size=50, seed=0):
+def bytes_by_class(model, task, split="test", rows=1000, batch_size=50, seed=0):
     """Ponder and surprise by the kind of byte that was read.
 
     Returns:
