@@ -46,8 +46,7 @@ class Characters(Task):
     captions = {
         "compression": "In bits per character, on one stretch of the test split: the model, and "
         "bzip2 -9 and xz -9e on the same bytes and on the whole text.",
-        "by_class": "By the kind of byte that was read; the bits are those of the next "
-        "byte.",
+        "by_class": "By the kind of byte that was read; the bits are those of the next byte.",
         "ponder_over_text": "Ponder, surprise at the next byte and entropy of its prediction over "
         "a passage of the test split; spaces are shaded.",
     }
