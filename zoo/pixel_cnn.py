@@ -406,11 +406,12 @@ def _show(inputs, outputs):
     return [text_of(image) for image in outputs["image"]]
 
 
-SIZES = {"filters": 32, "layers": 7, "head": 64, "kernel_size": 3}
-SMALL = {"filters": 4, "layers": 2, "head": 4}
+SIZES = {"filters": 24, "layers": 7, "head": 64, "kernel_size": 5}
+SMALL = {"filters": 4, "layers": 2, "head": 4, "kernel_size": 3}
 TRAIN = {
     "batch_size": 16,
-    "learning_rate": 2e-3,
+    "optimizer": "muon",
+    "learning_rate": 1e-2,
     "learning_rate_schedule": "cosine",
     "updates": 30_000,
     "steps_per_epoch": 500,
@@ -424,7 +425,7 @@ register(
         build=build,
         config=SIZES,
         task_config={"samples": 0},
-        train={**TRAIN, "optimizer": "muon", "learning_rate": 1e-2, "updates": 9000},
+        train=TRAIN,
         paper_result="no digits in the paper",
         own_signatures=signatures,
         own_notation=notation,
@@ -455,7 +456,7 @@ register(
         task="colour_patches",
         build=build_colour,
         config={"filters": 48, "layers": 6, "head": 96, "joint_colours": True},
-        train=TRAIN,
+        train={**TRAIN, "optimizer": "adam", "learning_rate": 2e-3},
         paper_result="on CIFAR-10 3.03 bits a pixel's colour, of 256 levels",
         baseline="colours apart",
         plain={"joint_colours": False},
