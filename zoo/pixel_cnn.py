@@ -440,7 +440,7 @@ register(
         task="labelled_digits",
         build=build_by_class,
         config=SIZES,
-        train=TRAIN,
+        train={**TRAIN, "updates": 4500},
         paper_result="no digits in the paper",
         own_signatures=signatures_by_class,
         own_notation=notation_by_class,
