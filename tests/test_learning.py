@@ -23,7 +23,7 @@ WAYS = {
     "syllabus": ("test_syllabus", 37),
     "truncated_bptt": ("test_generation", 5),
 }
-ON_JAX = "q_learning", "supervised", "syllabus"
+ON_JAX = "q_learning", "supervised"
 TIMED = {
     "commit",
     "minutes",
