@@ -23,7 +23,7 @@ WAYS = {
     "syllabus": ("test_syllabus", 37),
     "truncated_bptt": ("test_generation", 5),
 }
-ON_JAX = "q_learning", "supervised"
+ON_JAX = "q_learning", "supervised", "syllabus"
 TIMED = {
     "commit",
     "minutes",

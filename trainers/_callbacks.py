@@ -120,9 +120,15 @@ def averaged(learner):
 
     They are what the model will have in the end, and so what is to be measured.
     """
-    variables, optimizer = learner.trainable_variables, learner.optimizer
-    learnt = [keras.ops.convert_to_numpy(x) for x in variables] if optimizer.use_ema else []
-    optimizer.finalize_variable_values(variables)
+    if not learner.optimizer.use_ema:
+        yield
+        return
+    variables = learner.trainable_variables
+    learnt = [keras.ops.convert_to_numpy(x) for x in variables]
+    learner.optimizer.finalize_variable_values(variables)
+    for variable in variables:
+        # An array of its own: Keras on JAX gives away those of the model that it measures.
+        variable.assign(keras.ops.convert_to_numpy(variable))
     yield
     for variable, value in zip(variables, learnt):
         variable.assign(value)
