@@ -14,6 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet():
     import keras
 
+# Commands that need no TensorFlow would choose JAX, for all processes that come after them.
+os.environ["KERAS_BACKEND"] = keras.backend.backend()
+
 # XLA compiles what the tests ask for in a third of its usual time, to plainer code. What it makes
 # with the settings that users have is tested in `test_xla.py`. XLA reads this once, at its first
 # compilation.

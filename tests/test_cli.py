@@ -16,7 +16,6 @@ import subprocess
 import sys
 from importlib import metadata
 
-import keras
 import pytest
 from ponderzoo import zoo
 from ponderzoo.export import _cli
@@ -29,11 +28,6 @@ from ponderzoo.zoo._trained import Run, Trained
 
 PROGRAM = [sys.executable, "-m", "ponderzoo.export._cli"]
 SMALL = "updates=4 steps_per_epoch=2 batch_size=4 evaluation_rows=50 units=8 max_ponder=3 bits=6"
-
-
-@pytest.fixture(autouse=True)
-def this_backend(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
 
 
 @pytest.fixture
@@ -54,9 +48,7 @@ def trained(tmp_path_factory):
     """A run directory as `ponderzoo train` leaves it."""
     run_dir = str(tmp_path_factory.mktemp("runs") / "small")
     words = f"train act_parity --run_dir {run_dir} --set {SMALL}".split()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_BACKEND", keras.backend.backend())
-        assert not _cli._run(_cli._parser().parse_args(words))
+    assert not _cli._run(_cli._parser().parse_args(words))
     return run_dir
 
 

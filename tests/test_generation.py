@@ -62,23 +62,28 @@ def test_complexity_is_the_least_divergence_from_any_prior():
     assert abs(np.mean(drawn) - best.fun) < 5 * np.std(drawn) / np.sqrt(len(drawn))
 
 
+def gaussians(layer):
+    """Means and logarithms of standard deviations of all weights, a row each, float64."""
+    return np.float64(
+        [np.concatenate([np.ravel(x) for x in some]) for some in zip(*layer.posterior)]
+    )
+
+
+def least_divergence(mean, log_stddev):
+    """From the best prior."""
+    variance = (np.exp(2 * log_stddev) + (mean - mean.mean()) ** 2).mean()
+    return divergence(mean, np.exp(log_stddev), mean.mean(), variance)
+
+
 def test_a_little_more_complexity_is_told_apart_from_much():
     layer = AdaptiveWeightNoise(keras.layers.Dense(200), examples=50)
     layer.build((None, 200))
 
-    def nats():
-        mean, log_stddev = (
-            np.concatenate([np.ravel(np.float64(x)) for x in some])
-            for some in zip(*layer.posterior)
-        )
-        variance = (np.exp(2 * log_stddev) + (mean - mean.mean()) ** 2).mean()
-        return divergence(mean, np.exp(log_stddev), mean.mean(), variance)
-
-    before, there = layer.posterior, nats()
+    before, there = layer.posterior, least_divergence(*gaussians(layer))
     for variable in (*layer.layer.trainable_variables, *layer.log_stddevs):
         variable.assign_add(1e-5 * keras.random.normal(variable.shape, seed=1))
     gain = float(layer.complexity_gain(before))
-    assert gain == pytest.approx(nats() - there, rel=1e-3)
+    assert gain == pytest.approx(least_divergence(*gaussians(layer)) - there, rel=1e-3)
     assert there > 1e6 * abs(gain) > 0
 
 

@@ -12,7 +12,7 @@ from ponderzoo.trainers._task import Task
 from ponderzoo.trainers._weights import take_weights
 from ponderzoo.trainers.learning import syllabus
 from ponderzoo.zoo._settings import changes, choose
-from test_generation import divergence
+from test_generation import gaussians, least_divergence
 
 RATE, WEIGHTS = 0.5, np.array([[0.5], [-1.0], [0.25], [2.0]])
 STEP = {
@@ -173,22 +173,15 @@ def test_gradients_promise_what_small_steps_keep(by_gradient, measured, noisy, s
     np.testing.assert_allclose(np.mean(kept), share * rate * np.mean(promised), rtol=0.1)
 
 
-def gaussians(model):
-    """Means and logarithms of standard deviations of each layer, a row each, float64."""
-    return [
-        np.float64([np.concatenate([np.ravel(v) for v in some]) for some in zip(*layer.posterior)])
-        for layer in model.layers
-        if isinstance(layer, layers.AdaptiveWeightNoise)
-    ]
+def distributions(model):
+    """`gaussians` of each layer that has any."""
+    noisy = (x for x in model.layers if isinstance(x, layers.AdaptiveWeightNoise))
+    return [gaussians(layer) for layer in noisy]
 
 
-def nats(gaussians):
+def nats(distributions):
     """The divergence of all layers from the best prior of each."""
-    found = 0.0
-    for mean, log_stddev in gaussians:
-        variance = (np.exp(2 * log_stddev) + (mean - mean.mean()) ** 2).mean()
-        found += divergence(mean, np.exp(log_stddev), mean.mean(), variance)
-    return found
+    return sum(least_divergence(*some) for some in distributions)
 
 
 @pytest.mark.parametrize(("name", "noisy"), [("curriculum_ngrams", 2), ("curriculum_stories", 3)])
@@ -200,9 +193,9 @@ def test_complexity_gains_of_texts_are_those_of_their_gaussians(name, noisy):
     batch = task.lay(rng.integers(0, task.classes, (4, 150))) if texts else task.batch(rng, 4)
     for signal in ("variational_complexity_gain", "gradient_variational_complexity_gain"):
         model = entry.build(task, units=8, stddev=0.1, examples=1e12)
-        before = gaussians(model)
+        before = distributions(model)
         (found,) = taught(model, signal, (batch, None), task=task, learning_rate=rate)
-        after = gaussians(model)
+        after = distributions(model)
         expected = nats(after) - nats(before)
         if signal in syllabus.BY_GRADIENT:
             # What a small step against the gradient of the data adds.

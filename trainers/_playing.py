@@ -93,7 +93,7 @@ def learn(learner, stream, model, task, recipe, run, after=lambda update: None):
                     batch = stream[index]
                 loss = learner.train_on_batch(batch)
                 guard.on_train_batch_end(index, {"loss": loss})
-                after(epoch * recipe.steps + index)
+                after(stream.update(index))
             with stream.timed():
                 logs = {"loss": float(loss), **stream.logs(), **_gained(stream)}
             if recipe.validation_rows:
