@@ -42,7 +42,8 @@ class _Module(types.ModuleType):
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ABSENT:
+        # What has a path lies in a package that is no stand-in.
+        if name.partition(".")[0] in ABSENT and not path:
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None
 

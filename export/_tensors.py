@@ -3,7 +3,7 @@
 import base64
 import contextlib
 import functools
-import importlib.util
+import importlib.machinery
 import math
 import sys
 import types
@@ -49,8 +49,10 @@ def light_protos():
     every message class exists once. Where TensorFlow is loaded, nothing happens. Meant for the top
     of a module; no other thread should import TensorFlow meanwhile.
     """
-    spec = None if "tensorflow" in sys.modules else importlib.util.find_spec("tensorflow")
-    if spec is None:
+    there = sys.modules.get("tensorflow")
+    # By the path alone: what `_outline` puts in the place of TensorFlow has no messages.
+    spec = importlib.machinery.PathFinder.find_spec("tensorflow")
+    if spec is None or (there and there.__path__):
         yield
         return
     package = types.ModuleType("tensorflow")
@@ -60,6 +62,8 @@ def light_protos():
         yield
     finally:
         del sys.modules["tensorflow"]
+        if there:
+            sys.modules["tensorflow"] = there
 
 
 with light_protos():

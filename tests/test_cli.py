@@ -120,6 +120,19 @@ assert not hasattr(keras, "__version__") and not {"numba", "h5py", "grpc"} & {*s
     assert found == json.loads(json.dumps([settings, data.list()]))
 
 
+@pytest.mark.parametrize("first", ["", "import tensorflow; "])
+def test_a_client_needs_no_tensorflow_where_names_are_told_without_it(first):
+    code = """
+from ponderzoo.export.commands._command import import_backend
+import_backend("names")
+{first}from ponderzoo.export import client
+from ponderzoo import zoo
+assert "act_parity" in zoo.list()
+assert client.predict_pb2.PredictRequest().model_spec.name == ""
+"""
+    subprocess.run([sys.executable, "-c", code.format(first=first)], check=True)
+
+
 def test_an_entry_that_computes_with_keras_is_listed_with_it(tmp_path):
     info = tmp_path / "stranger-1.dist-info"
     info.mkdir()

@@ -71,7 +71,7 @@ def kill_behind(updates):
     StopAtNaN.on_train_batch_end = count
 
 
-def pair(run_dir, kill=(0, 0), seeds=(1, 1), **options):
+def pair(run_dir, kill=(0, 0), seeds=(1, 1), sizes=(2, 2), **options):
     """Functions of two processes that train a run; the second has another directory."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
@@ -80,7 +80,7 @@ def pair(run_dir, kill=(0, 0), seeds=(1, 1), **options):
         def function():
             if kill[rank]:
                 kill_behind(kill[rank])
-            group = ProcessGroup(address, 2, rank)
+            group = ProcessGroup(address, sizes[rank], rank)
             train([run_dir, "nowhere"][rank], group, seed=seeds[rank], **options)
 
         return function
@@ -184,6 +184,10 @@ def test_all_end_where_one_is_refused(home, ends, tmp_path):
     settings = "process 1 was started with other settings than process 0"
     assert settings in words[0] and f"{settings} (train.seed: 1 there, 2 asked)" in words[1]
     assert not os.path.exists(tmp_path / "run")
+    codes, words = ends(tmp_path, "pair('run', sizes=(2, 4))")
+    assert codes == [1, 1]
+    assert settings in words[0] and f"{settings} (num_processes: 2 there, 4 asked)" in words[1]
+    assert not os.path.exists(tmp_path / "run")
     codes, words = ends(tmp_path, "pair('run', build=normalized, measures=lambda model: {})")
     assert codes == [1, 1]
     for said in words:
@@ -192,16 +196,20 @@ def test_all_end_where_one_is_refused(home, ends, tmp_path):
 
 
 def aborted():
+    os.dup2(2, 1)
     with last_words() as words:
         words("error: first")
         words("error: last")
+        os.write(1, b"noise")
         os.write(2, b"noise")
         os.abort()
 
 
 def spoken():
+    os.dup2(2, 1)
     with contextlib.suppress(ValueError), last_words() as words:
         words("error: last")
+        print("progress")
         raise ValueError
     print("own words", file=sys.stderr)
     os.write(2, b"more words\n")
@@ -210,7 +218,7 @@ def spoken():
 def test_an_abort_is_said_in_one_line(ends, tmp_path):
     codes, words = ends(tmp_path, "[aborted, spoken]")
     assert codes == [-signal.SIGABRT, 0]
-    assert words == ["error: last\n", "own words\nmore words\n"]
+    assert words == ["error: last\n", "progress\nown words\nmore words\n"]
 
 
 def shared_out(layer):
@@ -250,6 +258,7 @@ def test_what_cannot_be_shared_out_is_refused(ends, tmp_path):
         (("", 0, 0), "num_processes must be 1 or more, got 0"),
         (("host:1", 2, 2), "process_id must be 0 to 1 of 2 processes, got 2"),
         (("host", 2, 1), "the coordinator must be HOST:PORT, such as trainer-0:9000, got 'host'"),
+        (("host:65536", 2, 1), "the coordinator must be HOST:PORT, such as .*, got 'host:65536'"),
         (("host:1", 2, 1), r"on JAX alone \(KERAS_BACKEND=jax\): on TensorFlow, Keras clips"),
     ],
 )

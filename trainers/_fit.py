@@ -62,6 +62,6 @@ def fit(
     kind, rest = Run if group.leads else FollowedRun, {"find": find, "measures": measures}
     held = kind.hold(run_dir, task, recipe, description or {}, group=group, **rest)
     with group.joined(), held as run:
-        there = group.share({"config": run.config, "finished": run.finished})
-        run.follow(there["config"])
+        there = group.share({"asked": run.asked, "finished": run.finished})
+        run.follow(there["asked"])
         return there["finished"] or group.share(way.train(build, task, recipe, run))

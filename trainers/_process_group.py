@@ -57,7 +57,8 @@ class ProcessGroup:
             )
         if num_processes == 1:
             return
-        if not re.fullmatch(r"\S+:\d{1,5}", coordinator):
+        address = re.fullmatch(r"\S+:(\d{1,5})", coordinator)
+        if not address or not 0 < int(address[1]) < 2**16:
             raise ValueError(
                 f"the coordinator must be HOST:PORT, such as trainer-0:9000, got {coordinator!r}"
             )
@@ -296,24 +297,37 @@ def last_words():
     """Gives a function of a line, which a shell says where this process ends before the context.
 
     JAX's runtime aborts the process where others are missing, by C++ whose many lines go nowhere
-    here. A line takes the place of the one before.
+    here, on either stream. A line takes the place of the one before.
     """
-    console, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     watcher = subprocess.Popen(
         ["sh", "-c", 'while read -r line; do words=$line; done; [ -z "$words" ] || echo "$words"'],
         stdin=subprocess.PIPE,
-        stdout=console,
-        stderr=nowhere,
+        stdout=2,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,  # the keyboard ends it not
         text=True,
     )
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    python, sys.stderr = sys.stderr, os.fdopen(console, "w", buffering=1)
     try:
-        yield lambda line: print(line, file=watcher.stdin, flush=True)
+        with _python_alone("stdout"), _python_alone("stderr"):
+            yield lambda line: print(line, file=watcher.stdin, flush=True)
     finally:
         watcher.communicate("\n")
-        os.dup2(console, 2)
-        sys.stderr.close()
-        sys.stderr = python
+
+
+@contextlib.contextmanager
+def _python_alone(name):
+    """Leaves a stream of this process, "stdout" or "stderr", to Python, and C++ nothing of it."""
+    python = getattr(sys, name)
+    python.flush()
+    descriptor = {"stdout": 1, "stderr": 2}[name]
+    kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    text = {"encoding": python.encoding, "errors": python.errors}
+    setattr(sys, name, os.fdopen(kept, "w", buffering=1, **text))
+    try:
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        getattr(sys, name).close()
+        setattr(sys, name, python)

@@ -91,13 +91,18 @@ class Run:
                 "that run ask for what is there, to begin another choose another run_dir"
             )
 
-    def follow(self, config):
-        """Raises `ValueError` in all processes where one has another configuration than process 0.
+    @property
+    def asked(self):
+        """What all processes of a group are started with, a dict of plain types."""
+        return {**self.config, "num_processes": self.group.num_processes}
+
+    def follow(self, asked):
+        """Raises `ValueError` in all processes where one was asked for other than process 0.
 
         Args:
-            config: that of process 0.
+            asked: the `asked` of process 0.
         """
-        differing = differences(config, self.config)
+        differing = differences(asked, self.asked)
         if others := self.group.where(differing):
             own = f" ({'; '.join(differing)})" if differing else ""
             raise ValueError(
