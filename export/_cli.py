@@ -145,12 +145,23 @@ def _add(subparsers, name, command):
     parser.set_defaults(function=command.function, needs=command.needs)
     for names, options in command.arguments:
         options = dict(options)
+        if names[0].startswith("--") and options.get("action") != "store_true":
+            options.setdefault("type", _filled)
         completer = options.pop("completer", None)
         dashed = (f"--{one[2:].replace('_', '-')}" for one in names if one.startswith("--"))
         spelled = dict.fromkeys([*names, *dashed])
         parser.add_argument(*spelled, **options).completer = completer
     if command.intermixed:
         parser.parse_known_args = _intermixed(parser)
+
+
+def _filled(text):
+    """The text of an option, which a variable of the shell without a value would leave out."""
+    import argparse
+
+    if not text:
+        raise argparse.ArgumentTypeError("expected a value, got ''")
+    return text
 
 
 def _intermixed(parser):

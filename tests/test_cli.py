@@ -80,6 +80,22 @@ def test_wrong_usage_is_exit_code_2(ponderzoo, capsys):
         assert capsys.readouterr().err.startswith("usage: ponderzoo")
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["export", "act_parity", "--output", "x", "--tls_key", "", "--tls_cert", ""], "--tls_key"),
+        (["serve", "x", "--ssl_config_file", ""], "--ssl_config_file"),
+        (["publish", "x", "--baseline", ""], "--baseline"),
+        (["predict", "act_parity", "--inputs", ""], "--inputs"),
+    ],
+)
+def test_an_option_without_a_value_is_not_left_out(words, option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        _cli._parser().parse_args(words)
+    assert stop.value.code == 2
+    assert re.search(f"argument {option}.*: expected a value, got ''", capsys.readouterr().err)
+
+
 def test_help_explains_every_command(capsys):
     for words in ([], ["train"], ["sweep"], ["predict"], ["data", "fetch"]):
         with pytest.raises(SystemExit) as stop:

@@ -75,6 +75,7 @@ def test_an_entry_is_exported_by_the_program(tmp_path, capsys):
 def test_what_is_of_packages_alone_is_refused(tmp_path, capsys):
     words = ["export", "grid_lstm_parity", "--format", "onnx", "--output", str(tmp_path / "no")]
     for option, *value in (
+        ["--version", "0"],
         ["--version", "2"],
         ["--versions", "all"],
         ["--label", "stable=1"],

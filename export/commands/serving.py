@@ -84,7 +84,8 @@ def _export_onnx(arguments):
     from .._onnx import write_onnx
 
     for (option,), _ in OF_PACKAGES:
-        if getattr(arguments, option.strip("-")):
+        given = getattr(arguments, option.strip("-"))
+        if given not in (None, []) and given is not False:  # 0 is a version
             raise ValueError(f"{option} is for packages, which --format=onnx writes none of")
     code = 0
     for name in counted(arguments.names):
@@ -171,7 +172,8 @@ def verify(arguments):
     argument(
         "--allowed_hosts",
         metavar="HOST,...",
-        default="",
+        type=lambda text: [name for name in text.lower().split(",") if name],
+        default=[],
         help="names by which REST may be called, and hosts whose pages may call it; * for all "
         "(--host, localhost and addresses)",
     ),
@@ -228,7 +230,7 @@ def serve(arguments):
         grace=arguments.grace,
         host=arguments.host,
         follow_config=arguments.follow_config,
-        allowed_hosts=[name for name in arguments.allowed_hosts.lower().split(",") if name],
+        allowed_hosts=arguments.allowed_hosts,
         labels_early=arguments.labels_early,
         **common,
     )
