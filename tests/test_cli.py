@@ -14,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 
 import pytest
@@ -316,7 +317,10 @@ def test_info_shows_paper_and_settings(ponderzoo):
         ("sweep act_parity --grid units=8,many", "units must be of type int, got 'many'"),
         ("sweep act_parity --grid units=8 --jobs 0", "jobs must be 1 or more, got 0"),
         ("sweep act_parity --grid units=8 --shard 2", "--shard must be I/N, such as 0/4, got '2'"),
-        ("sweep act_parity --grid units=8 --shard 2/2", "a shard of 2 must be 0 to 1, got 2"),
+        ("sweep act_parity --grid units=8 --shard 2/2", "a shard I/N must have an I from 0 to N"),
+        ("sweep act_parity --grid units=8,9,8", "the grid has a value of 'units' twice: 8, 9, 8"),
+        ("sweep act_parity --grid units=8 units=9", "units has values by --grid, and others by"),
+        ("sweep act_parity --grid units=8 --set units=9", "units has values by --grid, and others"),
         ("evaluate {empty}", "{empty} holds no run: it has no config.json"),
         ("export {empty} --output {empty}", "{empty} holds no run: it has no config.json"),
         ("tensorboard nowhere", "no entry is called 'nowhere'"),
@@ -725,6 +729,30 @@ def test_shards_of_a_sweep_make_one_table_whoever_ends_last(tmp_path):
     trained = sweep(command, {"seed": [1, 3]}, str(tmp_path / "half"), 1, (1, 2))
     assert trained[0] == {"seed": 1, "run_dir": str(tmp_path / "half" / "seed=1")}
     assert not os.path.exists(trained[0]["run_dir"]) and "settings" in trained[1]
+
+
+ENDLESS = """
+import os, sys, time
+open(os.path.join(sys.argv[sys.argv.index("--run_dir") + 1], str(os.getpid())), "w").close()
+time.sleep(600)
+"""
+
+
+def test_a_sweep_that_is_terminated_leaves_no_process_behind(tmp_path):
+    code = "import sys; from ponderzoo.trainers._sweep import sweep; "
+    code += "sweep([sys.executable, '-c', sys.argv[1]], {'seed': [1, 2, 3]}, sys.argv[2])"
+    program = subprocess.Popen([sys.executable, "-c", code, ENDLESS, str(tmp_path)])
+    begun = []
+    while len(begun) < 2:
+        assert program.poll() is None
+        time.sleep(0.1)
+        begun = [int(path.name) for path in tmp_path.glob("*/[0-9]*")]
+    program.terminate()
+    assert program.wait(60) == 128 + signal.SIGTERM
+    for process in begun:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    assert not (tmp_path / "seed=3").exists()
 
 
 NODE = """

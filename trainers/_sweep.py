@@ -1,10 +1,13 @@
 """Many runs of one entry side by side, and the table of what came out."""
 
 import concurrent.futures
+import contextlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 from ._files import locked, read_json, write_json
 from ._run import METRICS_REMEDY
@@ -41,7 +44,7 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
         metrics of the run or `failed`, a message; neither where another has yet to train it.
 
     Raises:
-        ValueError: for a setting without values, `jobs` under 1, or a shard that is none.
+        ValueError: for a setting without values or with one twice, `jobs` under 1, or a shard that is none.
         ImportError: Ray is asked for, and not installed.
         ConnectionError: there is no such cluster.
         RuntimeError: Ray cannot go on with a point.
@@ -50,15 +53,18 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, got {jobs}")
     if not 0 <= number < of:
-        raise ValueError(f"a shard of {of} must be 0 to {of - 1}, got {number}")
+        raise ValueError(f"a shard I/N must have an I from 0 to N - 1, got {number}/{of}")
     for name, values in grid.items():
         if not values:
             raise ValueError(f"the grid has no values for {name!r}")
+        if len(set(values)) < len(values):
+            raise ValueError(f"the grid has a value of {name!r} twice: {', '.join(map(str, values))}")
     points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     table = [{**point, "run_dir": os.path.join(run_dir, _name(point))} for point in points]
     others = [row for place, row in enumerate(table) if place % of != number]
     launch, stop = _on_ray(ray) if ray else (_here, _terminate)
-    with concurrent.futures.ThreadPoolExecutor(len(points) if ray else jobs) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(len(points) if ray else jobs)
+    with _sigterm_raises(), pool:
         waiting = {
             pool.submit(_run, launch, command, points[place], table[place]["run_dir"]): table[place]
             for place in range(number, len(points), of)
@@ -73,11 +79,24 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
                     _learn(run_dir, others)
                     write_json(os.path.join(run_dir, "sweep.json"), table)
         except BaseException:
-            # As on Ctrl-C: nothing more begins, and what goes on loses nothing by its end.
+            # As on Ctrl-C and SIGTERM: nothing more begins, and what goes on loses nothing by its end.
             pool.shutdown(wait=False, cancel_futures=True)
             stop()
             raise
     return table
+
+
+@contextlib.contextmanager
+def _sigterm_raises():
+    """Has SIGTERM raise `SystemExit` in the main thread, as it would leave processes behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _learn(run_dir, rows):

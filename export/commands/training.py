@@ -151,8 +151,11 @@ def sweep(arguments):
     from ...zoo._settings import choose
 
     entry = zoo.info(arguments.name)
-    pairs = (pair.partition("=") for pair in arguments.grid)
-    grid = {key: values.split(",") for key, _, values in pairs}
+    grid, given = {}, {pair.partition("=")[0] for pair in arguments.set}
+    for key, _, values in (pair.partition("=") for pair in arguments.grid):
+        if key in grid or key in given:
+            raise ValueError(f"{key} has values by --grid, and others by --grid or --set")
+        grid[key] = values.split(",")
     for values in itertools.product(*grid.values()):
         point = (f"{key}={value}" for key, value in zip(grid, values))
         chosen = choose(entry, [*arguments.set, *point])
