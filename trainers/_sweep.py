@@ -44,7 +44,8 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
         metrics of the run or `failed`, a message; neither where another has yet to train it.
 
     Raises:
-        ValueError: for a setting without values or with one twice, `jobs` under 1, or a shard that is none.
+        ValueError: for a setting without values or with one twice, `jobs` under 1, or a shard that
+            is none.
         ImportError: Ray is asked for, and not installed.
         ConnectionError: there is no such cluster.
         RuntimeError: Ray cannot go on with a point.
@@ -58,7 +59,8 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
         if not values:
             raise ValueError(f"the grid has no values for {name!r}")
         if len(set(values)) < len(values):
-            raise ValueError(f"the grid has a value of {name!r} twice: {', '.join(map(str, values))}")
+            told = ", ".join(map(str, values))
+            raise ValueError(f"the grid has a value of {name!r} twice: {told}")
     points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     table = [{**point, "run_dir": os.path.join(run_dir, _name(point))} for point in points]
     others = [row for place, row in enumerate(table) if place % of != number]
@@ -79,7 +81,7 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
                     _learn(run_dir, others)
                     write_json(os.path.join(run_dir, "sweep.json"), table)
         except BaseException:
-            # As on Ctrl-C and SIGTERM: nothing more begins, and what goes on loses nothing by its end.
+            # As on Ctrl-C: nothing more begins, and what goes on loses nothing by its end.
             pool.shutdown(wait=False, cancel_futures=True)
             stop()
             raise
