@@ -486,6 +486,27 @@ def test_samples_are_decided_by_their_seeds_alone(served):
     assert said(["the union"], [1])[0] == three[0]
 
 
+@pytest.fixture(scope="module", params=["act_wikipedia", "generation_words"])
+def small(request):
+    """Signatures of small models of bytes and of words."""
+    entry = zoo.info(request.param)
+    task = zoo.task_of(entry, **entry.small_task)
+    return entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)
+
+
+def test_a_text_may_go_on_by_nothing(small):
+    sample = {name: value[:1] for name, value in small["sample"].sample.items()}
+    found = ask(small, "sample", **sample | {"length": np.array([0], "int32")})
+    assert found[next(iter(small["sample"].outputs))].tolist() == [b""]
+
+
+@pytest.mark.parametrize("code", [-1, 10**6])
+def test_a_code_that_is_none_is_refused(small, code):
+    codes = {"code": np.full(2, code, "int32")}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"code must be 0 to \d+, got"):
+        ask(small, "step", **small["step"].sample | codes)
+
+
 def test_steps_with_their_state_say_what_a_text_costs_and_what_the_coldest_sample_is(served, task):
     text = ["the", "state", "of", "a", "unknown"]
     state = {

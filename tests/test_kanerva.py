@@ -583,6 +583,8 @@ def test_rows_are_what_their_seeds_make_them_in_any_batch(served):
         ("read", {"image": np.full((1, 28, 28), 0.5)}, "pixels 0 and 1"),
         ("write", {"image": np.full((1, 28, 28), -1)}, "pixels 0 and 1"),
         ("write", {"memory_covariance": -np.eye(3)[None]}, "symmetric and its diagonal above 0"),
+        ("write", {"memory_mean": np.full((1, 3, 2), np.nan)}, "memory_mean must be finite, got"),
+        ("sample", {"memory_mean": np.full((1, 3, 2), np.inf)}, "memory_mean must be finite, got"),
         ("read", {"memory_covariance": np.triu(np.ones((1, 3, 3)))}, "symmetric"),
     ],
 )

@@ -172,6 +172,15 @@ def test_the_jacobian_that_is_served_is_that_of_points_at_given_uniform_numbers(
     np.testing.assert_allclose(found["log_prob"].numpy(), log_prob, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["logits", "means", "log_deviations"])
+def test_a_mixture_that_is_served_is_of_finite_numbers(name):
+    entry = zoo.info("mixture_fit")
+    draw = entry.signatures(zoo.build("mixture_fit"), zoo.task_of(entry))["draw"]
+    inputs = {key: tf.constant(value) for key, value in draw.sample.items()}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must be finite, got"):
+        draw.function(**inputs | {name: inputs[name] * np.nan})
+
+
 def test_one_coordinate_has_the_closed_form():
     logits, means, scales = parameters(size=1)
     points = points_of(logits, means, scales)

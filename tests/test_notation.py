@@ -11,6 +11,43 @@ from ponderzoo.zoo.signatures._notation import over_text
 from ponderzoo.zoo.signatures.copy import signatures
 
 
+HUGE = """
+import sys
+import tensorflow as tf
+from ponderzoo import zoo
+
+entry = zoo.info(sys.argv[1])
+task = zoo.task_of(entry, **entry.small_task)
+served = entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)[sys.argv[2]]
+
+@tf.function
+def answer(**inputs):
+    return served.function(**inputs)
+
+inputs = {name: tf.constant(value) for name, value in served.sample.items()}
+try:
+    answer(**inputs | {sys.argv[3]: tf.fill(tf.shape(inputs[sys.argv[3]]), 2**31 - 1)})
+except tf.errors.InvalidArgumentError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("act_wikipedia", "sample", "length"),
+        ("acn_digits", "daydream", "steps"),
+        ("dqn_catch", "play", "steps"),
+        ("generation_words", "sample", "length"),
+        ("handwriting_synthesis", "write", "most"),
+    ],
+)
+def test_no_room_is_made_for_more_than_may_be_asked_for(asked, fresh):
+    """Room for 2**31 things ends the whole process, that of a server as well."""
+    said = fresh(HUGE, *asked)
+    assert "must be" in said and "got] [2147483647 2147483647]" in said
+
+
 def notation(name, signature="serve", **settings):
     entry = zoo.info(name)
     return entry.notation(zoo.task_of(entry, **settings))[signature]

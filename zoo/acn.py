@@ -11,7 +11,7 @@ from ..layers._scan import scan, stacked
 from ._networks import image_decoder, image_encoder
 from ._registry import Entry, Paper, register
 from .signatures import numbered_digits
-from .signatures._checks import check_ink, check_range
+from .signatures._checks import check_ink, check_range, greatest
 from .signatures._signature import Signature
 
 PAPER = Paper(
@@ -161,7 +161,7 @@ def signatures(model, task):
             made = tf.where((number < steps)[:, None, None], made, image)
             return (number + 1, made), [made, code]
 
-        _, found = scan(dream, (tf.constant(0), image), tf.reduce_max(steps))
+        _, found = scan(dream, (tf.constant(0), image), greatest(steps, 1, MOST_DREAMT))
         frames, codes = (tf.experimental.numpy.moveaxis(x, 0, 1) for x in stacked(found))
         return {"frames": tf.concat([image[:, None], frames], axis=1), "codes": codes}
 

@@ -8,6 +8,7 @@ from ..layers import DRAW, GlimpseLSTM
 from ..layers._distributions import bernoulli, gaussian_kl, gaussian_log_ratio
 from ._registry import Entry, Paper, register
 from .signatures import binary_digits
+from .signatures._checks import check_ink, check_range
 from .signatures._signature import Signature
 
 PAPER = Paper(
@@ -88,9 +89,9 @@ def signatures(model, task):
     served = binary_digits.signatures(around(draw, task), task, {})
 
     def interpolate(image, other, shares):
-        tf.debugging.Assert(
-            tf.reduce_all((shares >= 0) & (shares <= 1)), ["shares must be 0 to 1, got", shares]
-        )
+        check_ink(image)
+        check_ink(other)
+        check_range("shares", shares, 0, 1)
         middle = tf.zeros((tf.shape(image)[0], draw.steps, draw.latent_size))
         first, last = (draw.reconstruct(x, middle)["latents"][:, None] for x in (image, other))
         latents = first + shares[:, :, None, None] * (last - first)

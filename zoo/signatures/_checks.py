@@ -32,6 +32,26 @@ def check_range(name, values, least, most):
     )
 
 
+def greatest(values, least, most):
+    """The greatest of whole numbers, at least and at most so much whatever came.
+
+    A graph may make room for so many before a check has refused them.
+    """
+    import tensorflow as tf
+
+    return tf.clip_by_value(tf.reduce_max(tf.concat([values, [least]], axis=0)), least, most)
+
+
+def check_finite(**inputs):
+    """Asserts in a graph that inputs, by their names, hold finite numbers."""
+    import tensorflow as tf
+
+    for name, values in inputs.items():
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(values)), [f"{name} must be finite, got", values]
+        )
+
+
 def check_temperature(temperature):
     """Asserts in a graph that temperatures are none below 0."""
     import tensorflow as tf

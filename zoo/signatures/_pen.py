@@ -12,7 +12,7 @@ from ...layers.mixture_density import mixture_components, mixture_density_loss
 from ...trainers._writing import runner, write
 from ...trainers.data._hand import polylines
 from ...trainers.data._pen import strokes_of
-from ._checks import check_lengths
+from ._checks import check_lengths, greatest
 from ._drawing import picture_of
 from ._notation import expected, pad
 from ._signature import Signature
@@ -141,7 +141,7 @@ class Pen:
         prime, _ = self._normalised(prime, lengths)
         # Of wrong lengths the check above is to be the first to tell.
         lengths = tf.clip_by_value(lengths, 0, tf.shape(prime)[1])
-        longest = tf.reduce_max(tf.concat([most, [0]], axis=0))
+        longest = greatest(most, 0, MOST_POINTS)
         # In a graph also where nobody else makes one: point by point the network is slow.
         go_on = self._traced if tf.executing_eagerly() else self._write
         points, window, ended = go_on(

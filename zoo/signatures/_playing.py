@@ -4,7 +4,7 @@ import numpy as np
 
 from ...layers import _chance
 from ...trainers.figures.games import coloured
-from ._checks import check_range
+from ._checks import check_range, greatest
 from ._drawing import image_of
 from ._notation import Notation, whole_numbers
 from ._signature import Signature
@@ -54,7 +54,7 @@ def played(task, act, kept):
 
     def play(steps, epsilon, seed):
         check_range("steps", steps, 1, task.most_steps)
-        rows, most = tf.shape(seed)[0], tf.reduce_max(steps)
+        rows, most = tf.shape(seed)[0], greatest(steps, 1, task.most_steps)
         world = task.start(Chance(seed), rows, ops)
         first = task.observation(world, ops)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ._checks import check_range, greatest
 from ._notation import Notation, expected, over_text
 from ._sampling import ASKED, check_sampling, drawn, prompts, sample_of, unroll
 from ._signature import Signature
@@ -81,6 +82,7 @@ def byte_signatures(run, states, told=None):
         }
 
     def step(**inputs):
+        check_range("code", inputs["code"], 0, BYTES - 1)
         state = [inputs[name] for name in states]
         logp, state, more = read_on(inputs["code"][:, None], state=state)
         state = {f"next_{name}": value for name, value in zip(states, state)}
@@ -100,7 +102,7 @@ def byte_signatures(run, states, told=None):
             logp, state, more = read_on(code[:, None], state=state)
             return logp[:, 0], state, {name: more[name][:, 0] for name in told}
 
-        longest = tf.reduce_max(tf.concat([length, [0]], axis=0))
+        longest = greatest(length, 1, MOST_SAMPLED)
         said, numbers = unroll(read_one, last, state, draw, longest, told)
         kept = tf.sequence_mask(length, longest)
         text = tf.strings.reduce_join(tf.where(kept, tf.gather(characters, said), b""), axis=-1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ._checks import check_range, greatest
 from ._notation import Notation, expected
 from ._sampling import ASKED, check_sampling, drawn, prompts, sample_of, unroll
 from ._signature import Signature
@@ -58,6 +59,7 @@ def signatures(model, task, told):
         }
 
     def step(**inputs):
+        check_range("code", inputs["code"], 0, len(embed.words) - 1)
         state = [inputs[name] for name in names]
         logp, state = read_on(inputs["code"][:, None], state=state)
         state = {f"next_{name}": value for name, value in zip(names, state)}
@@ -76,7 +78,7 @@ def signatures(model, task, told):
             logp, state = read_on(code[:, None], state=state)
             return logp[:, 0], state, {}
 
-        longest = tf.reduce_max(tf.concat([length, [0]], axis=0))
+        longest = greatest(length, 1, MOST_SAMPLED)
         said, _ = unroll(read_one, last, state, draw, longest)
         kept = tf.sequence_mask(length, longest)
         said = tf.ragged.boolean_mask(tf.gather(spelled, said), kept)
