@@ -10,7 +10,6 @@ from ponderzoo import trainers, zoo
 from ponderzoo.zoo.signatures._notation import over_text
 from ponderzoo.zoo.signatures.copy import signatures
 
-
 HUGE = """
 import sys
 import tensorflow as tf
