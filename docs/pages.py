@@ -2,6 +2,7 @@
 
 A hook of MkDocs. What stands elsewhere is not written again: the README, the guides, cards with
 their figures, benchmarks and docstrings become pages, and their links lead from page to page.
+Notebooks run while the site is built, unless RUN_NOTEBOOKS=false is in the environment.
 """
 
 import functools
@@ -10,10 +11,16 @@ import inspect
 import os
 import posixpath
 import re
+import subprocess
+import sys
+import tempfile
 
+import nbformat
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 from mkdocs.utils.meta import get_data
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.trainers import _rooms, learning
 from ponderzoo.zoo._card import results_table, without_weights
@@ -58,6 +65,8 @@ def places():
     shown = dict(WHOLE)
     shown |= {path: path.removeprefix("docs/") for path in _found("docs/*/*.md")}
     shown |= {path: path.removeprefix("tests/") for path in _found("tests/benchmarks/*.md")}
+    for path in _found("docs/notebooks/*.ipynb"):
+        shown[path] = f"{path.removeprefix('docs/').removesuffix('.ipynb')}.md"
     for path in _found("zoo/pretrained/*/card.md"):
         shown[path] = f"entries/{path.split('/')[2]}.md"
     for path in _found("zoo/pretrained/*/figures/*.png"):
@@ -204,6 +213,39 @@ def reference():
     return pages
 
 
+def run_notebook(notebook):
+    """Runs a notebook from top to bottom, in a directory of its own; it keeps the outputs."""
+    programs = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    with tempfile.TemporaryDirectory() as home:
+        client = NotebookClient(
+            notebook,
+            timeout=600,
+            resources={"metadata": {"path": home}},
+            coalesce_streams=True,
+        )
+        environment = {**os.environ, "PATH": programs}
+        client.execute(env=environment, stderr=subprocess.DEVNULL)
+
+
+@functools.cache
+def notebook_page(text, place, runs):
+    """The page of a notebook, markdown, and its pictures: path within the site -> content."""
+    notebook, name = nbformat.reads(text, as_version=4), posixpath.basename(place)[:-3]
+    if runs:
+        run_notebook(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = linked(cell.source, "docs/notebooks", place)
+        else:  # TensorFlow tells of processors on stderr
+            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+    body, made = MarkdownExporter().from_notebook_node(
+        notebook, {"unique_key": name, "output_files_dir": name}
+    )
+    title = re.search("^# (.*)", body, re.MULTILINE)[1]
+    body = f"{body.replace('![png]', f'![{title}]')}\nThe notebook: [{name}.ipynb]({name}.ipynb)\n"
+    return body, {f"notebooks/{path}": content for path, content in made["outputs"].items()}
+
+
 def on_startup(command, dirty):
     """Puts the rooms under one roof, where the reference looks for them."""
     roof = os.path.join(ROOT, "runs", "reference", "ponderzoo")
@@ -226,6 +268,7 @@ def on_config(config):
         {"ponderzoo": "index.md"},
         {"Gallery": "gallery.md"},
         {"Guides": [f"guides/{name}.md" for name in GUIDES]},
+        {"Notebooks": [path for path in places().values() if path.startswith("notebooks/")]},
         {"Papers": [page["path"].removeprefix("docs/") for page in papers().values()]},
         {"Entries": sorted(entries)},
         {"Reference": [{"Layers": of_layers}, *(path for path in made if path not in of_layers)]},
@@ -245,6 +288,10 @@ def on_files(files, config):
         if source.endswith(".png"):
             path = os.path.join(ROOT, source)
             files.append(File.generated(config, place, abs_src_path=path))
+        elif source.endswith(".ipynb"):
+            runs = config.extra["run_notebooks"]
+            made[place], pictures = notebook_page(read_text(source), place, runs)
+            made |= pictures
         elif not source.startswith("docs/"):
             text = read_text(source)
             if source == "LICENSE":
