@@ -47,6 +47,26 @@ def test_no_room_is_made_for_more_than_may_be_asked_for(asked, fresh):
     assert "must be" in said and "got] [2147483647 2147483647]" in said
 
 
+@pytest.mark.parametrize(
+    "name, key, of",
+    [
+        ("act_sort", "serve", "numbers"),
+        ("blstm_ctc_handwriting", "serve", "points"),
+        ("blstm_ctc_phonemes", "serve", "audio"),
+        ("handwriting_prediction", "score", "points"),
+        ("ntm_copy", "serve", "sequence"),
+    ],
+)
+def test_what_is_no_number_is_refused(name, key, of):
+    entry = zoo.info(name)
+    task = zoo.task_of(entry, **entry.small_task)
+    served = entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)[key]
+    inputs = {name: np.array(value) for name, value in served.sample.items()}
+    inputs[of].flat[0] = np.nan
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{of} must be finite, got"):
+        served.function(**{name: tf.constant(value) for name, value in inputs.items()})
+
+
 def notation(name, signature="serve", **settings):
     entry = zoo.info(name)
     return entry.notation(zoo.task_of(entry, **settings))[signature]
