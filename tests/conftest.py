@@ -17,6 +17,9 @@ with quiet():
 # Commands that need no TensorFlow would choose JAX, for all processes that come after them.
 os.environ["KERAS_BACKEND"] = keras.backend.backend()
 
+# What tests write need not outlive the machine, and waiting for a disk takes them minutes.
+os.fsync = lambda file: None
+
 # XLA compiles what the tests ask for in a third of its usual time, to plainer code. What it makes
 # with the settings that users have is tested in `test_xla.py`. XLA reads this once, at its first
 # compilation.
