@@ -3,6 +3,7 @@
 import keras
 
 from ..layers import AdaptiveWeightNoise, DeepLSTM, PeepholeLSTM, SequenceMask
+from ..trainers.data import sotu_ngrams
 from ._registry import Entry, Paper, register
 
 PAPER = Paper(
@@ -136,7 +137,7 @@ register(
         paper=PAPER,
         task="ngram_texts",
         build=build_text,
-        config={"units": 128, "stddev": 0.0, "examples": 61_600},
+        config={"units": 128, "stddev": 0.0, "examples": sotu_ngrams.EXAMPLES},
         train={
             "learning": "syllabus",
             "signal": "gradient_l2_gain",

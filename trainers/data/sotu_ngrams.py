@@ -30,6 +30,7 @@ MOST = 10
 ROWS, LENGTH = 7000, 150
 COUNTED = 2_000_000  # characters
 SHARES = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
+EXAMPLES = (MOST + 1) * round(SHARES["train"][1] * ROWS)  # texts of training
 BITS = 5  # of a character within a number that stands for several
 
 
