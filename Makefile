@@ -25,7 +25,7 @@ test: .venv/developer ## runs every test
 test-entries: .venv/developer ## gates the shipped weights of every entry, before publishing
 	$(BIN)/python -m pytest -n 2 -m entries
 
-docs: .venv/developer ## builds the site of documentation in DOCS=runs/site, and fails where a link leads nowhere
+docs: .venv/developer ## runs the notebooks, builds the site of documentation in DOCS=runs/site, and fails where a link leads nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(DOCS)
 
 fuzz: .venv/developer ## sends, serves and loads nonsense for MINUTES=5
