@@ -678,6 +678,13 @@ def test_predict_reads_and_shows_words_of_bits(ponderzoo, tmp_path, monkeypatch)
         assert second == "vectors     ff\ncopied      ff   right"
         code, _, err = ponderzoo([*ask, "35 e"])
         assert code == 1 and err.startswith("error: expected vectors") and err.count("\n") == 1
+        # Whole numbers of JSON are floats where the server takes such, and nothing else is changed.
+        channels = zoo.task_of(zoo.info("ntm_copy")).channels
+        rows = {"sequence": [[[0] * channels] * 2], "lengths": [2]}
+        code, out, _ = ponderzoo([*ask, "--inputs", json.dumps(rows)])
+        assert code == 0 and "row 1" in out
+        code, _, err = ponderzoo([*ask, "--inputs", json.dumps(rows | {"lengths": [2.5]})])
+        assert code == 1 and "int32" in err
 
 
 def test_data_lists_its_sets(ponderzoo):

@@ -1,5 +1,6 @@
 """The command that asks a server."""
 
+import contextlib
 import functools
 import json
 
@@ -58,8 +59,12 @@ def predict(arguments):
     _change(inputs, arguments.set)
     if arguments.output and not picture:
         raise ValueError(f"{name} answers {signature or 'this'} by text alone: --output has no use")
+    version = arguments.version, arguments.label
     with Client(arguments.address, certificate=arguments.certificate) as client:
-        outputs = client.predict(name, inputs, signature, arguments.version, arguments.label)
+        if arguments.inputs:
+            served = client.metadata(name, *version).get(signature or "serving_default")
+            inputs = _typed(inputs, served["inputs"]) if served else inputs
+        outputs = client.predict(name, inputs, signature, *version)
     if arguments.json:
         print(json.dumps({key: to_lists(array, key) for key, array in outputs.items()}))
     else:
@@ -100,6 +105,21 @@ def _question(arguments):
         )
     show = functools.partial(_show_arrays, meanings=chosen.outputs)
     return trained.name, signature, chosen.sample, show, None, asked
+
+
+def _typed(inputs, served):
+    """Inputs of JSON with its whole numbers as floats or bytes, where the server takes such."""
+    import numpy as np
+
+    typed = dict(inputs)
+    for name in inputs.keys() & served.keys():
+        dtype, _ = served[name]
+        with contextlib.suppress(TypeError, ValueError):  # the server says what is wrong
+            array = np.asarray(inputs[name])
+            if array.dtype.kind in "iu" and dtype != "string":
+                exact = array.astype(dtype)
+                typed[name] = exact if (exact == array).all() else inputs[name]
+    return typed
 
 
 def _change(inputs, pairs):
