@@ -25,7 +25,7 @@ MOST_DREAMT = 8  # images of a dream that a signature makes
 SHOWN = 5  # neighbours that a signature tells
 
 
-def build(task, code_size, neighbours, prior_units, filters, layers, units, maps):
+def build(task, code_size, neighbours, prior_units, filters, layers, units, maps, kernel_size=3):
     """An autoencoder whose codes are told by the code of an image like the one that is told.
 
     The code is the mean of a Gaussian of unit variance (section 3).
@@ -41,6 +41,7 @@ def build(task, code_size, neighbours, prior_units, filters, layers, units, maps
         units: features of the encoder's first convolution; its second one has twice as many.
         maps: features of maps of the image's size that convolutions make of the code for the
             PixelCNN to see.
+        kernel_size: of all layers of the PixelCNN but the first.
 
     Returns:
         `keras.Model`: `image`, `index` and `seed` in; the outputs that the task asks for out, but
@@ -62,7 +63,7 @@ def build(task, code_size, neighbours, prior_units, filters, layers, units, maps
     sample, kl, log_weight = draw(code, log_deviation, seed)
     drawer = _Drawer(
         image_decoder(shape, code_size, units, maps if layers else 1),
-        GatedPixelCNN(filters, layers, name="pixels") if layers else None,
+        GatedPixelCNN(filters, layers, kernel_size, name="pixels") if layers else None,
     )
     reconstruction = drawer.cost(image, sample)
     outputs = {"code": code, "reconstruction": reconstruction}
@@ -195,6 +196,7 @@ register(
             "layers": 4,
             "units": 16,
             "maps": 8,
+            "kernel_size": 3,
         },
         train={
             "batch_size": 32,
