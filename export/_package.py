@@ -283,6 +283,8 @@ def _endpoint(name, signature):
             key: tf.ensure_shape(tensor, shape, name=key)
             for tensor, (key, (shape, _)) in zip(tensors, signature.inputs.items())
         }
+        with tf.control_dependencies(_equal_rows(named) if len(named) > 1 else []):
+            named = {key: tf.identity(tensor) for key, tensor in named.items()}
         outputs = signature.function(**named)
         if not isinstance(outputs, dict) or set(outputs) != set(signature.outputs):
             found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
@@ -304,6 +306,15 @@ def _endpoint(name, signature):
     endpoint.get_concrete_function(specs)
     endpoint.get_concrete_function(*specs.values())
     return endpoint
+
+
+def _equal_rows(named):
+    """The operations that refuse inputs of unequal numbers of rows, before some kernel does."""
+    import tensorflow as tf
+
+    rows = tf.stack([tf.shape(tensor)[0] for tensor in named.values()])
+    told = [f"inputs must have equally many rows; {', '.join(named)} have", rows]
+    return [tf.debugging.Assert(tf.reduce_all(rows == rows[0]), told)]
 
 
 def expected_of(signatures):

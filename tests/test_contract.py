@@ -227,7 +227,7 @@ CONTRACT = {
         "Predict",
         request(state=SAMPLE, scale=np.ones(2, "float32")),
         INVALID,
-        "Incompatible shapes: [3,4] vs. [2,1]",
+        "inputs must have equally many rows; state, scale have [3 2]",
     ),
     "unknown output": ("Predict", request(outputs=["z"]), INVALID, NO_OUTPUT),
     "output twice": (
