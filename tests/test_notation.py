@@ -55,6 +55,7 @@ def test_no_room_is_made_for_more_than_may_be_asked_for(asked, fresh):
         ("blstm_ctc_phonemes", "serve", "audio"),
         ("handwriting_prediction", "score", "points"),
         ("ntm_copy", "serve", "sequence"),
+        ("bytenet_wikipedia", "step", "queue_0"),
     ],
 )
 def test_what_is_no_number_is_refused(name, key, of):

@@ -12,6 +12,7 @@ import keras
 from .. import layers  # noqa: F401, so that `keras.saving.load_model` knows their classes
 from ..trainers import Task, _rooms
 from ..trainers._files import read_json
+from .signatures._checks import finite
 
 PRETRAINED = os.path.join(os.path.dirname(__file__), "pretrained")
 _entries = {}
@@ -74,11 +75,16 @@ class Entry:
     own_notation: Callable | None = None
 
     def signatures(self, model, task):
-        """What the model serves: name -> `Signature`; the first is `serve`."""
+        """What the model serves: name -> `Signature`; the first is `serve`.
+
+        All of them refuse infinities and what is no number.
+        """
         if self.own_signatures:
-            return self.own_signatures(model, task)
-        told = {name: self.told[name] for name in self.told if name in model.output}
-        return self._room.signatures(model, task, told)
+            served = self.own_signatures(model, task)
+        else:
+            told = {name: self.told[name] for name in self.told if name in model.output}
+            served = self._room.signatures(model, task, told)
+        return {name: finite(signature) for name, signature in served.items()}
 
     def notation(self, task):
         """How people write the inputs of signatures, where they can: name -> `Notation`."""

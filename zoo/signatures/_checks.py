@@ -1,5 +1,28 @@
 """The checks of inputs that signatures share."""
 
+import dataclasses
+
+
+def finite(signature):
+    """The signature, but that it refuses infinities and what is no number in any of its inputs."""
+    floats = [name for name, (_, dtype) in signature.inputs.items() if dtype.startswith("float")]
+
+    def function(**inputs):
+        import tensorflow as tf
+
+        checks = [
+            tf.debugging.Assert(
+                tf.reduce_all(tf.math.is_finite(inputs[name])),
+                [f"{name} must be finite, got", inputs[name]],
+            )
+            for name in floats
+        ]
+        with tf.control_dependencies(checks):
+            inputs = {name: tf.identity(tensor) for name, tensor in inputs.items()}
+        return signature.function(**inputs)
+
+    return dataclasses.replace(signature, function=function) if floats else signature
+
 
 def check_lengths(lengths, padded, noun="steps"):
     """Asserts in a graph that `lengths` fit `padded`, `(batch, time, ...)`, of so many `noun`."""
@@ -40,16 +63,6 @@ def greatest(values, least, most):
     import tensorflow as tf
 
     return tf.clip_by_value(tf.reduce_max(tf.concat([values, [least]], axis=0)), least, most)
-
-
-def check_finite(**inputs):
-    """Asserts in a graph that inputs, by their names, hold finite numbers."""
-    import tensorflow as tf
-
-    for name, values in inputs.items():
-        tf.debugging.Assert(
-            tf.reduce_all(tf.math.is_finite(values)), [f"{name} must be finite, got", values]
-        )
 
 
 def check_temperature(temperature):

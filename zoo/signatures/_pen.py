@@ -12,7 +12,7 @@ from ...layers.mixture_density import mixture_components, mixture_density_loss
 from ...trainers._writing import runner, write
 from ...trainers.data._hand import polylines
 from ...trainers.data._pen import strokes_of
-from ._checks import check_finite, check_lengths, greatest
+from ._checks import check_lengths, greatest
 from ._drawing import picture_of
 from ._notation import expected, pad
 from ._signature import Signature
@@ -96,7 +96,6 @@ class Pen:
         import tensorflow as tf
 
         check_lengths(lengths, points, "points")
-        check_finite(points=points)
         real = tf.sequence_mask(lengths, tf.shape(points)[1])
         moved = (points[..., :2] - self.mean) / self.deviation
         points = tf.concat([moved, points[..., 2:]], axis=-1)

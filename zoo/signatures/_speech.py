@@ -8,7 +8,7 @@ import wave
 import numpy as np
 
 from ...trainers.data import _audio
-from ._checks import check_finite, check_lengths
+from ._checks import check_lengths
 from ._notation import WIDTH, Notation, expected, table
 from ._signature import Signature
 
@@ -33,7 +33,6 @@ def check_audio(audio, lengths, rate, task):
     import tensorflow as tf
 
     check_lengths(lengths, audio, "samples")
-    check_finite(audio=audio)
     tf.debugging.Assert(
         tf.reduce_all(rate == task.rate),
         [f"audio must have {task.rate} samples a second, got a rate of", rate],

@@ -1,7 +1,7 @@
 """Strokes in, the text that was read in them out."""
 
 from ...layers import ctc_best_path
-from ._checks import check_finite, check_lengths
+from ._checks import check_lengths
 from ._notation import Notation, pad, table
 from ._pen import EXAMPLE, points_of
 from ._signature import Signature, handed_on
@@ -17,7 +17,6 @@ def signatures(model, task, told):
 
     def serve(points, lengths):
         check_lengths(lengths, points, "points")
-        check_finite(points=points)
         scaled = tf.concat([(points[..., :2] - mean) / deviation, points[..., 2:]], axis=-1)
         there = tf.sequence_mask(lengths, tf.shape(points)[1])
         points = tf.where(there[..., None], scaled, 0.0)
