@@ -7,9 +7,10 @@ def finite(signature):
     """The signature, but that it refuses infinities and what is no number in any of its inputs."""
     floats = [name for name, (_, dtype) in signature.inputs.items() if dtype.startswith("float")]
 
-    def function(**inputs):
+    def function(*in_order, **inputs):
         import tensorflow as tf
 
+        inputs |= zip(signature.inputs, in_order)
         checks = [
             tf.debugging.Assert(
                 tf.reduce_all(tf.math.is_finite(inputs[name])),
