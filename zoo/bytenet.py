@@ -127,7 +127,15 @@ register(
         small={"units": 4, "blocks": 2},
         own_signatures=text_signatures,
         own_notation=characters.notation,
-        train={**RECIPE, "batch_size": 16, "updates": 6_000, "steps_per_epoch": 250},
+        train={
+            **RECIPE,
+            "optimizer": "muon",
+            "learning_rate": 1e-2,
+            "decay_from": 0.0,
+            "batch_size": 16,
+            "updates": 2_500,
+            "steps_per_epoch": 250,
+        },
         paper_result="enwik8: 1.31 bits per character, with 30 blocks and d = 512",
         baseline="LSTM",
     )
