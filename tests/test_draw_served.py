@@ -94,7 +94,7 @@ def test_between_two_images_lie_both_of_them_and_shares_are_told_apart(small, na
         ask(signature, shares=shares - 0.1)
     for image in images:
         with pytest.raises(tf.errors.InvalidArgumentError, match="must be of pixels 0 and 1"):
-            ask(signature, **{image: np.full((2, 28, 28), np.nan)})
+            ask(signature, **{image: np.full((2, 28, 28), 0.5)})
 
 
 def test_a_window_ends_in_the_middles_of_the_outer_filters():

@@ -132,7 +132,7 @@ def test_prediction_writes_to_its_limit():
     [
         ({"text": ["a" * 257, "b"]}, "at most 256 characters"),
         ({"bias": [-0.1, 0.0]}, "bias must be 0 to 100"),
-        ({"bias": [float("nan"), 0.0]}, "bias must be 0 to 100"),
+        ({"bias": [float("nan"), 0.0]}, "bias must be finite"),
         ({"most": [1, MOST_POINTS + 1]}, f"0 to {MOST_POINTS}"),
         ({"most": [-1, 1]}, f"0 to {MOST_POINTS}"),
         ({"lengths": [7, 1]}, "lengths must be 0 to"),

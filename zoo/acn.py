@@ -50,6 +50,7 @@ def build(task, code_size, neighbours, prior_units, filters, layers, units, maps
     code_size, neighbours = whole("code_size", code_size, 1), whole("neighbours", neighbours, 0)
     filters, layers = whole("filters", filters, 1), whole("layers", layers, 0)
     units, maps = whole("units", units, 1), whole("maps", maps, 1)
+    kernel_size = whole("kernel_size", kernel_size, 1)
     image = keras.Input(task.input_spec["image"][0], name="image")
     index = keras.Input((), dtype="int32", name="index")
     seed = keras.Input((), dtype="int32", name="seed")
