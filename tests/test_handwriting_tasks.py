@@ -1,5 +1,7 @@
 """The tasks of online handwriting: their rows, their measures, and what is told of them."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -117,6 +119,31 @@ def test_a_run_takes_lines_of_all_lengths_however_it_begins(root):
     model.fit(batches, verbose=0)
     seen = [batches[i][0]["points"].shape[1] for i in range(4)]
     assert seen == lengths(seed), "what is learnt from is the stream as it is"
+
+
+def test_a_run_takes_a_row_that_is_longer_than_all_of_many_batches():
+    class Rare:
+        task = types.SimpleNamespace(
+            input_spec={"points": ((None, 3), "float32"), "lengths": ((), "int32")},
+            target_spec={"points": ((None, 3), "float32")},
+        )
+
+        def __len__(self):
+            return 50
+
+        def path(self, index):
+            return 0, 0, index
+
+        def __getitem__(self, index):
+            points = np.ones((2, 9 if index == 49 else 4, 3), "float32")
+            return {"points": points, "lengths": np.full(2, 4, "int32")}, {"points": points}
+
+    points = keras.Input((None, 3), name="points")
+    model = keras.Model({"points": points}, {"points": keras.layers.Dense(3)(points)})
+    model.compile(loss="mse")
+    batches = Batches(Rare(), model)
+    model.fit(batches, verbose=0)
+    assert batches[1][0]["points"].shape == (2, 4, 3), "what is learnt from is the stream as it is"
 
 
 def test_an_empty_batch_has_no_rows(root):

@@ -61,9 +61,9 @@ class Batches(keras.utils.PyDataset):
 
     A model that takes chance gets a seed for every row, where the task gives none. Keras wants
     targets and outputs of one structure; an output without a target gets an idle one. Before an
-    epoch begins, it takes the shapes of all batches from the first two; where those are alike, it
-    sees a later one in the place of the second. Of every batch it gives the rows that are a
-    process's of its group.
+    epoch begins, it takes the shapes of all batches from the first two; where rows have lengths,
+    or shapes differ soon, the second one has a place more along every axis that the task leaves
+    open. Of every batch it gives the rows that are a process's of its group.
     """
 
     def __init__(self, stream, model, group=None):
@@ -79,11 +79,25 @@ class Batches(keras.utils.PyDataset):
         self.begun = True
 
     def __getitem__(self, index):
-        if index and not self.begun:
-            first = _shapes(self._drawn(0))
-            later = range(index, index + LOOKED_AT)
-            index = next((i for i in later if _shapes(self._drawn(i)) != first), index)
-        return self._drawn(index)
+        batch = self._drawn(index)
+        return self._wider(batch) if index and not self.begun else batch
+
+    def _wider(self, batch):
+        """A batch, with a place more along every axis left open, if shapes may differ."""
+        specs = self.stream.task.input_spec, self.stream.task.target_spec
+        if "lengths" not in specs[0]:
+            first, *others = (_shapes(self._drawn(index)) for index in range(LOOKED_AT))
+            if all(shapes == first for shapes in others):
+                return batch
+
+        def wider(array, shape=()):
+            more = [(0, int(size is None)) for size in shape]
+            return np.pad(array, [(0, 0), *more]) if more else array
+
+        return tuple(
+            {name: wider(array, *spec.get(name, ())[:1]) for name, array in part.items()}
+            for part, spec in zip(batch, specs)
+        )
 
     def _drawn(self, index):
         start = time.perf_counter()
