@@ -336,7 +336,8 @@ register(
         },
         train={
             "batch_size": 32,
-            "learning_rate": 2e-3,
+            "optimizer": "muon",
+            "learning_rate": 1e-2,
             "learning_rate_schedule": "cosine",
             "updates": 12_000,
             "steps_per_epoch": 250,

@@ -156,7 +156,8 @@ register(
         },
         train={
             "batch_size": 32,
-            "learning_rate": 5e-3,
+            "optimizer": "muon",
+            "learning_rate": 1e-2,
             "learning_rate_schedule": "cosine",
             "decay_from": 0.3,
             "updates": 16_000,
