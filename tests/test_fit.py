@@ -43,6 +43,14 @@ class Majority(Task):
     axis = "bits"
 
     @property
+    def input_spec(self):
+        return {"signs": ((self.bits,), "float32")}
+
+    @property
+    def target_spec(self):
+        return {"more": ((1,), "float32")}
+
+    @property
     def difficulties(self):
         return tuple(range(1, self.bits + 1))
 
