@@ -13,11 +13,9 @@ from ponderzoo.zoo.signatures.copy import signatures
 HUGE = """
 import sys
 import tensorflow as tf
-from ponderzoo import zoo
+from test_notation import small_signature
 
-entry = zoo.info(sys.argv[1])
-task = zoo.task_of(entry, **entry.small_task)
-served = entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)[sys.argv[2]]
+served = small_signature(*sys.argv[1:3])
 
 @tf.function
 def answer(**inputs):
@@ -29,6 +27,13 @@ try:
 except tf.errors.InvalidArgumentError as error:
     print(error.message)
 """
+
+
+def small_signature(name, key):
+    """A signature of an entry's small model, without weights that were learnt."""
+    entry = zoo.info(name)
+    task = zoo.task_of(entry, **entry.small_task)
+    return entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)[key]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +64,7 @@ def test_no_room_is_made_for_more_than_may_be_asked_for(asked, fresh):
     ],
 )
 def test_what_is_no_number_is_refused(name, key, of):
-    entry = zoo.info(name)
-    task = zoo.task_of(entry, **entry.small_task)
-    served = entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)[key]
+    served = small_signature(name, key)
     inputs = {name: np.array(value) for name, value in served.sample.items()}
     inputs[of].flat[0] = np.nan
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"{of} must be finite, got"):

@@ -128,10 +128,9 @@ register(
         own_signatures=text_signatures,
         own_notation=characters.notation,
         train={
-            **RECIPE,
             "optimizer": "muon",
             "learning_rate": 1e-2,
-            "decay_from": 0.0,
+            "learning_rate_schedule": "cosine",
             "batch_size": 16,
             "updates": 2_500,
             "steps_per_epoch": 250,

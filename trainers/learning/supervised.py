@@ -85,17 +85,18 @@ class Batches(keras.utils.PyDataset):
     def _wider(self, batch):
         """A batch, with a place more along every axis left open, if shapes may differ."""
         specs = self.stream.task.input_spec, self.stream.task.target_spec
+        if not any(None in shape for spec in specs for shape, _ in spec.values()):
+            return batch
         if "lengths" not in specs[0]:
-            first, *others = (_shapes(self._drawn(index)) for index in range(LOOKED_AT))
-            if all(shapes == first for shapes in others):
+            shapes = _shapes(batch)
+            if all(_shapes(self._drawn(index)) == shapes for index in range(LOOKED_AT)):
                 return batch
 
-        def wider(array, shape=()):
-            more = [(0, int(size is None)) for size in shape]
-            return np.pad(array, [(0, 0), *more]) if more else array
+        def wider(array, shape):
+            return np.pad(array, [(0, 0), *((0, int(size is None)) for size in shape)])
 
         return tuple(
-            {name: wider(array, *spec.get(name, ())[:1]) for name, array in part.items()}
+            {key: wider(x, spec[key][0]) if key in spec else x for key, x in part.items()}
             for part, spec in zip(batch, specs)
         )
 
