@@ -270,7 +270,8 @@ def test_compression_reads_every_byte_once_beside_bzip2_and_xz(tmp_path):
     (tmp_path / "text").write_bytes(content)
     task = trainers.task("characters", root=str(tmp_path / "text"), length=30)
     model = Guessing(2.0)
-    result = characters.compression(model, task, size=500, batch_size=7)
+    given = {"size": 500, "window": 30, "context": 0, "batch_size": 7}
+    result = characters.compression(model, task, **given)
     assert model.sizes == {7} and result["bytes"] == 480
     stretch = content[19_000 : 19_000 + 481]
     one, rest = np.exp(2.0), 255.0
@@ -282,6 +283,24 @@ def test_compression_reads_every_byte_once_beside_bzip2_and_xz(tmp_path):
     assert result["xz"] == 8 * len(xz) / 480
     assert result["whole_bytes"] == 20_000
     assert result["whole_bzip2"] == 8 * len(bz2.compress(content, 9)) / 20_000
+
+
+def test_compression_of_models_of_all_lengths_is_of_the_same_bytes(tmp_path):
+    (tmp_path / "text").write_bytes(b"abcdefghij" * 2_000)
+    found = [
+        characters.compression(
+            Guessing(2.0), trainers.task("characters", root=str(tmp_path / "text"), **given)
+        )
+        for given in ({"length": 30}, {"length": 90, "context": 20})
+    ]
+    assert found[0] == found[1] and found[0]["bytes"] == 800
+
+
+def test_compression_of_a_text_that_is_shorter_than_a_window(tmp_path):
+    (tmp_path / "text").write_bytes(b"abcdefghij" * 80)
+    task = trainers.task("characters", root=str(tmp_path / "text"), length=10)
+    found = characters.compression(Guessing(2.0), task)
+    assert found["bytes"] == 26  # of 40: 39 may be told, 13 of them are context
 
 
 def kind_of(before, byte):
