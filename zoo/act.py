@@ -178,7 +178,13 @@ register(
         own_signatures=text_signatures,
         own_notation=characters.notation,
         config={"cell": "lstm", "units": 256, "max_ponder": 5, "time_penalty": 0.1},
-        train={**RECIPE, "decay_from": 0.5, "updates": 6_000, "batch_size": 32},
+        train={
+            **RECIPE,
+            "optimizer": "muon",
+            "learning_rate": 1e-2,
+            "updates": 5_000,
+            "batch_size": 32,
+        },
         paper_result="bits per character about the same with and without ACT (enwik8, figures "
         "only)",
     )

@@ -111,6 +111,7 @@ def text_signatures(model, task):
 
 
 RECIPE = {"learning_rate": 1e-3, "learning_rate_schedule": "cosine", "decay_from": 0.5}
+MUON = {"optimizer": "muon", "learning_rate": 1e-2, "learning_rate_schedule": "cosine"}
 PAIRS = {"paper": PAPER, "build": build_pairs}
 SMALL = {"units": 4, "encoder_blocks": 4, "decoder_blocks": 2, "ratio": 1.2}
 CONFIG = {"combination": "add", "dropout": 0.0}
@@ -128,9 +129,7 @@ register(
         own_signatures=text_signatures,
         own_notation=characters.notation,
         train={
-            "optimizer": "muon",
-            "learning_rate": 1e-2,
-            "learning_rate_schedule": "cosine",
+            **MUON,
             "batch_size": 16,
             "updates": 2_500,
             "steps_per_epoch": 250,
@@ -197,9 +196,9 @@ register(
         },
         small=SMALL,
         train={
-            **RECIPE,
+            **MUON,
             "batch_size": 32,
-            "updates": 10_000,
+            "updates": 5_000,
             "steps_per_epoch": 250,
             "validation_rows": 650,
             "evaluation_rows": 650,
