@@ -23,7 +23,12 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.trainers import _rooms, learning
-from ponderzoo.zoo._card import results_table, without_weights
+from ponderzoo.zoo._card import (
+    results_table,
+    side_by_side,
+    tasks_of_several_papers,
+    without_weights,
+)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WHOLE = {  # files of the project that are pages as they are
@@ -197,6 +202,16 @@ def gallery():
     return f'# Gallery\n\n<div class="grid cards" markdown>\n\n{listed}\n\n</div>\n'
 
 
+def comparisons():
+    """A page with a table of each task that models of several papers learnt."""
+    parts = ["# Side by side", "What models of several papers made of the same task."]
+    for task, names in tasks_of_several_papers().items():
+        sentence = inspect.getdoc(type(trainers.task(task))).split("\n\n")[0]
+        table = side_by_side(names).replace("(zoo/", "(")
+        parts += [f"## {task}", sentence, linked(table, "zoo", "comparisons.md")]
+    return "\n\n".join(parts) + "\n"
+
+
 def reference():
     """Path within the site -> markdown, a page a file of the layers, and one a room else."""
     modules = sorted({thing.__module__ for thing in public().values()})
@@ -270,7 +285,7 @@ def on_config(config):
         {"Guides": [f"guides/{name}.md" for name in GUIDES]},
         {"Notebooks": [path for path in places().values() if path.startswith("notebooks/")]},
         {"Papers": [page["path"].removeprefix("docs/") for page in papers().values()]},
-        {"Entries": sorted(entries)},
+        {"Entries": ["comparisons.md", *sorted(entries)]},
         {"Reference": [{"Layers": of_layers}, *(path for path in made if path not in of_layers)]},
         {"Project": [*list(WHOLE.values())[1:], {"Benchmarks": _benchmarks()}]},
     ]
@@ -283,7 +298,7 @@ def _benchmarks():
 
 def on_files(files, config):
     """Adds the pages that are made, and those that stand elsewhere in the project."""
-    made = {"gallery.md": gallery(), **reference()}
+    made = {"gallery.md": gallery(), "comparisons.md": comparisons(), **reference()}
     for source, place in places().items():
         if source.endswith(".png"):
             path = os.path.join(ROOT, source)

@@ -146,6 +146,21 @@ def test_a_client_in_node_asks_as_ours_does(served, client_in_node, numbers, cod
     assert re.fullmatch(words, done.stderr if code else done.stdout), done.stdout + done.stderr
 
 
+def test_entries_of_several_papers_stand_side_by_side():
+    page = pages.comparisons()
+    section = page.partition("## characters\n")[2].partition("\n## ")[0]
+    head, _, *rows = re.findall(r"^\|.*$", section, re.MULTILINE)
+    heads = [cell.strip() for cell in head.split("|")]
+    metrics = zoo.info("bytenet_wikipedia").metrics
+    row = next(row for row in rows if row.startswith("| [bytenet_wikipedia](entries/"))
+    cells = dict(zip(heads, (cell.strip() for cell in row.split("|")), strict=True))
+    assert cells["compression: xz"] == f"{metrics['compression']['xz']:.3f}"
+    assert cells["bits per character"] == f"{metrics['bits_per_character']:.3f}"
+    assert cells["settings"] == "length 300, context 100"
+    assert cells["cpu minutes"] == f"{metrics['cpu_minutes']:.2f}"
+    assert any(row.startswith("| its baseline, without ACT |") for row in rows)
+
+
 def test_the_site_builds_without_a_warning(tmp_path):
     command = ["-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "RUN_NOTEBOOKS": "false"}
@@ -153,7 +168,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    found = "gallery", "guides/act", "notebooks/act", "reference/layers/act"
+    found = "gallery", "comparisons", "guides/act", "notebooks/act", "reference/layers/act"
     for page in ("index", *(f"{place}/index" for place in found)):
         assert (tmp_path / f"{page}.html").stat().st_size > 5000
 

@@ -159,7 +159,9 @@ def shown(name, value):
     if name.endswith(("error", "error_rate", "at_cap", "share")):
         return f"{100 * value:.3g} %"
     small = 0 < abs(value) < 0.01
-    return f"{value:.2f}" if name == "minutes" else f"{value:.2g}" if small else f"{value:.3f}"
+    return (
+        f"{value:.2f}" if name.endswith("minutes") else f"{value:.2g}" if small else f"{value:.3f}"
+    )
 
 
 def results_table(names=None):
@@ -184,6 +186,50 @@ def results_table(names=None):
             )
     heads = ["entry", "task", "paper", "ours", "baseline", "measure", "MB", "minutes"]
     return _table(heads, rows)
+
+
+def side_by_side(names):
+    """Pretrained entries of one task and their baselines, a row each, a markdown table.
+
+    Columns are what the task measures, and the numbers of those of its reports that every entry
+    has.
+    """
+    entries = [info(name) for name in names]
+    measured, rows = task_of(entries[0]).measured, []
+    reports = [
+        name
+        for name, report in entries[0].metrics.items()
+        if name not in ("train", "baseline")
+        and isinstance(report, dict)
+        and not any(isinstance(value, dict) for value in report.values())
+        and all(name in entry.metrics for entry in entries)
+    ]
+    for entry in entries:
+        link = f"[{entry.name}](zoo/pretrained/{entry.name}/card.md)"
+        settings = ", ".join(f"{spelled(k)} {v}" for k, v in entry.task_config.items())
+        kinds = [link, f"its baseline, {names_of(entry)[1]}"]
+        for kind, one in zip(kinds, both_of(entry.metrics), strict=False):
+            numbers = {name: one.get(name, "") for name in measured}
+            for report in reports:
+                numbers |= {f"{report}: {k}": v for k, v in one.get(report, {}).items()}
+            numbers |= {name: one[name] for name in ("parameters", "updates", "cpu_minutes")}
+            rows.append((kind, settings, numbers))
+    heads = list(rows[0][-1])
+    lines = [[k, s, *(shown(name, n.get(name, "")) for name in heads)] for k, s, n in rows]
+    return _table(["", "settings", *map(spelled, heads)], lines)
+
+
+def tasks_of_several_papers():
+    """Tasks that entries of two papers or more have weights of: name -> names of those entries."""
+    found = {}
+    for entry in map(info, list_entries()):
+        if entry.metrics:
+            found.setdefault(entry.task, []).append(entry)
+    return {
+        task: [entry.name for entry in entries]
+        for task, entries in found.items()
+        if len({entry.paper for entry in entries}) > 1
+    }
 
 
 def without_weights(names=None):
