@@ -100,22 +100,10 @@ def _platform(block):
     return block.model_platform
 
 
-def versions_to_serve(block, must=True):
-    """Number -> directory of the versions that a `ModelConfig` asks for.
-
-    Raises `ValueError` where there are none and there `must` be some.
-    """
+def versions_to_serve(block):
+    """Number -> directory of the versions that are there and that a `ModelConfig` asks for."""
     found = version_directories(block.base_path)
-    policy = block.model_version_policy
-    missing = sorted(set(policy.specific.versions) - set(found))
-    if missing and must:
-        raise ValueError(f"{block.name} has no version {missing[0]} in {block.base_path}")
-    numbers = chosen_versions(policy, found)
-    if must and not numbers:
-        raise ValueError(
-            f"model {block.name} has no version: no numbered folder in {block.base_path}"
-        )
-    return {number: found[number] for number in numbers}
+    return {n: found[n] for n in chosen_versions(block.model_version_policy, found)}
 
 
 def chosen_versions(policy, numbers):

@@ -553,7 +553,10 @@ def test_one_model_directory_is_enough(exports):
     [
         (['name: "m" base_path: "m" model_platform: "tensorflow"'], "absolute path or URI; got"),
         (['name: "m" base_path: "/m"'], "Illegal setting neither .* model name is m"),
-        (['name: "m" base_path: "/no" model_platform: "tensorflow"'], "no numbered folder in /no"),
+        (
+            ['name: "m" base_path: "/no" model_platform: "tensorflow"'],
+            "m has no version to serve in /no",
+        ),
         (['name: "m"', 'name: "m"'], "Illegal to list model m multiple times in config list"),
         (["nonsense"], "is no ModelServerConfig"),
     ],

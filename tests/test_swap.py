@@ -175,6 +175,17 @@ def test_version_copied_file_by_file_comes_up_when_it_is_whole(packages, reposit
         until(lambda: states(server) == {1: "END", 2: "AVAILABLE"})
 
 
+def test_version_that_a_policy_names_may_come_later(repository):
+    block = f'name: "dense" base_path: "{repository}/dense" model_platform: "tensorflow" '
+    block += "model_version_policy { specific { versions: 1 versions: 2 } }"
+    config, told = write_config(repository / "models.config", block), []
+    with Server(config, poll_seconds=0.1, log=told.append) as server:
+        assert states(server) == {1: "AVAILABLE"}
+        assert told == ["dense/2 is not there yet, and loaded when it comes"]
+        repository.add(2)
+        until(lambda: states(server) == {1: "AVAILABLE", 2: "AVAILABLE"})
+
+
 def test_taking_the_version_away_unloads_it(repository):
     with Server(repository, poll_seconds=0.05) as server:
         repository.remove(1)
@@ -263,7 +274,7 @@ def test_copied_folder_serves_what_lies_in_it(packages, tmp_path):
     shutil.rmtree(copy / "dense" / "3")
     shutil.rmtree(copy / "dense" / "2")
     shutil.rmtree(copy / "dense" / "1")
-    with pytest.raises(ValueError, match=f"no numbered folder in {copy}"):
+    with pytest.raises(ValueError, match=f"no version to serve in {copy}"):
         Server(copy).start()
 
 
@@ -306,7 +317,7 @@ def test_reload_adds_removes_and_labels(repository):
 
 def test_reload_of_a_model_without_versions_says_so(repository):
     (repository / "empty").mkdir()
-    with Server(repository) as server, pytest.raises(grpc.RpcError, match="no version of it"):
+    with Server(repository) as server, pytest.raises(grpc.RpcError, match="no version to serve in"):
         reload(server, ("dense", repository / "dense", {}), ("empty", repository / "empty", {}))
 
 

@@ -7,7 +7,10 @@
   whoever gives the last lease back, so a swap waits for nobody. Loading, retiring and reloading
   happen one at a time; requests take only the short lock of the tables.
 - A version that failed is tried again, then left alone until another directory has its name. At
-  the start a failure ends the server: nobody waits for ports that never open.
+  the start a failure ends the server: nobody waits for ports that never open. So does a model
+  without a version, for which the stock server waits with all ports closed, and which a reload
+  refuses, where the stock server never answers. One version that a policy names may be missing as
+  long as another is there.
 - A run cannot be ended alone, only all of a session's. So where one goes on that nobody waits for,
   another session with threads of its own takes over, the old one is closed, and requests that
   somebody waits for run again (`Models._end_forsaken`).

@@ -220,7 +220,7 @@ class Models:
 
     Raises:
         StatusError: one of the versions did not load; none is kept then.
-        ValueError: the configuration asks for what cannot be.
+        ValueError: the configuration asks for what cannot be, or a model has no version to serve.
     """
 
     def __init__(
@@ -247,7 +247,14 @@ class Models:
         bases = (block.base_path for block in blocks)
         self._roots = [os.path.realpath(root) for root in (*roots, *bases)]
         for block in blocks:
-            versions_to_serve(block)
+            found = versions_to_serve(block)
+            if not found:
+                raise ValueError(
+                    f"model {block.name} has no version to serve in {block.base_path}; as in "
+                    "TensorFlow Serving, no port opens before every model has one"
+                )
+            for number in sorted({*block.model_version_policy.specific.versions} - {*found}):
+                self._log(f"{block.name}/{number} is not there yet, and loaded when it comes")
         try:
             with self._work:
                 failures = self._serve(blocks, first=True)
@@ -295,7 +302,7 @@ class Models:
             self._versions.setdefault(block.name, {})
             if not os.path.isdir(block.base_path):
                 continue  # away for a moment: what is loaded goes on
-            wanted = versions_to_serve(block, must=False)
+            wanted = versions_to_serve(block)
             for number, directory in sorted(wanted.items()):
                 roots = [*self._roots, block.base_path]
                 failures += self._load(block.name, number, directory, roots, first)
@@ -571,9 +578,9 @@ class Models:
                 self._labels = {block.name: dict(block.version_labels) for block in blocks}
             new = [block for block in blocks if block.name not in self._blocks]
             failures = self._serve(blocks)
-            empty = [block for block in new if not versions_to_serve(block, must=False)]
+            empty = [block for block in new if not versions_to_serve(block)]
             failures += [
-                f"{{{{name: {block.name}}} due to error: no version of it in {block.base_path}}}"
+                f"{{{{name: {block.name}}} due to error: no version to serve in {block.base_path}}}"
                 for block in empty
             ]
         names = {f"{{{{name: {block.name}" for block in new}
