@@ -56,7 +56,6 @@ class Report:
         loops: how many while loops stand in the graph.
         runs: how many requests the session answered.
         compared: how many of them were compared with expected values.
-        empty_batch: signature -> whether it answers a batch of no rows.
         requires_xla: whether the server must be started with XLA on.
         seconds: how long it took.
     """
@@ -67,7 +66,6 @@ class Report:
     loops: int
     runs: int
     compared: int
-    empty_batch: dict
     requires_xla: bool
     seconds: float
 
@@ -87,8 +85,8 @@ def verify(directory, expected=None):
     The files are compared with the manifest, where there is one, and the graph is read for what the
     stock server cannot run. Then a fresh process without TensorFlow's Python loads the directory in
     the C++ session, with XLA off unless the package asks for it, and answers the expected cases,
-    the warm-up requests, one of them padded where the server would pad and, to be reported alone, a
-    batch of no rows; one by one, and all of them again from several threads.
+    the warm-up requests, and one of them padded where the server would pad; one by one, and all of
+    them again from several threads.
 
     Args:
         directory: with `saved_model.pb` in it.
@@ -125,9 +123,8 @@ def verify(directory, expected=None):
 
     runs, problems = _runs(directory, graph, expected or {})
     failures.extend(problems)
-    empty = _empty_runs(runs)
     runs += _padded_runs(runs, graph) if os.path.exists(os.path.join(directory, BATCHING)) else []
-    answers = _answers(directory, graph, runs + list(empty.values()), xla)
+    answers = _answers(directory, graph, runs, xla)
     if isinstance(answers, StatusError):
         rule = f"the server's session cannot load it: {answers}"
         failures.append(Failure("saved_model.pb", rule, "export again"))
@@ -148,10 +145,6 @@ def verify(directory, expected=None):
         loops=sum(node.op in _LOOPS for node in nodes),
         runs=len(answers),
         compared=sum(run.expected is not None for run in runs),
-        empty_batch={
-            name: not isinstance(answer, StatusError)
-            for name, answer in zip(empty, answers[len(runs) :])
-        },
         requires_xla=xla,
         seconds=time.monotonic() - start,
     )
@@ -293,15 +286,6 @@ def _ones(info):
     shape = [max(1, dim.size) for dim in info.tensor_shape.dim]
     dtype = TYPES.get(info.dtype, np.dtype("float32"))
     return np.full(shape, b"" if dtype.kind == "O" else 1, dtype)
-
-
-def _empty_runs(runs):
-    empty = {}
-    for run in runs:
-        if run.signature not in empty and all(np.ndim(value) for value in run.inputs.values()):
-            inputs = {key: value[:0] for key, value in run.inputs.items()}
-            empty[run.signature] = _Run("batch of 0", run.signature, inputs)
-    return empty
 
 
 def _padded_runs(runs, graph):

@@ -283,7 +283,7 @@ def _endpoint(name, signature):
             key: tf.ensure_shape(tensor, shape, name=key)
             for tensor, (key, (shape, _)) in zip(tensors, signature.inputs.items())
         }
-        with tf.control_dependencies(_equal_rows(named) if len(named) > 1 else []):
+        with tf.control_dependencies([_check_rows(named)]):
             named = {key: tf.identity(tensor) for key, tensor in named.items()}
         outputs = signature.function(**named)
         if not isinstance(outputs, dict) or set(outputs) != set(signature.outputs):
@@ -308,13 +308,13 @@ def _endpoint(name, signature):
     return endpoint
 
 
-def _equal_rows(named):
-    """The operations that refuse inputs of unequal numbers of rows, before some kernel does."""
+def _check_rows(named):
+    """The operation that refuses no rows, and unequally many, before some kernel does."""
     import tensorflow as tf
 
     rows = tf.stack([tf.shape(tensor)[0] for tensor in named.values()])
-    told = [f"inputs must have equally many rows; {', '.join(named)} have", rows]
-    return [tf.debugging.Assert(tf.reduce_all(rows == rows[0]), told)]
+    told = [f"inputs must have equally many rows, one or more; {', '.join(named)} have", rows]
+    return tf.debugging.Assert(tf.reduce_all((rows == rows[0]) & (rows > 0)), told)
 
 
 def expected_of(signatures):

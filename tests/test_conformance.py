@@ -21,6 +21,8 @@ import pytest
 import tensorflow as tf
 from ponderzoo import layers, trainers, zoo
 from ponderzoo.export import _package
+from ponderzoo.export._session import Session, StatusError, in_words
+from ponderzoo.export._version import read_meta_graph, signatures_of
 from ponderzoo.layers._base import OwnDense, SequenceLayer
 from ponderzoo.trainers import _rooms, data
 from ponderzoo.trainers._evaluate import asked, no_state
@@ -706,6 +708,32 @@ def test_entry_exports_and_passes_the_gate(name, small, batch_of, tmp_path, monk
         for windows, over in signature.over.items():
             assert over in signature.images and tensors[windows]["over"] == over
             assert signature.names[windows] == SIDES
+    ask_oddly(version, signatures)
+
+
+def odd(signature):
+    """Requests of no rows, and with a whole number that is far too small or too large."""
+    yield {name: value[:0] for name, value in signature.sample.items()}
+    for name, (_, dtype) in signature.inputs.items():
+        if dtype.startswith("int"):
+            for number in (-1, np.iinfo(dtype).min, np.iinfo(dtype).max):
+                wrong = signature.sample[name].copy()
+                wrong.flat[0] = number
+                yield signature.sample | {name: wrong}
+
+
+def ask_oddly(version, signatures):
+    """Asks a package: each odd request is answered, or refused in words of ours."""
+    with Session(version) as session:
+        written = signatures_of(read_meta_graph(version))
+        for key, signature in signatures.items():
+            fetches = [info.name for info in written[key].outputs.values()]
+            for inputs in odd(signature):
+                feeds = {written[key].inputs[name].name: inputs[name] for name in inputs}
+                try:
+                    session.run(feeds, fetches)
+                except StatusError as error:
+                    assert "must " in in_words(error.message), (key, inputs, error)
 
 
 @each_entry

@@ -227,7 +227,13 @@ CONTRACT = {
         "Predict",
         request(state=SAMPLE, scale=np.ones(2, "float32")),
         INVALID,
-        "inputs must have equally many rows; state, scale have [3 2]",
+        "inputs must have equally many rows, one or more; state, scale have [3 2]",
+    ),
+    "no rows": (
+        "Predict",
+        request(state=SAMPLE[:0], scale=ONES[:0]),
+        INVALID,
+        "inputs must have equally many rows, one or more; state, scale have [0 0]",
     ),
     "unknown output": ("Predict", request(outputs=["z"]), INVALID, NO_OUTPUT),
     "output twice": (

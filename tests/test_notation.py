@@ -53,6 +53,30 @@ def test_no_room_is_made_for_more_than_may_be_asked_for(asked, fresh):
 
 
 @pytest.mark.parametrize(
+    "asked, number, words",
+    [
+        (("act_parity", "serve", "bits"), -(2**31), r"bits must be -1 to 1, got"),
+        (
+            ("grid_lstm_memorization", "serve", "lengths"),
+            2**31 - 1,
+            r"lengths must be 0 to\] \[\d+",
+        ),
+        (("mdrnn_lines", "serve", "lengths"), -1, r"lengths must be 0 to\] \[\d+\] \[.* columns"),
+        (("rnn_transducer_phonemes", "step", "label"), -1, r"label must be 0 to \d+, got"),
+        (("rnn_transducer_phonemes", "step", "label"), 999, r"label must be 0 to \d+, got"),
+    ],
+)
+def test_a_graph_refuses_a_number_out_of_range(asked, number, words):
+    *names, key = asked
+    served = small_signature(*names)
+    inputs = served.sample | {key: served.sample[key].copy()}
+    inputs[key].flat[0] = number
+    answer = tf.function(served.function, autograph=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        answer(**{name: tf.constant(value) for name, value in inputs.items()})
+
+
+@pytest.mark.parametrize(
     "name, key, of",
     [
         ("act_sort", "serve", "numbers"),

@@ -386,8 +386,6 @@ def test_answers_equal_keras(server, models):
                 np.testing.assert_allclose(answer[key], value, 1e-5, 1e-6)
         answer = client.predict("dense", {"text": ["ab", b"c"]}, "shout")
         assert answer["text"].tolist() == [b"AB", b"C"]
-        nothing = {key: value[:0] for key, value in inputs.items()}
-        assert client.predict("dense", nothing)["state"].shape == (0, 4)
 
 
 def test_sample_request_of_the_package_is_answered(exports, stub):

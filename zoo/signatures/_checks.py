@@ -25,11 +25,11 @@ def finite(signature):
     return dataclasses.replace(signature, function=function) if floats else signature
 
 
-def check_lengths(lengths, padded, noun="steps"):
-    """Asserts in a graph that `lengths` fit `padded`, `(batch, time, ...)`, of so many `noun`."""
+def check_lengths(lengths, padded, noun="steps", axis=1):
+    """Asserts in a graph that `lengths` fit `padded`, which has so many `noun` along an axis."""
     import tensorflow as tf
 
-    steps = tf.shape(padded)[1]
+    steps = tf.shape(padded)[axis]
     tf.debugging.Assert(
         tf.reduce_all((lengths >= 0) & (lengths <= steps)),
         ["lengths must be 0 to", steps, f"which is how many {noun} were sent; got", lengths],

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...layers import ctc_best_path
-from ._checks import check_range
+from ._checks import check_lengths, check_range
 from ._signature import Signature, handed_on
 
 MOST_COLUMNS = 2000
@@ -22,7 +22,7 @@ def signatures(model, task, told):
             (columns >= 1) & (columns <= MOST_COLUMNS),
             [f"image must have 1 to {MOST_COLUMNS} columns, got", columns],
         )
-        check_range("lengths", lengths, 0, columns)
+        check_lengths(lengths, image, "columns", axis=2)
         answer = model({"image": image, "lengths": lengths})
         logits = answer["text"]
         frames = tf.shape(logits)[1]

@@ -24,7 +24,7 @@ def signatures(model, task, told):
         sequence = tf.pad(shown, [[0, 0], [1, most + 1]], constant_values=task.delimiter)
         answer = model({"sequence": sequence})
         probability = tf.nn.softmax(answer["symbols"])
-        place = tf.minimum(lengths[:, None] + 1 + tf.range(most), time[-1])
+        place = tf.clip_by_value(lengths[:, None] + 1 + tf.range(most), 0, time[-1])
         said = tf.gather(probability, place, batch_dims=1)
         real = tf.sequence_mask(lengths, most)
         # The delimiter is no answer where one is due.

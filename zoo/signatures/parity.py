@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ._checks import check_range
 from ._notation import Notation, expected, updates, verdict
 from ._signature import Signature, handed_on
 
@@ -11,9 +12,7 @@ def signatures(model, task, told):
     import tensorflow as tf
 
     def serve(bits):
-        tf.debugging.Assert(
-            tf.reduce_all(tf.abs(bits) <= 1), ["bits must be -1, 0 or 1, got", bits]
-        )
+        check_range("bits", bits, -1, 1)
         answer = model({"sequence": tf.cast(bits[:, None], tf.float32)})
         odd = answer["parity"][:, 0]
         return {

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...layers import transducer_loss
+from ._checks import check_range
 from ._signature import Signature, handed_on
 from ._speech import audio_inputs, check_audio, of_samples, of_wav, speech_notation, timed
 from .next_phoneme import labels_of
@@ -35,6 +36,7 @@ def signatures(model, task, told):
         return {"log_probability": -cost, **handed_on(outputs, told)}
 
     def step(transcription, label, h, c):
+        check_range("label", label, 0, task.classes - 1)
         decoder = layer.decoder()
         predicted, (h, c) = decoder.predict(label, [h, c])
         transcribed = layer.from_transcription(transcription)
