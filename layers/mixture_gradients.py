@@ -187,7 +187,8 @@ def _backward(family, cotangent, logits, z, log_slopes, slopes=None):
     log_prob, pull = backend.vjp(family.log_prob, z)
     (bend,) = pull(ops.ones_like(z))  # the slope of the log-density by z
     log_each = log_prob + log_slopes
-    before = ops.cumsum(log_each, axis=-1) - log_each
+    # Not the sum up to here less this one, which would round as the largest of them does.
+    before = ops.pad(ops.cumsum(log_each[..., :-1], axis=-1), [(0, 0), (0, 0), (1, 0)])
     log_p = logits[..., None] + before
     log_p = log_p - ops.logsumexp(log_p, axis=1, keepdims=True)
     log_density = ops.logsumexp(log_p + log_each, axis=1, keepdims=True)

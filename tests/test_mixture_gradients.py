@@ -345,6 +345,17 @@ def test_float32_in_every_mode_has_the_gradient_of_float64(family, full):
             np.testing.assert_allclose(found, expected, atol=2e-5 * scale)
 
 
+@pytest.mark.parametrize("scale", [-4.0, -8.0, -10.0])
+def test_a_narrow_component_far_away_costs_no_digits(scale):
+    *given, scales = parameters(rows=20, count=3, size=4)
+    scales[:, 1, 2] = scale
+    points = points_of(*given, np.zeros_like(scales)).astype("float32")
+    arrays = [np.float32(x) for x in (np.ones_like(points), points, *given, scales)]
+    truth = gradients(*map(np.float64, arrays))
+    for found, expected in zip(gradients(*arrays), truth, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("side", [-1, 1])
 @pytest.mark.parametrize("far", [5.0, 7.0])
 def test_tails_keep_their_digits(side, far):
