@@ -92,7 +92,9 @@ def choose(logits, temperature, uniform):
         uniform: `(batch,)`, between 0 and 1.
     """
     cold = temperature == 0
-    scaled = logits / ops.where(cold, ops.ones_like(temperature), temperature)[:, None]
+    # What is divided is 0 at the largest, so that a small temperature makes no infinity of it.
+    below_best = logits - ops.max(logits, axis=-1, keepdims=True)
+    scaled = below_best / ops.where(cold, ops.ones_like(temperature), temperature)[:, None]
     total = ops.cumsum(ops.softmax(scaled), axis=-1)
     passed = total < uniform[:, None] * total[:, -1:]
     warm = ops.minimum(ops.sum(ops.cast(passed, "int32"), axis=-1), logits.shape[-1] - 1)

@@ -240,3 +240,12 @@ def test_what_is_no_seed_a_row_is_refused(seed):
     for function in (lambda: bits(seed, 1), lambda: fold(seed, 1)):
         with pytest.raises(ValueError, match=r"\(batch,\) integers"):
             function()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.2e-38, 1e-37, 1e-20])
+def test_next_to_cold_the_most_probable_level_is_taken(temperature):
+    logits = np.array([[1, 50, 2], [-300, -400, -299], [1e30, 2e30, -1e30]], "float32")
+    temperature = np.full(3, temperature, "float32")
+    for number in (0.1, 0.9):
+        chosen = _chance.choose(*map(ops.array, (logits, temperature)), number * ops.ones(3))
+        np.testing.assert_array_equal(chosen, [1, 2, 1])
