@@ -89,12 +89,12 @@ class CodeStore(keras.layers.Layer):
     def call(self, code=None, index=None, seed=None, sample=None, used=None, training=False):
         chance, found = _chance.uniform(_chance.fold(seed, "neighbour"), (), dtype="float32"), {}
         if code is None:
-            number = _part(chance, self.count)
+            number = _chance.below(chance, self.count)
         elif used is not None:
             number, found["used"] = self._once(code, index, chance, used)
         else:
             near, _ = self.nearest(code, self.neighbours, index)
-            place = _part(chance, self.neighbours)[:, None]
+            place = _chance.below(chance, self.neighbours)[:, None]
             number = ops.take_along_axis(near, place, axis=1)[:, 0]
         found |= {"neighbour": self.at(number), "number": number}
         if sample is not None:
@@ -114,7 +114,7 @@ class CodeStore(keras.layers.Layer):
             near, chance = row
             is_free = ops.logical_not(ops.take(used, near))
             rank = ops.cumsum(ops.cast(is_free, "int32"))
-            wanted = ops.logical_and(is_free, rank == 1 + _part(chance, self.neighbours))
+            wanted = ops.logical_and(is_free, rank == 1 + _chance.below(chance, self.neighbours))
             number = ops.take(near, ops.argmax(wanted))
             return ops.logical_or(used, places == number), number
 
@@ -199,8 +199,3 @@ class CodeStore(keras.layers.Layer):
             "neighbours": self.neighbours,
             "code_dtype": self.code_dtype,
         }
-
-
-def _part(chance, count):
-    """Chance, between 0 and 1, as a whole number below `count`, `(batch,)` int32."""
-    return ops.minimum(ops.cast(ops.floor(chance * count), "int32"), count - 1)

@@ -16,7 +16,8 @@ class GlimpseLSTM(keras.layers.Layer):
     """An LSTM over glimpses of an image, each through filters that it moved (Gregor et al., 2015).
 
     The "differentiable RAM" of section 4.1: DRAW's read attention (eqs. 19 to 27) without a canvas.
-    The first glimpse is of the whole image. The output and the cell before it are learnt.
+    At first all glimpses are of the whole image. The output and the cell before the first glimpse
+    are learnt, and with them where it looks.
 
     Args:
         units: of the LSTM.

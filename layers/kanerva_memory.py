@@ -27,7 +27,8 @@ def kanerva_write(
         covariance: U, `(batch, slots, slots)`.
         weights: `(batch, time, slots)`, a row for each code; zeros write nothing.
         codes: `(batch, time, code_size)`.
-        noise: standard deviation of a code around what is read.
+        noise: standard deviation of a code around what is read. In float32 its square must be more
+            than a millionth of the variance `w U w^T` of what is read, or rounding loses it.
 
     Returns:
         `(mean, covariance)` of the memory, whatever the order of the codes.

@@ -345,7 +345,8 @@ class Reinforce(keras.layers.Layer):
     over all choices, where b is the baseline, as a number, and p the Gaussian of the mean and the
     deviation. The logits' own gradient says whether they are right: the loss pushes up none but
     that of the target. It also says what the row weighs, as it is that weight times the probability
-    for all others. So there is no other input, and rows that are not scored teach nothing.
+    for all others. So there is no other input, and rows that are not scored teach nothing; nor do
+    those that are so surely right that the others' probability is 0 in float32.
 
     Args:
         deviation: standard deviation of the choices.
