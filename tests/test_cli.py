@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -745,7 +746,17 @@ time.sleep(600)
 """
 
 
-def test_a_sweep_that_is_terminated_leaves_no_process_behind(tmp_path):
+def runs(process):
+    """Whether a process is more than an entry that nobody has asked for yet."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_ended_leaves_no_process_behind(tmp_path, number):
     code = "import sys; from ponderzoo.trainers._sweep import sweep; "
     code += "sweep([sys.executable, '-c', sys.argv[1]], {'seed': [1, 2, 3]}, sys.argv[2])"
     program = subprocess.Popen([sys.executable, "-c", code, ENDLESS, str(tmp_path)])
@@ -754,11 +765,10 @@ def test_a_sweep_that_is_terminated_leaves_no_process_behind(tmp_path):
         assert program.poll() is None
         time.sleep(0.1)
         begun = [int(path.name) for path in tmp_path.glob("*/[0-9]*")]
-    program.terminate()
-    assert program.wait(60) == 128 + signal.SIGTERM
-    for process in begun:
-        with pytest.raises(ProcessLookupError):
-            os.kill(process, 0)
+    program.send_signal(number)
+    assert program.wait(60) == -number
+    while any(map(runs, begun)):
+        time.sleep(0.1)
     assert not (tmp_path / "seed=3").exists()
 
 
@@ -769,8 +779,22 @@ open(os.path.join(run_dir, os.environ["RAY_RAYLET_PID"]), "w").close()
 """
 
 
+def test_a_wrong_address_of_a_cluster_is_told_at_once(tmp_path):
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        begun = time.monotonic()
+        for wrong in (address, f"ray://{address}"):
+            with pytest.raises(
+                ConnectionError, match=f"no Ray cluster answers at {wrong}: .*refused"
+            ):
+                sweep([], {"seed": [1]}, str(tmp_path), ray=wrong)
+    assert time.monotonic() - begun < 10
+
+
 def test_the_machines_of_a_ray_cluster_share_a_sweep(tmp_path):
-    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     command, grid = [sys.executable, "-c", FAKE + NODE], {"seed": [1, 2, 3, 4]}
@@ -779,7 +803,6 @@ def test_the_machines_of_a_ray_cluster_share_a_sweep(tmp_path):
         cluster.add_node(num_cpus=1)
         table = sweep(command, grid, str(tmp_path), ray=cluster.address)
     finally:
-        ray.shutdown()
         cluster.shutdown()
     assert table[1]["failed"] == "error: no luck"
     assert [row.get("settings") for row in table] == [["seed=1"], None, ["seed=3"], ["seed=4"]]

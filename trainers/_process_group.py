@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 import zlib
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..layers import AdaptiveWeightNoise
 from ..layers._noisy import NoisyWeights
+from ._outlived import outlived_by
 
 PATIENCE = 300  # seconds to wait for the others
 DRAWN_BY_ROWS = (
@@ -299,19 +299,8 @@ def last_words():
     JAX's runtime aborts the process where others are missing, by C++ whose many lines go nowhere
     here, on either stream. A line takes the place of the one before.
     """
-    watcher = subprocess.Popen(
-        ["sh", "-c", 'while read -r line; do words=$line; done; [ -z "$words" ] || echo "$words"'],
-        stdin=subprocess.PIPE,
-        stdout=2,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # the keyboard ends it not
-        text=True,
-    )
-    try:
-        with _python_alone("stdout"), _python_alone("stderr"):
-            yield lambda line: print(line, file=watcher.stdin, flush=True)
-    finally:
-        watcher.communicate("\n")
+    with outlived_by('echo "$line"') as words, _python_alone("stdout"), _python_alone("stderr"):
+        yield words
 
 
 @contextlib.contextmanager

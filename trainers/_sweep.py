@@ -4,15 +4,16 @@ import concurrent.futures
 import contextlib
 import itertools
 import os
-import signal
+import re
+import socket
 import subprocess
 import sys
 import threading
 
 from ._files import locked, read_json, write_json
+from ._outlived import outlived_by
 from ._run import METRICS_REMEDY
 
-_running = set()
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -64,9 +65,8 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
     points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     table = [{**point, "run_dir": os.path.join(run_dir, _name(point))} for point in points]
     others = [row for place, row in enumerate(table) if place % of != number]
-    launch, stop = _on_ray(ray) if ray else (_here, _terminate)
     pool = concurrent.futures.ThreadPoolExecutor(len(points) if ray else jobs)
-    with _sigterm_raises(), pool:
+    with _on_ray(ray) if ray else _here() as (launch, stop), pool:
         waiting = {
             pool.submit(_run, launch, command, points[place], table[place]["run_dir"]): table[place]
             for place in range(number, len(points), of)
@@ -86,19 +86,6 @@ def sweep(command, grid, run_dir, jobs=2, shard=(0, 1), ray=None):
             stop()
             raise
     return table
-
-
-@contextlib.contextmanager
-def _sigterm_raises():
-    """Has SIGTERM raise `SystemExit` in the main thread, as it would leave processes behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _learn(run_dir, rows):
@@ -127,29 +114,49 @@ def _run(launch, command, point, run_dir):
     return read_json(os.path.join(run_dir, "metrics.json"), METRICS_REMEDY)
 
 
-def _here(words, environment, log):
-    """Runs a program whose output goes to a file, and returns its exit code."""
-    with open(log, "ab") as file:
-        process = subprocess.Popen(
-            words, env={**os.environ, **environment}, stdout=file, stderr=subprocess.STDOUT
-        )
-        _running.add(process)
+@contextlib.contextmanager
+def _here():
+    """Gives what runs a program, its output in a file, to its exit code; and what ends all of them.
+
+    No program outlives this process.
+    """
+    running, lock = set(), threading.Lock()
+
+    def note(change, process):
+        with lock:
+            change(process)
+            tell(" ".join(str(process.pid) for process in running))
+
+    def launch(words, environment, log):
+        environment = {**os.environ, **environment}
+        with open(log, "ab") as file:
+            process = subprocess.Popen(words, env=environment, stdout=file, stderr=file)
+        note(running.add, process)
         process.wait()
-        _running.discard(process)
-    return process.returncode
+        note(running.discard, process)
+        return process.returncode
+
+    def stop():
+        for process in list(running):
+            process.terminate()
+
+    with outlived_by("kill $line") as tell:
+        yield launch, stop
 
 
-def _terminate():
-    for process in list(_running):
-        process.terminate()
-
-
+@contextlib.contextmanager
 def _on_ray(address):
-    """`_here` as a task of a Ray cluster, and what ends those that are not done."""
+    """As `_here`, each program a task of a Ray cluster."""
     try:
         import ray
     except ImportError as error:
         raise ImportError(f"a cluster needs Ray ({error}): pip install 'ponderzoo[ray]'") from error
+    if place := re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+)\]?:(\d+)", address):
+        # Ray itself would try for minutes.
+        try:
+            socket.create_connection(place.groups(), 5).close()
+        except OSError as error:
+            raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from error
     ray.init(address, log_to_driver=False, logging_level="ERROR")
     ours = {name: os.environ[name] for name in ("KERAS_BACKEND",) if name in os.environ}
 
@@ -168,4 +175,7 @@ def _on_ray(address):
         except ray.exceptions.RayError as error:
             raise RuntimeError(f"Ray cannot run {log}: {str(error).splitlines()[0]}") from error
 
-    return launch, ray.shutdown
+    try:
+        yield launch, ray.shutdown
+    finally:
+        ray.shutdown()
