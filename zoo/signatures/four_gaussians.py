@@ -5,7 +5,6 @@ import numpy as np
 from ...layers import mixture_draw, mixture_log_prob
 from ._signature import Signature
 
-DIMENSIONS = 2
 FITTED = {
     "sample": "a point a seed, (batch, 2)",
     "component": "which component it was drawn of, (batch,)",
