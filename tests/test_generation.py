@@ -500,6 +500,16 @@ def test_a_text_may_go_on_by_nothing(small):
     assert found[next(iter(small["sample"].outputs))].tolist() == [b""]
 
 
+@pytest.mark.parametrize("key", ["serve", "score", "sample"])
+def test_a_text_that_is_too_long_is_refused(small, key):
+    sample = {name: value[:1] for name, value in small[key].sample.items()}
+    text = next(name for name, (_, dtype) in small[key].inputs.items() if dtype == "string")
+    inputs = sample | {text: np.array([b"a " * (2**14 + 1)], object)}
+    answer = tf.function(small[key].function, autograph=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a text must have at most \d+ \w+"):
+        answer(**{name: tf.constant(value) for name, value in inputs.items()})
+
+
 @pytest.mark.parametrize("code", [-1, 10**6])
 def test_a_code_that_is_none_is_refused(small, code):
     codes = {"code": np.full(2, code, "int32")}

@@ -36,6 +36,17 @@ def check_lengths(lengths, padded, noun="steps", axis=1):
     )
 
 
+def at_most(most, count, noun):
+    """The counts of words or the like in texts; what a graph makes of them waits for the check."""
+    import tensorflow as tf
+
+    check = tf.debugging.Assert(
+        tf.reduce_all(count <= most), [f"a text must have at most {most} {noun}, got", count]
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(count)
+
+
 def check_ink(image):
     """Asserts in a graph that images are of pixels 0 and 1."""
     import tensorflow as tf

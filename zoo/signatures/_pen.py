@@ -12,7 +12,7 @@ from ...layers.mixture_density import mixture_components, mixture_density_loss
 from ...trainers._writing import runner, write
 from ...trainers.data._hand import polylines
 from ...trainers.data._pen import strokes_of
-from ._checks import check_lengths, greatest
+from ._checks import at_most, check_lengths, greatest
 from ._drawing import picture_of
 from ._notation import expected, pad
 from ._signature import Signature
@@ -83,10 +83,7 @@ class Pen:
 
         ragged = tf.strings.unicode_decode(text, "UTF-8")
         lengths = tf.cast(ragged.row_lengths(), tf.int32)
-        tf.debugging.Assert(
-            tf.reduce_all(lengths <= MOST_CHARACTERS),
-            [f"a text must have at most {MOST_CHARACTERS} characters, got", lengths],
-        )
+        lengths = at_most(MOST_CHARACTERS, lengths, "characters")
         codes = tf.minimum(ragged.to_tensor(), len(self._symbols) - 1)
         real = tf.sequence_mask(lengths, tf.shape(codes)[1])
         return tf.where(real, tf.gather(self._symbols, codes), 0), lengths

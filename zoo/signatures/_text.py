@@ -5,6 +5,7 @@ import numpy as np
 from ...trainers._weights import bare
 from ._notation import Notation, expected, verdict
 from ._signature import Signature
+from ._words import codes_of
 
 
 def signatures(model, task, told):
@@ -31,10 +32,8 @@ def signatures(model, task, told):
         return tf.nn.log_softmax(head(hidden)), state
 
     def serve(text):
-        lengths = tf.strings.length(text)
-        longest = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
-        read = tf.cast(tf.io.decode_raw(text, tf.uint8, fixed_length=longest), tf.int32)
-        real = tf.sequence_mask(lengths, longest)
+        read, lengths = codes_of(text)
+        real = tf.sequence_mask(lengths, tf.shape(read)[1])
         codes = tf.where(real, tf.gather(places, read), 0)
         tf.debugging.Assert(
             tf.reduce_all(codes >= 0),

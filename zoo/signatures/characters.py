@@ -6,6 +6,7 @@ from ._checks import check_range, greatest
 from ._notation import Notation, expected, over_text
 from ._sampling import ASKED, check_sampling, drawn, prompts, sample_of, unroll
 from ._signature import Signature
+from ._words import codes_of
 
 BYTES = 256
 MOST_SAMPLED = 1024
@@ -50,15 +51,10 @@ def byte_signatures(run, states, told=None):
         logits, state, more = run(codes, mask, state)
         return tf.nn.log_softmax(logits), state, more
 
-    def read(text):
-        lengths = tf.strings.length(text)
-        longest = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
-        return tf.cast(tf.io.decode_raw(text, tf.uint8, fixed_length=longest), tf.int32), lengths
-
     characters = tf.constant([bytes([code]) for code in range(BYTES)])
 
     def serve(text):
-        codes, lengths = read(text)
+        codes, lengths = codes_of(text)
         logp, _, more = read_on(codes, lengths)
         last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
         best = tf.argmax(last, axis=-1)
@@ -69,7 +65,7 @@ def byte_signatures(run, states, told=None):
         }
 
     def score(text):
-        codes, lengths = read(text)
+        codes, lengths = codes_of(text)
         logp, _, more = read_on(codes, lengths)
         real = tf.sequence_mask(lengths - 1, tf.shape(codes)[1] - 1)
         given = -tf.gather(logp[:, :-1], codes[:, 1:], batch_dims=2) / np.log(2)
@@ -91,7 +87,7 @@ def byte_signatures(run, states, told=None):
 
     def sample(prompt, length, temperature, seed):
         check_sampling(length, temperature, MOST_SAMPLED)
-        codes, lengths = read(prompt)
+        codes, lengths = codes_of(prompt)
         logp, state, _ = read_on(codes, lengths)
         last = tf.gather(logp, tf.maximum(lengths - 1, 0), batch_dims=1)
 

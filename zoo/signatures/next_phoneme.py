@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._signature import Signature, handed_on
+from ._words import words_of
 
 
 def labels_of(phonemes, task):
@@ -11,7 +12,8 @@ def labels_of(phonemes, task):
 
     # No label is the empty one, which fills up.
     names = tf.constant(("", *task.phonemes))
-    same = tf.strings.split(phonemes).to_tensor("")[..., None] == names
+    words, _ = words_of(phonemes)
+    same = words[..., None] == names
     tf.debugging.Assert(
         tf.reduce_all(tf.reduce_any(same, axis=-1)),
         [f"phonemes must be of {' '.join(task.phonemes)}, blanks between them, got", phonemes],

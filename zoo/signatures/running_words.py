@@ -6,7 +6,7 @@ from ._checks import check_range, greatest
 from ._notation import Notation, expected
 from ._sampling import ASKED, check_sampling, drawn, prompts, sample_of, unroll
 from ._signature import Signature
-from ._words import lookup
+from ._words import lookup, words_of
 
 MOST_SAMPLED = 256
 
@@ -32,11 +32,8 @@ def signatures(model, task, told):
         return tf.nn.log_softmax(logits), state
 
     def read(text):
-        split = tf.strings.split(text)
-        lengths = tf.cast(split.row_lengths(), tf.int32)
-        padded = split.to_tensor("")
-        nothing = tf.cast(tf.shape(padded)[1] == 0, tf.int32)
-        return places(tf.pad(padded, [[0, 0], [0, nothing]], constant_values="")), lengths
+        words, lengths = words_of(text)
+        return places(words), lengths
 
     def serve(text):
         codes, lengths = read(text)
