@@ -43,7 +43,7 @@ class GatedPixelCNN(keras.layers.Layer):
         condition: `(batch, features)`, or None.
         maps: `(batch, height, width, features)`, or None.
         seed: `(batch,)` integers, which ask for images in the place of logits, or None.
-        known: `(batch,)` integers, how many pixels of image these keep, or None where it is None.
+        known: `(batch,)` integers, how many pixels of image these keep, or None for none.
 
     Returns:
         Logits: of each level, `(*image, levels)`; with two levels that of a 1, `(*image,)`.
@@ -148,7 +148,7 @@ class GatedPixelCNN(keras.layers.Layer):
             seed: `(batch,)` integers, the chance of each image.
             condition, maps: as of `call`.
             image: images whose first pixels are kept, or None.
-            known: `(batch,)` integers, how many of them, row by row.
+            known: `(batch,)` integers, how many of them, row by row, or None for none.
             temperature: `(batch,)`, which logits are divided by; 0 takes the most probable level. 1
                 where it is None.
 
@@ -169,7 +169,7 @@ class GatedPixelCNN(keras.layers.Layer):
         size = self.height, self.width, self.colours
         (layers, head), batch = self._ready(), ops.shape(seed)[0]
         wide = sum_dtype(self.compute_dtype)
-        if image is None:
+        if image is None or known is None:
             image, known = ops.zeros((batch, *size), "int32"), ops.zeros((batch,), "int32")
         place = ops.reshape(ops.arange(self.height * self.width, dtype="int32"), size[:2])
         if temperature is None:

@@ -138,6 +138,7 @@ def test_a_call_with_a_seed_gives_the_images_that_it_makes():
     np.testing.assert_array_equal(layer(None, seed=seed), layer.generate(seed)[0])
     made, _ = layer.generate(seed, image=image, known=known)
     np.testing.assert_array_equal(layer(image, seed=seed, known=known), made)
+    np.testing.assert_array_equal(layer(image, seed=seed), layer(None, seed=seed))
 
 
 def test_without_heat_the_most_probable_level_is_taken():
