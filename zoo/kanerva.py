@@ -11,7 +11,7 @@ from ..trainers._files import read_arrays, write_arrays
 from ..trainers.tasks.image_episodes import PARTS
 from ._registry import Entry, Paper, register
 from .signatures import image_episodes
-from .signatures._checks import check_ink
+from .signatures._checks import check_ink, check_range
 from .signatures._signature import Signature
 
 PAPER = Paper(
@@ -234,44 +234,28 @@ def load_memory(path):
     return tuple(found[name] for name in STATE)
 
 
-def signatures(model, task):
-    """Those of the task and, with a memory: `empty`, `write`, `read` and `sample`.
+class _Served:
+    """What a machine serves of a memory, as functions of a graph.
 
     The memory comes in and goes out: whoever asks keeps it.
     """
-    import tensorflow as tf
 
-    served = image_episodes.signatures(model, task, {})
-    if "written" not in model.input:
-        return served
-    machine = _Machine({layer.name: layer for layer in model.layers})
-    memory = machine.layers["memory"]
-    address_size = memory.addresses.shape[0]
+    def __init__(self, machine):
+        self.machine, self.memory = machine, machine.layers["memory"]
 
-    def state_of(memory_mean, memory_covariance):
-        turned = tf.linalg.matrix_transpose(memory_covariance)
-        near = tf.abs(memory_covariance - turned) <= 1e-4 * tf.abs(memory_covariance) + 1e-6
-        least = tf.reduce_min(tf.linalg.diag_part(memory_covariance))
-        tf.debugging.Assert(
-            tf.reduce_all(near) & (least > 0),
-            [
-                "memory_covariance must be symmetric and its diagonal above 0, as `empty` and "
-                "`write` give it; its least variance is",
-                least,
-            ],
-        )
-        return memory_mean, memory_covariance
+    def empty(self, rows):
+        import tensorflow as tf
 
-    def empty(rows):
-        mean, covariance = memory.empty(tf.shape(rows)[0])
-        return dict(zip(STATE, (mean, covariance)))
+        return dict(zip(STATE, self.memory.empty(tf.shape(rows)[0])))
 
-    def write(image, memory_mean, memory_covariance):
+    def write(self, image, memory_mean, memory_covariance):
+        import tensorflow as tf
+
         check_ink(image)
-        state = state_of(memory_mean, memory_covariance)
-        code, place = machine.stored(machine.encoded(image[:, None]))
-        before = memory.weigh(place) @ state[0]
-        found = memory(code, place, place, memory=state)
+        state = _checked(memory_mean, memory_covariance)
+        code, place = self.machine.stored(self.machine.encoded(image[:, None]))
+        before = self.memory.weigh(place) @ state[0]
+        found = self.memory(code, place, place, memory=state)
         return {
             **dict(zip(STATE, (found["mean"], found["covariance"]))),
             "kl": found["kl"],
@@ -279,32 +263,15 @@ def signatures(model, task):
             "trace": tf.linalg.trace(found["covariance"]),
         }
 
-    def read_again(image, state, readings):
-        """What `readings` readings leave of images `(batch, 28, 28)`, a list of all."""
-        steps, weights = [], []
-        for number in range(MOST_READINGS):
-            seen = tf.cast((image if number == 0 else steps[-1]) > 0.5, tf.float32)
-            found, weight = machine.recalled(machine.encoded(seen[:, None]), state)
-            goes_on = (number < readings)[:, None, None]
-            steps.append(found[:, 0] if number == 0 else tf.where(goes_on, found[:, 0], steps[-1]))
-            weights.append(weight[:, 0])
-        return tf.stack(steps, axis=1), weights[0]
-
-    def check_readings(readings, least):
-        tf.debugging.Assert(
-            tf.reduce_all((readings >= least) & (readings <= MOST_READINGS)),
-            [f"readings must be {least} to {MOST_READINGS}, got", readings],
-        )
-
-    def read(image, readings, seed, memory_mean, memory_covariance):
+    def read(self, image, readings, seed, memory_mean, memory_covariance):
         check_ink(image)
-        check_readings(readings, 1)
-        state, image = state_of(memory_mean, memory_covariance), image[:, None]
-        hidden = machine.encoded(image)
-        query = machine.sought(image, hidden, seed)
-        found = memory(None, None, query[0], seed, memory=state)
-        cost = machine.cost(image, hidden, found, query, seed)
-        steps, weights = read_again(image[:, 0], state, readings)
+        check_range("readings", readings, 1, MOST_READINGS)
+        state, image = _checked(memory_mean, memory_covariance), image[:, None]
+        hidden = self.machine.encoded(image)
+        query = self.machine.sought(image, hidden, seed)
+        found = self.memory(None, None, query[0], seed, memory=state)
+        cost = self.machine.cost(image, hidden, found, query, seed)
+        steps, weights = self._read_again(image[:, 0], state, readings)
         parts = {name: cost[name][:, 0] for name in PARTS}
         return {
             "mean": steps[:, -1],
@@ -314,67 +281,104 @@ def signatures(model, task):
             **parts,
         }
 
-    def sample(readings, seed, memory_mean, memory_covariance):
-        check_readings(readings, 0)
-        state = state_of(memory_mean, memory_covariance)
-        nowhere = tf.zeros((tf.shape(seed)[0], 1, address_size))
-        first = machine.imagined(nowhere, seed, state)[:, 0]
-        steps, _ = read_again(first, state, readings)
+    def sample(self, readings, seed, memory_mean, memory_covariance):
+        import tensorflow as tf
+
+        check_range("readings", readings, 0, MOST_READINGS)
+        state = _checked(memory_mean, memory_covariance)
+        nowhere = tf.zeros((tf.shape(seed)[0], 1, self.memory.addresses.shape[0]))
+        first = self.machine.imagined(nowhere, seed, state)[:, 0]
+        steps, _ = self._read_again(first, state, readings)
         begun = (readings > 0)[:, None, None, None]
         steps = tf.concat([first[:, None], tf.where(begun, steps, first[:, None])], axis=1)
         return {"mean": steps[:, -1], "steps": steps}
 
-    whole = ((None,), "int32")
-    slots, size = memory.slots, memory.code_size
+    def _read_again(self, image, state, readings):
+        """What is left of images `(batch, 28, 28)` after each reading; the first one's weights."""
+        import tensorflow as tf
+
+        steps, weights = [], []
+        for number in range(MOST_READINGS):
+            seen = tf.cast((image if number == 0 else steps[-1]) > 0.5, tf.float32)
+            found, weight = self.machine.recalled(self.machine.encoded(seen[:, None]), state)
+            goes_on = (number < readings)[:, None, None]
+            steps.append(found[:, 0] if number == 0 else tf.where(goes_on, found[:, 0], steps[-1]))
+            weights.append(weight[:, 0])
+        return tf.stack(steps, axis=1), weights[0]
+
+
+def _checked(mean, covariance):
+    """The memory that was handed in, asserted in a graph to be one."""
+    import tensorflow as tf
+
+    turned = tf.linalg.matrix_transpose(covariance)
+    near = tf.abs(covariance - turned) <= 1e-4 * tf.abs(covariance) + 1e-6
+    least = tf.reduce_min(tf.linalg.diag_part(covariance))
+    tf.debugging.Assert(
+        tf.reduce_all(near) & (least > 0),
+        [
+            "memory_covariance must be symmetric and its diagonal above 0, as `empty` and "
+            "`write` give it; its least variance is",
+            least,
+        ],
+    )
+    return mean, covariance
+
+
+KEPT = {
+    "memory_mean": "R, the mean of the memory, (batch, slots, code size)",
+    "memory_covariance": "U, the covariance of its rows, (batch, slots, slots)",
+}
+WRITTEN = {
+    **KEPT,
+    "kl": "nats that tell the memory from an empty one, (batch,)",
+    "surprise": "squared distance of the code from what was to be read in its place before, "
+    "(batch,)",
+    "trace": "of the covariance: the less, the more is known, (batch,)",
+}
+SEEN = {
+    "mean": "the chance of each pixel to be 1 after the last reading, (batch, 28, 28)",
+    "steps": "the same after each reading, those behind the last as the last, (batch, steps, "
+    "28, 28)",
+}
+READ = {
+    **SEEN,
+    "weights": "of the slots at the first reading, (batch, slots)",
+    **{name: image_episodes.COST[name] for name in ("nats", *PARTS)},
+}
+
+
+def signatures(model, task):
+    """Those of the task and, with a memory: `empty`, `write`, `read` and `sample`."""
+    served = image_episodes.signatures(model, task, {})
+    if "written" not in model.input:
+        return served
+    mine = _Served(_Machine({layer.name: layer for layer in model.layers}))
+    number, slots, size = ((None,), "int32"), mine.memory.slots, mine.memory.code_size
+    image = {"image": ((None, SIDE, SIDE), "float32")}
+    asked = {"readings": number, "seed": number}
     state = dict(zip(STATE, (((None, slots, size), "float32"), ((None, slots, slots), "float32"))))
-    here = dict(zip(STATE, (np.asarray(x, "float32") for x in memory.empty(2))))
+    # A sample of each.
+    one = {"image": task.inputs_without_data(np.random.default_rng(0), 2)["image"][:, 0]}
     numbers = {"readings": np.array([3, 1], "int32"), "seed": np.array([1, 2], "int32")}
-    counted = dict.fromkeys(numbers, whole)
-    images = task.inputs_without_data(np.random.default_rng(0), 2)["image"]
-    told = {
-        "memory_mean": "R, the mean of the memory, (batch, slots, code size)",
-        "memory_covariance": "U, the covariance of its rows, (batch, slots, slots)",
-    }
-    seen = {
-        "mean": "the chance of each pixel to be 1 after the last reading, (batch, 28, 28)",
-        "steps": "the same after each reading, those behind the last as the last, (batch, steps, "
-        "28, 28)",
-    }
-    served |= {
-        "empty": Signature(empty, {"rows": whole}, {"rows": np.array([0, 0], "int32")}, told),
+    here = dict(zip(STATE, (np.asarray(x, "float32") for x in mine.memory.empty(2))))
+    return {
+        **served,
+        "empty": Signature(mine.empty, {"rows": number}, {"rows": np.array([0, 0], "int32")}, KEPT),
         "write": Signature(
-            write,
-            {"image": ((None, SIDE, SIDE), "float32"), **state},
-            {"image": images[:, 0], **here},
-            {
-                **told,
-                "kl": "nats that tell the memory from an empty one, (batch,)",
-                "surprise": "squared distance of the code from what was to be read in its place "
-                "before, (batch,)",
-                "trace": "of the covariance: the less, the more is known, (batch,)",
-            },
-            images=("image",),
+            mine.write, {**image, **state}, {**one, **here}, WRITTEN, images=("image",)
         ),
         "read": Signature(
-            read,
-            {"image": ((None, SIDE, SIDE), "float32"), **counted, **state},
-            {"image": images[:, 0], **numbers, **here},
-            {
-                **seen,
-                "weights": "of the slots at the first reading, (batch, slots)",
-                **{k: image_episodes.COST[k] for k in ("nats", *PARTS)},
-            },
+            mine.read,
+            {**image, **asked, **state},
+            {**one, **numbers, **here},
+            READ,
             images=("image", "mean", "steps"),
         ),
         "sample": Signature(
-            sample,
-            {**counted, **state},
-            {**numbers, **here},
-            seen,
-            images=("mean", "steps"),
+            mine.sample, {**asked, **state}, {**numbers, **here}, SEEN, images=("mean", "steps")
         ),
     }
-    return served
 
 
 SHARED = {
