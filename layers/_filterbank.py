@@ -74,13 +74,13 @@ def pointing(units, size, height, width, name, dtype):
     return OwnDense(
         units,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        bias_initializer=_Last(touching(size, height, width)),
+        bias_initializer=Last(touching(size, height, width)),
         name=name,
         dtype=dtype,
     )
 
 
-class _Last(keras.initializers.Initializer):
+class Last(keras.initializers.Initializer):
     """Zeros, and some numbers at the end."""
 
     def __init__(self, numbers):

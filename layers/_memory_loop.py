@@ -140,13 +140,13 @@ class _Step:
         d_rows, d_z, memo = memo
         steps = ops.shape(d_rows)[0]
         state, reads, seen, memo = keras.tree.map_structure(
-            _rows, (stacked(state), stacked(reads), d_rows, memo)
+            as_rows, (stacked(state), stacked(reads), d_rows, memo)
         )
         d_weights = self.controller.weight_gradients(
-            weights, _rows(rows), reads, state, seen, memo, steps
+            weights, as_rows(rows), reads, state, seen, memo, steps
         )
-        d_z = _rows(d_z)
-        d_heads = [ops.transpose(_rows(answers[0])) @ d_z, ops.sum(d_z, axis=0)]
+        d_z = as_rows(d_z)
+        d_heads = [ops.transpose(as_rows(answers[0])) @ d_z, ops.sum(d_z, axis=0)]
         return (d_rows, [None for _ in mask]), (list(d_weights), d_heads)
 
 
@@ -161,7 +161,7 @@ def _where(mask, a, b):
     return ops.where(mask, a, b)
 
 
-def _rows(x):
+def as_rows(x):
     """Time and batch as one axis."""
     return ops.reshape(x, (-1, x.shape[-1]))
 

@@ -9,7 +9,7 @@ from keras import ops, tree
 from ._base import SequenceLayer, budget_of, sequence_spec, serializable
 from ._budgeted import budgeted_recurrence
 from ._held import Held
-from ._memory_loop import SequenceDropout, controller_of, entering
+from ._memory_loop import SequenceDropout, as_rows, controller_of, entering
 from ._padding import RealSteps
 from ._scan import recurrence, stacked
 from ._steps import output_size, pack_state, zero_state
@@ -201,7 +201,7 @@ class _Step:
     def gradients(self, weights, rows, start, answers, records, memo):
         (_, state), (d_rows, memo) = records, memo
         steps = ops.shape(d_rows)[0]
-        rows, state, seen, memo = tree.map_structure(_rows, (rows, stacked(state), d_rows, memo))
+        rows, state, seen, memo = tree.map_structure(as_rows, (rows, stacked(state), d_rows, memo))
         d_weights = self.controller.weight_gradients(
             weights, rows, _nothing(rows), state, seen, memo, steps
         )
@@ -210,8 +210,3 @@ class _Step:
 
 def _nothing(row):
     return row[:, :0]
-
-
-def _rows(x):
-    """Time and batch as one axis."""
-    return ops.reshape(x, (-1, x.shape[-1]))

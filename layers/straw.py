@@ -10,7 +10,7 @@ from . import _backend as backend
 from . import _chance
 from ._affine import affine_loop, kernel_and_bias
 from ._base import OwnDense, budget_of, not_negative, serializable, sum_dtype, whole
-from ._filterbank import MOST_LOG, along
+from ._filterbank import MOST_LOG, Last, along
 from ._padding import RealSteps, at_least_one
 
 SURE = 40.0
@@ -129,13 +129,13 @@ class STRAW(keras.layers.Layer):
         self.memory_budget = budget_of(memory_budget)
         self.rows = self.actions + self.valued
         near = [(self.patch + 1) / 2, 1.0, 0.5]
-        self.attend = self._dense(3, "attend", _Numbers(self._raw(*near)))
+        self.attend = self._dense(3, "attend", Last(self._raw(*near)))
         self.read = self._dense(self.units, "read")
         self.think = self._dense(self.units, "think")
         self.write = self._dense(self.rows * self.patch, "write")
         # At first a plan is to last as long as the filters reach.
         centre, _, width = self._raw(self.patch + 1.0, 1.0, 0.3)
-        self.commit = self._dense(2, "commit", _Numbers([centre, width]))
+        self.commit = self._dense(2, "commit", Last([centre, width]))
         self.channel = self._dense(self.noise + 1, "channel") if self.noise else None
         self.supports_masking = True
 
@@ -374,13 +374,3 @@ def _by_row(flag, x):
 def _moved(plan):
     """rho: a step has passed, and one of which nothing is planned has come into sight."""
     return ops.concatenate([plan[..., 1:], ops.zeros_like(plan[..., :1])], axis=-1)
-
-
-class _Numbers(keras.initializers.Initializer):
-    """These numbers."""
-
-    def __init__(self, numbers):
-        self.numbers = numbers
-
-    def __call__(self, shape, dtype=None):
-        return ops.convert_to_tensor(self.numbers, dtype)
