@@ -224,7 +224,10 @@ class Teacher(Syllabus):
         return reward
 
     def reward(self, progress):
-        """What such progress is paid, from -1 to 1; 0 while there is nothing to compare it with."""
+        """What such progress is paid, from -1 to 1.
+
+        0 while there is nothing to compare it with, or where both quantiles are that progress.
+        """
         if not self.past.kept:
             return 0.0
         low, high = self.past.quantile(self.low), self.past.quantile(self.high)
