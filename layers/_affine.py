@@ -126,7 +126,7 @@ def affine_of(kernels):
     def affine(name, *parts):
         kernel, bias = kernels[name]
         x = ops.concatenate(parts, axis=-1)
-        return _product(x, kernel) + ops.cast(bias, x.dtype)
+        return affine_map(x, kernel, bias)
 
     return affine
 
@@ -143,8 +143,14 @@ def kernel_and_bias(layer, dtype):
     return ops.concatenate(kernels) if len(kernels) > 1 else kernels[0], backend.value(layer.bias)
 
 
+def affine_map(x, kernel, bias):
+    """`x @ kernel + bias` in the dtype of `x`, but for the product, in the kernel's."""
+    return _product(x, kernel) + ops.cast(bias, x.dtype)
+
+
 def _product(x, kernel):
-    return ops.cast(ops.cast(x, kernel.dtype) @ kernel, x.dtype)
+    # `@` of more than two axes is another operation of TensorFlow, which crashed it in a loop.
+    return ops.cast(ops.matmul(ops.cast(x, kernel.dtype), kernel), x.dtype)
 
 
 _recall = backend.differentiable(

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from . import _backend as backend
+from ._affine import affine_map
 from ._base import SequenceLayer, sequence_spec, serializable, sum_dtype, whole
 from ._masked_convolution import convolve
 from ._padding import RealSteps, at_least_one, longer
@@ -267,8 +268,7 @@ class _Block(keras.layers.Layer):
         return ops.cast(kernel, self.compute_dtype), ops.cast(bias, wide)
 
     def _product(self, x, weights):
-        kernel, bias = self._read(weights, x.dtype)
-        return ops.cast(ops.matmul(ops.cast(x, kernel.dtype), kernel), x.dtype) + bias
+        return affine_map(x, *self._read(weights, x.dtype))
 
     def _normalized(self, x, number):
         """Keras's `LayerNormalization` in half its operations: what a place costs."""

@@ -10,6 +10,7 @@ from keras import ops, tree
 
 from . import _backend as backend
 from . import _chance
+from ._affine import affine_map
 from ._base import serializable, sum_dtype, whole
 from ._masked_convolution import colour_mask, convolve, convolve_rows
 from ._scan import scan, stacked
@@ -259,7 +260,7 @@ class GatedPixelCNN(keras.layers.Layer):
     def _logits(self, head, x):
         """`(batch, *places, colours)`, or `(batch, *places, colours, levels)`."""
         for weights in head:
-            x = _product(ops.relu(x), weights)
+            x = affine_map(ops.relu(x), *weights)
         if self.levels == 2:
             return x
         return ops.reshape(x, (-1, *x.shape[1:-1], self.colours, self.levels))
@@ -345,13 +346,14 @@ class _Ready:
         kernel, bias = self.vertical
         z, above = convolve_rows(ops.cast(x, kernel.dtype), above, kernel)
         z = ops.cast(z, bias.dtype) + bias
-        return _gated(_plus(z, seen)), _product(z, self.link), above
+        return _gated(_plus(z, seen)), affine_map(z, *self.link), above
 
     def along(self, x, left, link):
         """What the horizontal stack puts out, and what is left of the places behind these."""
         kernel, bias = self.horizontal
         z, left = convolve(ops.cast(x, kernel.dtype), left, kernel)
-        y = _product(_gated(ops.cast(z, bias.dtype) + bias + link), self.out)
+        z = _gated(ops.cast(z, bias.dtype) + bias + link)
+        y = affine_map(z, *self.out)
         return y if self.is_first else x + y, left
 
 
@@ -385,11 +387,6 @@ def _masked(weights, dtype):
     kernel = ops.cast(backend.value(kernel), dtype)
     kernel = kernel if mask.all() else kernel * ops.cast(mask, dtype)
     return kernel, ops.cast(backend.value(bias), sum_dtype(dtype))
-
-
-def _product(x, weights):
-    kernel, bias = weights
-    return ops.cast(ops.matmul(ops.cast(x, kernel.dtype), kernel), bias.dtype) + bias
 
 
 def _gated(z):

@@ -8,7 +8,7 @@ from keras import ops
 
 from . import _backend as backend
 from . import _chance
-from ._affine import affine_loop, kernel_and_bias
+from ._affine import affine_loop, affine_map, kernel_and_bias
 from ._base import OwnDense, budget_of, not_negative, serializable, sum_dtype, whole
 from ._filterbank import MOST_LOG, Last, along
 from ._padding import RealSteps, at_least_one
@@ -181,7 +181,7 @@ class STRAW(keras.layers.Layer):
         training=False,
     ):
         real = RealSteps(sequence, sequence_mask)
-        seen = real.clear(ops.cast(sequence, self.compute_dtype))
+        seen = real.clear(ops.cast(sequence, self._dtype))
         batch, steps = ops.shape(seen)[0], real.length
         there = ops.ones((batch, steps)) if real.mask is None else real.mask
         coins = ops.full((batch, steps), 0.5, self._dtype)
@@ -191,11 +191,11 @@ class STRAW(keras.layers.Layer):
         seen, kl = self._noisy(seen, seed, steps)
         weights = {x: kernel_and_bias(getattr(self, x), self.compute_dtype) for x in MAPS}
         # What is seen does not depend on the plan, and its products are taken for all steps.
-        window = self._product(seen, *weights.pop("attend"))
+        window = affine_map(seen, *weights.pop("attend"))
         kernel, bias = weights["read"]
         split = self.rows * self.patch
         weights["read"] = kernel[:split], ops.zeros_like(bias)
-        seen = self._product(seen, kernel[split:], bias)
+        seen = affine_map(seen, kernel[split:], bias)
         flags = [ops.cast(x, self._dtype)[..., None] for x in (coins, anew, there)]
         rows = ops.transpose(ops.concatenate([window, seen, *flags], axis=-1), (1, 0, 2))
         start = self._start(initial_state, batch)
@@ -227,14 +227,11 @@ class STRAW(keras.layers.Layer):
         if self.noise and self.noise_penalty:
             self.add_loss(self.noise_penalty * ops.sum(outputs["kl"]) / rows)
 
-    def _product(self, x, kernel, bias):
-        return ops.cast(x @ kernel, self._dtype) + ops.cast(bias, self._dtype)
-
     def _noisy(self, seen, seed, steps):
         """What passes the channel, Q(z | zeta) of section 3.4, and its KL from N(0, I)."""
         if not self.noise:
             return seen, None
-        made = self._product(seen, *kernel_and_bias(self.channel, self.compute_dtype))
+        made = affine_map(seen, *kernel_and_bias(self.channel, self.compute_dtype))
         mean, log_deviation = made[..., :-1], ops.clip(made[..., -1:], -MOST_LOG, MOST_LOG)
         squares = ops.sum(ops.square(mean), axis=-1)
         kl = ops.exp(2 * log_deviation) - 1 - 2 * log_deviation
@@ -242,7 +239,7 @@ class STRAW(keras.layers.Layer):
         if seed is not None:
             stream, shape = _chance.fold(seed, "channel"), (steps, self.noise)
             mean += ops.exp(log_deviation) * _chance.normal(stream, shape, dtype=self._dtype)
-        return ops.cast(mean, self.compute_dtype), kl
+        return mean, kl
 
     def _start(self, initial_state, batch):
         shapes = [*self.state_shapes.values()]
