@@ -15,6 +15,7 @@ from ponderzoo.trainers import data
 from ponderzoo.trainers._evaluate import evaluate
 from ponderzoo.trainers.data import _packages, binarized_mnist, fashion_mnist, mnist
 from ponderzoo.trainers.tasks import _images
+from small import small_model, small_task
 
 SPLITS = "train", "validation", "test"
 
@@ -202,8 +203,8 @@ def test_models_and_what_they_serve_have_the_size_of_the_task(name):
     import tensorflow as tf
 
     entry = zoo.info(name)
-    task = zoo.task_of(entry, **{**entry.small_task, "digits": 2, "size": 40})
-    served = entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)
+    task = small_task(name, digits=2, size=40)
+    served = entry.signatures(small_model(name, task), task)
     images = {"generate": "mean", "reconstruct": "mean", "interpolate": "between"}
     for key in images.keys() & served.keys():
         signature = served[key]
@@ -266,10 +267,10 @@ def test_the_bound_is_split_into_its_parts_and_the_weights_make_it_tighter(few_d
 
 @pytest.fixture(scope="module")
 def small():
-    entry = zoo.info("mixture_vae_digits")
-    task = dataclasses.replace(zoo.task_of(entry), samples=3, images=4)
+    name = "mixture_vae_digits"
+    task = dataclasses.replace(zoo.task_of(zoo.info(name)), samples=3, images=4)
     keras.utils.set_random_seed(0)
-    return task, entry.build(task, **{**entry.config, **entry.small})
+    return task, small_model(name, task)
 
 
 def test_the_outputs_of_the_autoencoder_are_its_bound(small):
@@ -287,8 +288,8 @@ def test_the_outputs_of_the_autoencoder_are_its_bound(small):
 
 def test_one_component_is_the_ordinary_autoencoder():
     """The mean of its one-sample KL is that of a Gaussian, in closed form."""
-    entry = zoo.info("mixture_vae_digits")
-    model = entry.build(zoo.task_of(entry), **{**entry.config, **entry.small, "components": 1})
+    name = "mixture_vae_digits"
+    model = small_model(name, zoo.task_of(zoo.info(name)), components=1)
     names = "mean", "means", "scales"
     inner = keras.Model(model.input, [model.get_layer(n).output for n in names])
     image = np.repeat(np.eye(28, dtype="float32")[None], 4000, axis=0)
@@ -387,7 +388,7 @@ def test_the_sampler_that_is_served_has_the_jacobian_of_each_coordinate():
     import tensorflow as tf
 
     entry, task = zoo.info("mixture_fit"), trainers.task("four_gaussians")
-    model = entry.build(task, **{**entry.config, **entry.small})
+    model = small_model("mixture_fit", task)
     draw = entry.signatures(model, task)["draw"]
     found = draw.function(**{k: tf.constant(x) for k, x in draw.sample.items()})
     jacobian = found["jacobian"].numpy()

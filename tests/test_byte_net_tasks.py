@@ -8,6 +8,7 @@ from ponderzoo import trainers, zoo
 from ponderzoo.trainers.data import libreoffice_help
 from ponderzoo.trainers.tasks._character_pairs import END, UNKNOWN, saliency
 from ponderzoo.trainers.tasks.number_words import number_words
+from small import small_model, small_task
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +22,8 @@ def root(tmp_path_factory):
 def small(name, root="", **config):
     """An entry's task and its model, small and untrained."""
     keras.utils.set_random_seed(0)
-    entry = zoo.info(name)
-    given = {"root": root} if root else {}
-    task = zoo.task_of(entry, **{**entry.small_task, **given})
-    return task, entry.build(task, **{**entry.config, **entry.small, **config})
+    task = small_task(name, **({"root": root} if root else {}))
+    return task, small_model(name, task, **config)
 
 
 @pytest.mark.parametrize(

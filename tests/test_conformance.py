@@ -30,6 +30,7 @@ from ponderzoo.trainers._metrics import MeanLoss, OwnLoss
 from ponderzoo.trainers._task import NATS
 from ponderzoo.trainers.tasks._images import SIDES
 from ponderzoo.zoo._registry import PRETRAINED
+from small import small_model, small_task
 
 LAYERS = {
     name: cls
@@ -554,9 +555,7 @@ def small():
     def build(name):
         if name not in models:
             keras.utils.set_random_seed(0)
-            entry = zoo.info(name)
-            task = zoo.task_of(entry, **entry.small_task)
-            models[name] = entry.build(task, **{**entry.config, **entry.small})
+            models[name] = small_model(name)
         return models[name]
 
     return build
@@ -605,7 +604,7 @@ def test_entry_is_plain_and_complete(name):
 def test_no_number_of_a_model_is_negative_or_none_at_all(name):
     """But the bias that forget gates begin with may be negative."""
     entry = zoo.info(name)
-    task, config = zoo.task_of(entry, **entry.small_task), {**entry.config, **entry.small}
+    task, config = small_task(name), {**entry.config, **entry.small}
     for key, value in config.items():
         if type(value) in (int, float) and key != "forget_bias":
             for bad in (-1, math.nan) if type(value) is float else (-1,):

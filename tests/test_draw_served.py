@@ -10,6 +10,7 @@ from ponderzoo.trainers._evaluate import outputs_of
 from ponderzoo.trainers.figures.images import in_steps
 from ponderzoo.trainers.tasks import _images
 from ponderzoo.trainers.tasks._images import SIDES
+from small import small_model, small_task
 
 KINDS = ("draw_digits", "draw_digits_whole")
 
@@ -20,9 +21,9 @@ def small():
     found = {}
     for name in KINDS:
         entry = zoo.info(name)
-        task = zoo.task_of(entry, **entry.small_task)
+        task = small_task(name)
         keras.utils.set_random_seed(0)
-        model = entry.build(task, **{**entry.config, **entry.small, "steps": 3})
+        model = small_model(name, task, steps=3)
         rng = np.random.default_rng(1)
         for weight in model.trainable_variables:
             weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
@@ -63,8 +64,7 @@ def test_the_last_step_is_the_image_and_the_parts_are_the_whole(small, name):
 
 def test_weights_that_are_older_than_the_windows_have_them_too(small):
     entry = zoo.info("draw_digits")
-    task = zoo.task_of(entry, **entry.small_task)
-    model = entry.build(task, **{**entry.config, **entry.small})
+    task, model = small_task("draw_digits"), small_model("draw_digits")
     some = {name: x for name, x in model.output.items() if "windows" not in name}
     served = entry.signatures(keras.Model(model.input, some), task)
     for key, signature in served.items():
@@ -118,8 +118,8 @@ def test_a_window_ends_in_the_middles_of_the_outer_filters():
 
 def test_cluttered_digits_are_answered_with_where_they_were_looked_at():
     entry = zoo.info("draw_cluttered")
-    task = zoo.task_of(entry, **entry.small_task)
-    serve = entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)["serve"]
+    task, model = small_task("draw_cluttered"), small_model("draw_cluttered")
+    serve = entry.signatures(model, task)["serve"]
     found = ask(serve)
     assert found["read_windows"].shape == (2, entry.small["glimpses"], len(SIDES))
     assert serve.over == {"read_windows": "image"} and serve.images == ("image",)
@@ -146,9 +146,8 @@ def test_models_that_work_in_steps_show_how(few_digits):
         ("draw_digits_whole", {"steps"}),
         ("mixture_vae_digits", set()),
     ):
-        entry = zoo.info(name)
-        task = zoo.task_of(entry, **entry.small_task, root=few_digits)
-        model = entry.build(task, **{**entry.config, **entry.small})
+        task = small_task(name, root=few_digits)
+        model = small_model(name, task)
         found = task.figures(model)
         assert found.keys() == {"reconstructions", "samples", "nearest"} | more
         assert found.keys() <= task.captions.keys()

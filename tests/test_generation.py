@@ -18,6 +18,7 @@ from ponderzoo.trainers._weights import take_weights
 from ponderzoo.trainers.data import sotu
 from ponderzoo.trainers.tasks._running import Running
 from ponderzoo.zoo.signatures._sampling import drawn
+from small import small_model, small_task
 
 # Adaptive weight noise.
 
@@ -180,9 +181,9 @@ def small_words(root):
 
 def network(task, regularizer="none", seed=0, **config):
     keras.utils.set_random_seed(seed)
-    entry = zoo.info("generation_words" if task.name == "running_words" else "generation_wikipedia")
-    config = {**entry.config, **entry.small, "units": 4, "layers": 2, **config}
-    model = entry.build(task, **{**config, "regularizer": regularizer})
+    name = "generation_words" if task.name == "running_words" else "generation_wikipedia"
+    config = {"units": 4, "layers": 2, "regularizer": regularizer, **config}
+    model = small_model(name, task, **config)
     # Far enough from uniform that what was read matters.
     model.set_weights([3 * weight for weight in model.get_weights()])
     return model
@@ -489,9 +490,8 @@ def test_samples_are_decided_by_their_seeds_alone(served):
 @pytest.fixture(scope="module", params=["act_wikipedia", "generation_words"])
 def small(request):
     """Signatures of small models of bytes and of words."""
-    entry = zoo.info(request.param)
-    task = zoo.task_of(entry, **entry.small_task)
-    return entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)
+    name = request.param
+    return zoo.info(name).signatures(small_model(name), small_task(name))
 
 
 def test_a_text_may_go_on_by_nothing(small):

@@ -10,6 +10,7 @@ from ponderzoo import trainers, zoo
 from ponderzoo.layers import mixture_mean
 from ponderzoo.trainers._evaluate import outputs_of
 from ponderzoo.zoo.signatures._pen import MOST_POINTS
+from small import small_model
 
 
 @functools.cache
@@ -17,7 +18,7 @@ def served(name="handwriting_synthesis"):
     keras.utils.set_random_seed(0)
     entry = zoo.info(name)
     task = trainers.task(entry.task)
-    model = entry.build(task, **{**entry.config, **entry.small})
+    model = small_model(name, task)
     found = {}
     for key, signature in entry.signatures(model, task).items():
         specs = {k: tf.TensorSpec(shape, kind) for k, (shape, kind) in signature.inputs.items()}

@@ -16,6 +16,7 @@ from ponderzoo.trainers.tasks import handwriting_synthesis as tasks_synthesis
 from ponderzoo.trainers.tasks._buckets import grouped
 from ponderzoo.zoo.signatures import handwriting_prediction, handwriting_synthesis
 from ponderzoo.zoo.signatures._pen import Pen
+from small import small_model
 
 SIGNATURES = {
     "handwriting_prediction": handwriting_prediction,
@@ -38,8 +39,7 @@ def models(root):
     for name in SIGNATURES:
         task = trainers.task(name, root=root)
         keras.utils.set_random_seed(0)
-        entry = zoo.info(name)
-        found[name] = task, entry.build(task, **{**entry.config, **entry.small, "components": 3})
+        found[name] = task, small_model(name, task, components=3)
     return found
 
 
@@ -329,7 +329,7 @@ def test_served_strokes_are_read_as_the_model_reads_them(root):
     keras.utils.set_random_seed(0)
     entry = zoo.info("blstm_ctc_handwriting")
     task = trainers.task("handwriting_recognition", root=root)
-    model = entry.build(task, **{**entry.config, **entry.small})
+    model = small_model("blstm_ctc_handwriting", task)
     inputs, _ = task.rows([0, 3], "test")
     lines = [task.lines("test")[number] for number in (0, 3)]
     points = np.zeros((2, inputs["points"].shape[1] + 2, 3), "float32")

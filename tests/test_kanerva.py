@@ -18,6 +18,7 @@ from ponderzoo.layers import (
 from ponderzoo.trainers._evaluate import outputs_of, telling
 from ponderzoo.trainers.tasks._images import by_class, importance_weighted
 from ponderzoo.zoo.kanerva import load_memory, save_memory
+from small import small_model, small_task
 
 SLOTS, CODE, NOISE = 4, 3, 0.7
 each_length = pytest.mark.parametrize("length", [1, 2, 7])
@@ -445,9 +446,9 @@ def test_each_image_of_an_episode_has_noise_of_its_own():
 def small(few_digits):
     """A small machine all of whose weights are of chance, and its task."""
     entry = zoo.info("kanerva_digits")
-    task = zoo.task_of(entry, **entry.small_task, root=few_digits)
+    task = small_task("kanerva_digits", root=few_digits)
     keras.utils.set_random_seed(0)
-    model = entry.build(task, **{**entry.config, **entry.small})
+    model = small_model("kanerva_digits", task)
     rng = np.random.default_rng(1)
     for weight in model.trainable_variables:
         weight.assign(weight + 0.2 * rng.normal(size=weight.shape))
@@ -498,7 +499,7 @@ def test_weights_by_importance_have_the_bound_as_their_mean(small):
 def test_importance_makes_the_bound_tighter(small, slots):
     entry, task, model = small
     if not slots:
-        model = entry.build(task, **{**entry.config, **entry.small, **entry.plain})
+        model = small_model("kanerva_digits", task, **entry.plain)
     image = images_of(task)
     inputs = task.inputs(image)
     many = task.inputs(np.repeat(image, 200, axis=0))

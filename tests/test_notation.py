@@ -9,6 +9,7 @@ import tensorflow as tf
 from ponderzoo import trainers, zoo
 from ponderzoo.zoo.signatures._notation import over_text
 from ponderzoo.zoo.signatures.copy import signatures
+from small import small_model, small_task
 
 HUGE = """
 import sys
@@ -31,9 +32,7 @@ except tf.errors.InvalidArgumentError as error:
 
 def small_signature(name, key):
     """A signature of an entry's small model, without weights that were learnt."""
-    entry = zoo.info(name)
-    task = zoo.task_of(entry, **entry.small_task)
-    return entry.signatures(entry.build(task, **{**entry.config, **entry.small}), task)[key]
+    return zoo.info(name).signatures(small_model(name), small_task(name))[key]
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,15 @@ from ponderzoo import trainers, zoo
 from ponderzoo.trainers._weights import take_weights
 from ponderzoo.trainers.data import photo_patches
 from ponderzoo.trainers.tasks import _images
+from small import small_model, small_task
 
 
 def small(name, **changes):
     """Task, model and signatures of a small entry whose weights are all of chance, none zero."""
     entry = zoo.info(name)
-    task = zoo.task_of(entry, **{**entry.small_task, **changes})
+    task = small_task(name, **changes)
     keras.utils.set_random_seed(0)
-    model = entry.build(task, **{**entry.config, **entry.small})
+    model = small_model(name, task)
     rng = np.random.default_rng(1)
     for weight in model.trainable_variables:
         weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
@@ -228,11 +229,9 @@ def test_colours_that_come_together_are_told_by_those_before_them():
     """Of grey noise: green and blue are known once red is, to the whole model alone."""
     found, rng = {}, np.random.default_rng(0)
     for joint in (True, False):
-        entry = zoo.info("pixelcnn_colour")
-        task = zoo.task_of(entry, **entry.small_task)
+        task = small_task("pixelcnn_colour")
         keras.utils.set_random_seed(0)
-        config = {**entry.config, **entry.small, "filters": 12, "head": 12}
-        model = entry.build(task, **{**config, "joint_colours": joint})
+        model = small_model("pixelcnn_colour", task, filters=12, head=12, joint_colours=joint)
         nats = keras.Model(model.input["image"], model.output["nats"])
         optimizer = keras.optimizers.Adam(0.02)
 
@@ -295,7 +294,7 @@ def of_codes(**changes):
     entry = zoo.info("pixelcnn_autoencoder")
     task = zoo.task_of(entry)
     keras.utils.set_random_seed(0)
-    model = entry.build(task, **{**entry.config, **entry.small, **changes})
+    model = small_model("pixelcnn_autoencoder", task, **changes)
     return task, model, entry.signatures(model, task)
 
 

@@ -11,6 +11,7 @@ from ponderzoo.trainers._evaluate import outputs_of
 from ponderzoo.trainers._metrics import SequenceCrossentropy
 from ponderzoo.trainers.figures.images import in_steps
 from ponderzoo.trainers.tasks import _images
+from small import small_model, small_task
 
 SHAPES = {"grey": (7, 9), "colours": (7, 9, 3)}
 CORES = ("relu", "lstm")
@@ -504,10 +505,9 @@ def test_the_policy_gets_the_gradient_of_the_expected_reward():
 
 def small(name="ram_cluttered", **changes):
     """An entry, its task and a small model of it."""
-    entry = zoo.info(name)
-    task = zoo.task_of(entry, **entry.small_task)
+    task = small_task(name)
     keras.utils.set_random_seed(0)
-    return entry, task, entry.build(task, **{**entry.config, **entry.small, **changes})
+    return zoo.info(name), task, small_model(name, task, **changes)
 
 
 @pytest.mark.parametrize("machine", ["dense", "convolutional"])
