@@ -192,7 +192,7 @@ def side_by_side(names):
     """Pretrained entries of one task and their baselines, a row each, a markdown table.
 
     Columns are what the task measures, and the numbers of those of its reports that every entry
-    has.
+    has; what is the same for all stands below the table.
     """
     entries = [info(name) for name in names]
     measured, rows = task_of(entries[0]).measured, []
@@ -214,9 +214,18 @@ def side_by_side(names):
                 numbers |= {f"{report}: {k}": v for k, v in one.get(report, {}).items()}
             numbers |= {name: one[name] for name in ("parameters", "updates", "cpu_minutes")}
             rows.append((kind, settings, numbers))
-    heads = list(rows[0][-1])
-    lines = [[k, s, *(shown(name, n.get(name, "")) for name in heads)] for k, s, n in rows]
-    return _table(["", "settings", *map(spelled, heads)], lines)
+    columns = {
+        name: [shown(name, numbers.get(name, "")) for *_, numbers in rows] for name in rows[0][-1]
+    }
+    same = {name: cells[0] for name, cells in columns.items() if len(set(cells)) == 1}
+    heads = [name for name in columns if name not in same]
+    lines = [
+        [kind, settings, *(columns[name][i] for name in heads)]
+        for i, (kind, settings, _) in enumerate(rows)
+    ]
+    table = _table(["", "settings", *map(spelled, heads)], lines)
+    told = ", ".join(f"{spelled(name)} {cell}" for name, cell in same.items())
+    return f"{table}\n\nThe same for all: {told}." if same else table
 
 
 def tasks_of_several_papers():

@@ -339,7 +339,7 @@ register(
             "optimizer": "muon",
             "learning_rate": 1e-2,
             "learning_rate_schedule": "cosine",
-            "updates": 12_000,
+            "updates": 6_000,
             "steps_per_epoch": 250,
         },
         paper_result="1.47 bits per character on enwik8, with 6 layers of 1,000 units",
