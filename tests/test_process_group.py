@@ -54,7 +54,7 @@ def train(run_dir, group=None, build=test_fit.build, measures=test_fit.measures,
     """Trains, and ends as the program does."""
     try:
         fit(build, Majority(), RECIPE | recipe, run_dir, measures=measures, group=group)
-    except (RuntimeError, ValueError) as error:
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -52,7 +52,8 @@ def fit(
             training in.
         OSError: a file cannot be read or written.
         FloatingPointError: where the loss stops being a number.
-        RuntimeError: where another process of the group is gone.
+
+    Where another process of the group is gone, this one says so and ends.
     """
     recipe = Recipe.parse(recipe)
     recipe.check(task)

@@ -90,9 +90,10 @@ class ProcessGroup:
 
     @contextlib.contextmanager
     def joined(self):
-        """Meets the others, and leaves them together; whoever loses one ends.
+        """Meets the others, and leaves them together.
 
-        Raises `RuntimeError` where the others do not come, or one of them goes.
+        Where they do not come, or one of them goes, this process says so in a line and ends, by
+        exit code 1 or JAX's abort, whichever is first.
         """
         if self.num_processes == 1:
             yield
@@ -117,14 +118,13 @@ class ProcessGroup:
                 yield
                 jax.distributed.shutdown()
             except BaseException as error:
+                if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
+                    why = " ".join(str(error).split())[-200:]
+                    gone = f"{which} cannot go on, most likely since another one has ended ({why})"
+                    words(f"error: {gone}: {again}")
+                    os._exit(1)  # what JAX does itself about now, so that no one can catch it
                 atexit.register(os._exit, 1)  # JAX would wait for the others first, for minutes
-                if not isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" not in str(error):
-                    raise
-                why = " ".join(str(error).split())[-200:]
-                raise RuntimeError(
-                    f"{which} cannot go on, most likely since another one has ended ({why}): "
-                    f"{again}"
-                ) from error
+                raise
 
     def share(self, value):
         """What process 0 has, a value of plain types, in all of them."""
