@@ -639,7 +639,7 @@ def test_export_then_predict(ponderzoo, trained, tmp_path):
         assert "bits                     [ 1 -1  0  0  1  1]" in out and "probability" in out
         (tmp_path / "request.json").write_text('{"bits": [[2, 0, 0, 0, 0, 0]]}')
         code, _, err = ponderzoo(f"{ask} --inputs {tmp_path / 'request.json'}")
-        assert code == 1 and "bits must be -1, 0 or 1" in err
+        assert code == 1 and "bits must be -1 to 1, got" in err
         code, _, err = ponderzoo(f"{ask} --signature thing")
         assert code == 1 and "act_parity has no signature 'thing'; it has ['serve']" in err
         code, _, err = ponderzoo(ask)
