@@ -71,10 +71,9 @@ def card_of(ours, told, metrics, histories, figures, megabytes):
         _table(["", "paper", *heads], results),
         f"Ours on {_tested(ours)}.",
     ]
-    for name, report in metrics.items():
-        if isinstance(report, dict) and name not in ("train", "baseline"):
-            parts += [f"### {spelled(name).capitalize()}", captions.get(name, "")]
-            parts += [report_table(report, [m.get(name) for m in both], heads, words)]
+    for name, report in _reports(metrics).items():
+        parts += [f"### {spelled(name).capitalize()}", captions.get(name, "")]
+        parts += [report_table(report, [m.get(name) for m in both], heads, words)]
     parts += ["## Figures"]
     for name in sorted(figures):
         parts += [f"![{spelled(name)}](figures/{name}.png)", captions.get(name, "")]
@@ -131,9 +130,24 @@ def _seen(ours, told, metrics, histories):
     return seen
 
 
+def _reports(metrics):
+    """The tables of a task among the metrics of an entry."""
+    parts = metrics.items()
+    return {k: v for k, v in parts if isinstance(v, dict) and k not in ("train", "baseline")}
+
+
+def _is_plain(report):
+    """Whether a table is of numbers, and not of rows."""
+    return not any(isinstance(value, dict) for value in report.values())
+
+
+def _link(entry):
+    return f"[{entry.name}](zoo/pretrained/{entry.name}/card.md)"
+
+
 def report_table(report, all_reports, heads, words=()):
     """A table of plain numbers, ours beside the baseline's; or of ours alone, a row a dict."""
-    if not any(isinstance(value, dict) for value in report.values()):
+    if _is_plain(report):
         rows = [[spelled(n, words), *(shown(n, one[n]) for one in all_reports)] for n in report]
         return _table(["", *heads], rows)
     columns = list(dict.fromkeys(name for row in report.values() for name in row))
@@ -174,7 +188,7 @@ def results_table(names=None):
             results = [shown(first, one[first]) for one in both_of(metrics)]
             rows.append(
                 [
-                    f"[{entry.name}](zoo/pretrained/{entry.name}/card.md)",
+                    _link(entry),
                     entry.task,
                     entry.paper_result,
                     f"{results[0]} {spelled(first)}",
@@ -196,18 +210,15 @@ def side_by_side(names):
     """
     entries = [info(name) for name in names]
     measured, rows = task_of(entries[0]).measured, []
+    shared = [_reports(entry.metrics) for entry in entries]
     reports = [
         name
-        for name, report in entries[0].metrics.items()
-        if name not in ("train", "baseline")
-        and isinstance(report, dict)
-        and not any(isinstance(value, dict) for value in report.values())
-        and all(name in entry.metrics for entry in entries)
+        for name, report in shared[0].items()
+        if _is_plain(report) and all(name in one for one in shared)
     ]
     for entry in entries:
-        link = f"[{entry.name}](zoo/pretrained/{entry.name}/card.md)"
         settings = ", ".join(f"{spelled(k)} {v}" for k, v in entry.task_config.items())
-        kinds = [link, f"its baseline, {names_of(entry)[1]}"]
+        kinds = [_link(entry), f"its baseline, {names_of(entry)[1]}"]
         for kind, one in zip(kinds, both_of(entry.metrics), strict=False):
             numbers = {name: one.get(name, "") for name in measured}
             for report in reports:
