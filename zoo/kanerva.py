@@ -297,14 +297,23 @@ class _Served:
         """What is left of images `(batch, 28, 28)` after each reading; the first one's weights."""
         import tensorflow as tf
 
-        steps, weights = [], []
-        for number in range(MOST_READINGS):
-            seen = tf.cast((image if number == 0 else steps[-1]) > 0.5, tf.float32)
-            found, weight = self.machine.recalled(self.machine.encoded(seen[:, None]), state)
+        def read(image):
+            ink = tf.cast(image > 0.5, tf.float32)[:, None]
+            found, weights = self.machine.recalled(self.machine.encoded(ink), state)
+            return found[:, 0], weights[:, 0]
+
+        def again(number, last, steps):
             goes_on = (number < readings)[:, None, None]
-            steps.append(found[:, 0] if number == 0 else tf.where(goes_on, found[:, 0], steps[-1]))
-            weights.append(weight[:, 0])
-        return tf.stack(steps, axis=1), weights[0]
+            last = tf.where(goes_on, read(last)[0], last)
+            return number + 1, last, steps.write(number, last)
+
+        first, weights = read(image)
+        count = tf.maximum(tf.reduce_max(readings), 1)
+        steps = tf.TensorArray(first.dtype, count, element_shape=first.shape).write(0, first)
+        *_, steps = tf.while_loop(lambda number, *_: number < count, again, (1, first, steps))
+        # Where there are no more readings nothing changes any more.
+        places = tf.minimum(tf.range(MOST_READINGS), count - 1)
+        return tf.transpose(tf.gather(steps.stack(), places), (1, 0, 2, 3)), weights
 
 
 def _checked(mean, covariance):
