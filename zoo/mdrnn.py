@@ -160,7 +160,7 @@ register(
             "learning_rate": 1e-2,
             "learning_rate_schedule": "cosine",
             "decay_from": 0.3,
-            "updates": 16_000,
+            "updates": 4_000,
             "steps_per_epoch": 500,
             "validation_rows": 1000,
             "jit_compile": False,
