@@ -47,9 +47,6 @@ class STRAW(keras.layers.Layer):
         commitment: "learned"; or for comparison, and to learn plans before it is known when to make
             them, "random", a plan at every step with the same chance of 1 in 4; or "none", one at
             every step.
-        explore: share of the rows that in training plan by chance, at a step in 4 whatever was
-            planned, so that what is far ahead in a plan is learned, too, and what planning again is
-            worth is told of good plans; 0 for none, as in the paper.
         noise: size of the channel of chance that what is seen passes when a plan is made, which
             makes it STRAWe; 0 for none.
         clip_plan: bound of the action-plan's numbers, or 0 for none, as in the paper. Straight
@@ -106,7 +103,6 @@ class STRAW(keras.layers.Layer):
         units: int = 64,
         valued: bool = False,
         commitment: str = "learned",
-        explore: float = 0.0,
         noise: int = 0,
         clip_plan: float = 0.0,
         replan_penalty: float = 0.0,
@@ -125,9 +121,6 @@ class STRAW(keras.layers.Layer):
             known = ", ".join(COMMITMENTS)
             raise ValueError(f"commitment must be one of {known}; got {commitment!r}")
         self.commitment = commitment
-        if not 0 <= explore <= 1:
-            raise ValueError(f"explore must lie between 0 and 1; got {explore!r}")
-        self.explore = float(explore)
         self.noise = whole("noise", noise, 0)
         self.clip_plan = not_negative("clip_plan", clip_plan)
         self.replan_penalty = not_negative("replan_penalty", replan_penalty)
@@ -203,11 +196,7 @@ class STRAW(keras.layers.Layer):
         split = self.rows * self.patch
         weights["read"] = kernel[:split], ops.zeros_like(bias)
         seen = affine_map(seen, kernel[split:], bias)
-        by_chance = ops.zeros((batch, steps))
-        if training and self.explore and seed is not None:
-            drawn = _chance.uniform(_chance.fold(seed, "explore"), (1,), dtype=self._dtype)
-            by_chance = ops.broadcast_to(drawn < self.explore, (batch, steps))
-        flags = [ops.cast(x, self._dtype)[..., None] for x in (coins, anew, there, by_chance)]
+        flags = [ops.cast(x, self._dtype)[..., None] for x in (coins, anew, there)]
         rows = ops.transpose(ops.concatenate([window, seen, *flags], axis=-1), (1, 0, 2))
         start = self._start(initial_state, batch)
         early = ops.cast(backend.value(self.early), self._dtype)
@@ -273,15 +262,13 @@ class STRAW(keras.layers.Layer):
         """Algorithm 1, and section 3.2."""
         before, (early,) = state, constants
         window, seen, flags = ops.split(row, [3, 3 + self.units], axis=-1)
-        coin, anew, there, by_chance = (flags[:, i : i + 1] for i in range(4))
+        coin, anew, there = (flags[:, i : i + 1] for i in range(3))
         plan, commitment, left = (_by_row(1 - anew, x) * x for x in before)
         forced, nothing = left[:, :1] <= 0, ops.zeros_like(coin)
         # Straight through: the coin's gradient is its probability's, where there was a choice.
         chance = commitment[:, 1:2]
         if self.commitment != "learned":
             chance = nothing + COMMITMENTS[self.commitment]
-        elif self.explore:
-            chance = ops.where(by_chance > 0, COMMITMENTS["random"], chance)
         free = ops.where(forced, nothing, chance)
         fallen = ops.logical_or(forced, coin < free)
         gate = ops.cast(fallen, plan.dtype)
@@ -367,7 +354,6 @@ class STRAW(keras.layers.Layer):
             "units": self.units,
             "valued": self.valued,
             "commitment": self.commitment,
-            "explore": self.explore,
             "noise": self.noise,
             "clip_plan": self.clip_plan,
             "replan_penalty": self.replan_penalty,

@@ -256,7 +256,6 @@ def test_the_least_of_everything(shape):
         (lambda: STRAW(3, horizon=1), "horizon must be a whole number from 2 on; got 1"),
         (lambda: STRAW(3, patch=1), "patch must be a whole number from 2 on; got 1"),
         (lambda: STRAW(3, commitment="some"), "commitment must be one of learned, random, none"),
-        (lambda: STRAW(3, explore=1.5), "explore must lie between 0 and 1; got 1.5"),
         (lambda: STRAW(3, replan_penalty=-1), "replan_penalty must be 0 or more; got -1"),
         (lambda: STRAW(3)(keras.ops.ones((2, 3)), None), r"\(batch, time, features\)"),
         (
@@ -317,23 +316,3 @@ def test_where_a_speller_plans_is_told():
 def test_letters_that_cannot_be_are_told():
     with pytest.raises(ValueError, match="data must be one of"):
         Letters(data="nine_words")
-
-
-def test_rows_that_explore_plan_by_chance_in_training_alone():
-    sequence = np.random.default_rng(0).normal(size=(400, 12, 2)).astype("float32")
-    seed = np.arange(400)
-    plain, exploring = (STRAW(3, units=4, explore=share) for share in (0.0, 0.5))
-    for layer in plain, exploring:
-        layer(sequence, seed)
-        layer.early.assign([[-30.0]])
-        layer.commit.bias.assign([1.0, 0.0])  # to plan again only when the plan ends
-    exploring.set_weights(plain.get_weights())
-    told = exploring(sequence, seed)
-    np.testing.assert_array_equal(told["replanned"], plain(sequence, seed)["replanned"])
-    learning = exploring(sequence, seed, training=True)
-    chance = np.array(learning["chance"])[:, 1:]
-    by_chance = (chance == 0.25).all(axis=1)
-    assert abs(by_chance.mean() - 0.5) < 0.1
-    planned = np.array(learning["replanned"])[:, 1:]
-    assert abs(planned[by_chance].mean() - 0.25) < 0.03
-    assert planned[~by_chance].mean() == 0

@@ -26,7 +26,7 @@ TOLD = {
 
 
 def build_text(
-    task, units, horizon, patch, planner, commitment, explore, clip_plan, replan_penalty, alphabet
+    task, units, horizon, patch, planner, commitment, clip_plan, replan_penalty, alphabet
 ):
     """An LSTM that reads letters, and plans of the letters to come (section 4.1).
 
@@ -35,7 +35,7 @@ def build_text(
         units: of the LSTM.
         horizon, patch: T and K, as of `STRAW`; the paper's are 500 and 10.
         planner: units of the planner's hidden layers.
-        commitment, explore, clip_plan: as of `STRAW`.
+        commitment, clip_plan: as of `STRAW`.
         replan_penalty: lambda.
         alphabet: the bytes that plans have rows for; all others are held improbable.
 
@@ -53,7 +53,6 @@ def build_text(
         patch,
         planner,
         commitment=commitment,
-        explore=explore,
         clip_plan=clip_plan,
         replan_penalty=replan_penalty,
         return_state=True,
@@ -189,7 +188,6 @@ CONFIG = {
     "patch": 5,
     "planner": 64,
     "commitment": "learned",
-    "explore": 0.0,
     "clip_plan": 5.0,
     "replan_penalty": 0.5,
 }
