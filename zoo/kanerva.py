@@ -308,7 +308,8 @@ class _Served:
             return number + 1, last, steps.write(number, last)
 
         first, weights = read(image)
-        count = tf.maximum(tf.reduce_max(readings), 1)
+        # Room is made before a graph has refused a number that is too large.
+        count = tf.clip_by_value(tf.reduce_max(readings), 1, MOST_READINGS)
         steps = tf.TensorArray(first.dtype, count, element_shape=first.shape).write(0, first)
         *_, steps = tf.while_loop(lambda number, *_: number < count, again, (1, first, steps))
         # Where there are no more readings nothing changes any more.
