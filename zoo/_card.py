@@ -172,10 +172,10 @@ def shown(name, value):
         return str(value)
     if name.endswith(("error", "error_rate", "at_cap", "share")):
         return f"{100 * value:.3g} %"
-    small = 0 < abs(value) < 0.01
-    return (
-        f"{value:.2f}" if name.endswith("minutes") else f"{value:.2g}" if small else f"{value:.3f}"
-    )
+    if name.endswith("minutes"):
+        return f"{value:.2f}"
+    size = abs(value)
+    return f"{value:.2g}" if 0 < size < 0.01 else f"{value:.3f}" if size < 1000 else f"{value:,.0f}"
 
 
 def results_table(names=None):

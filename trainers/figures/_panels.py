@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
-COLOURS = ("#1f5fa8", "#d95f02", "#2a8c5a", "#8e4ea8", "#b8860b", "#555555")
+COLOURS = ("#1f5fa8", "#d95f02", "#2a8c5a", "#8e4ea8", "#12a5b5", "#555555")
 GREY = "#8a8a8a"
 
 

@@ -114,7 +114,10 @@ def in_time(runs, solved, task):
             for number, (steps, errors) in enumerate(found):
                 name = spelled(signal) if number == 0 else None
                 panel.plot(steps, told(np.asarray(errors)), color=colour, lw=1.2, label=name)
+        if panel is not panels[-1]:
+            # From far above what counts as solved to just below it: decades down to there.
+            panel.set_yscale("symlog", linthresh=solved)
         panel.set(xlabel="steps processed", ylabel=label, ylim=(0, None))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k"))
-    panels[0].legend(frameon=False, fontsize=8)
+    panels[-1].legend(frameon=False, fontsize=8, loc="center right")
     return figure
